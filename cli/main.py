@@ -1,0 +1,56 @@
+"""The root of the command line; every command is a module of its own, loaded when it is called."""
+
+import importlib
+import sys
+
+import click
+
+from errors import LogflumeError
+
+# Where each command lives: importing only the one that is called keeps `--help` quick.
+COMMANDS = {
+    "config": ("cli.config", "Print every setting, secrets hidden."),
+    "db": ("cli.db", "Deploy, verify or revert the database schema."),
+    "doctor": ("cli.doctor", "Check every component and setting, and say what to do."),
+    "drain": ("cli.services", "Take parts from RabbitMQ into Postgres."),
+    "publish": ("cli.publish", "Play files as CI jobs, in a runner's wire format."),
+    "show": ("cli.show", "Tell where a job's log is in its life."),
+    "stack": ("cli.stack", "Start, stop and look at the local stack."),
+    "web": ("cli.services", "Serve the HTTP API."),
+    "worker": ("cli.services", "Run the workflows and their activities."),
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[cmd_name][0])
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="logflume")
+def root() -> None:
+    """Carry the logs of CI jobs from the runners to the readers and to the archive.
+
+    New here? `logflume stack up` starts everything on this machine, `logflume publish FILE` plays
+    a file as a CI job, and `logflume show JOB_ID` tells where its log is.
+    """
+
+
+def main() -> None:
+    """Run a command; an error made on purpose is one line on standard error and exit code 1."""
+    try:
+        root()
+    except LogflumeError as error:
+        click.echo(f"logflume: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,33 @@
+"""Every error logflume raises on purpose, and what a caller may do about it.
+
+    LogflumeError            its text is one clear line for a person
+    ├── SettingsError        a setting is unreadable or contradicts another
+    ├── ComponentError       a component is missing, unreachable or refuses us
+    ├── RejectedPart         a message breaks the wire contract; its text is the reason
+    ├── UnknownLog           no log has this id
+    └── ContentReplaced      the content changed while it was being read
+"""
+
+
+class LogflumeError(Exception):
+    """Root of all; the text says what is wrong and what to do."""
+
+
+class SettingsError(LogflumeError):
+    """A setting is unreadable or contradicts another."""
+
+
+class ComponentError(LogflumeError):
+    """A component is missing, unreachable or refuses us."""
+
+
+class RejectedPart(LogflumeError):
+    """A message breaks the wire contract; the text is the reason kept with it."""
+
+
+class UnknownLog(LogflumeError):
+    """No log has this id."""
+
+
+class ContentReplaced(LogflumeError):
+    """The content changed while it was being read: start again from the row."""

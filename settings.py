@@ -1,0 +1,257 @@
+"""Settings, one group for each part of the system.
+
+Read from the environment (`LOGFLUME_<GROUP>__<FIELD>`), then from the file that the local stack
+writes into its data folder, then from the defaults here. `docs/settings.md` is made from this
+module.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from errors import SettingsError
+
+PREFIX = "LOGFLUME_"
+MIB = 1024 * 1024
+
+
+class Group(BaseModel):
+    """A group of settings: fixed once read, and unknown names are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AmqpSettings(Group):
+    """RabbitMQ, where parts come from. The names of exchange and queues are the contract's."""
+
+    url: SecretStr = Field(
+        SecretStr("amqp://localhost:5672/"), description="AMQP URL of RabbitMQ, with user and vhost"
+    )
+
+
+class DatabaseSettings(Group):
+    """Postgres, where parts and logs are kept."""
+
+    url: SecretStr = Field(
+        SecretStr("postgresql://localhost:5432/logflume"), description="Postgres URL"
+    )
+    connections: int = Field(
+        8, ge=1, le=500, description="most connections that one process holds open"
+    )
+
+
+class TemporalSettings(Group):
+    """The Temporal server that runs the workflows."""
+
+    address: str = Field("localhost:7233", description="host:port of the Temporal frontend")
+    namespace: str = Field("default", description="Temporal namespace")
+    task_queue: str = Field(
+        "logflume",
+        min_length=1,
+        description="task queue of workflows and database activities; archive work runs on the "
+        "queue of this name with `-archive` behind it",
+    )
+    ui_url: str = Field("", description="address of the Temporal UI, for links; empty: no links")
+
+
+class S3Settings(Group):
+    """The archive: an S3 bucket."""
+
+    endpoint: str | None = Field(None, description="URL of an S3-compatible store; unset: AWS")
+    region: str = Field("us-east-1", description="region of the bucket")
+    access_key: str | None = Field(
+        None, description="access key id; unset: the usual AWS credential chain"
+    )
+    secret_key: SecretStr | None = Field(None, description="secret access key")
+    bucket: str = Field("logflume-archive", min_length=3, description="bucket of the archive")
+    acl: str = Field("private", description="canned ACL of archived objects")
+    slice_bytes: int = Field(
+        8 * MIB,
+        ge=5 * MIB,
+        le=64 * MIB,
+        description="bytes read and sent at a time; a log larger than this is a multipart upload",
+    )
+
+    @model_validator(mode="after")
+    def _keys_come_in_pairs(self) -> Self:
+        if (self.access_key is None) != (self.secret_key is None):
+            raise ValueError("access_key and secret_key go together: set both or neither")
+        return self
+
+
+class DrainSettings(Group):
+    """The drain: batches, flushes and signals."""
+
+    prefetch: int = Field(
+        8000, ge=1, le=65535, description="messages held unacked; bounds the drain's memory"
+    )
+    batch_parts: int = Field(1000, ge=1, description="parts at which a batch is flushed")
+    batch_bytes: int = Field(4 * MIB, ge=1, description="bytes at which a batch is flushed")
+    batch_seconds: float = Field(
+        0.02, gt=0, le=60, description="seconds after its first part at which a batch is flushed"
+    )
+    flushes: int = Field(3, ge=1, le=64, description="flushes in flight, a connection each")
+    signal_seconds: float = Field(
+        2.0, ge=0, description="least seconds between two signals to one log's workflow, except "
+        "for an attempt's first batch and its final part"
+    )  # fmt: skip
+    signals_in_flight: int = Field(32, ge=1, description="signals to Temporal in flight at once")
+
+    @model_validator(mode="after")
+    def _prefetch_fills_batches(self) -> Self:
+        if self.prefetch < self.batch_parts:
+            raise ValueError(
+                f"prefetch {self.prefetch} is less than batch_parts {self.batch_parts}: "
+                "no batch could ever fill; raise prefetch or lower batch_parts"
+            )
+        return self
+
+
+class LifecycleSettings(Group):
+    """Times and limits of a log's life; they travel in the workflow's input."""
+
+    settle_seconds: float = Field(10, ge=0, description="seconds waited after the final part")
+    silence_seconds: float = Field(
+        3 * 3600, gt=0, description="seconds without a part after which a log counts as ended"
+    )
+    gap_seconds: float = Field(
+        30, ge=0, description="seconds waited for stragglers when numbers are missing"
+    )
+    purge_seconds: float = Field(
+        6 * 3600, ge=0, description="seconds from verification until the content is purged"
+    )
+    archive_tries: int = Field(
+        10, ge=1, description="tries to archive and verify before a log counts as stuck"
+    )
+    archive_backoff_seconds: float = Field(
+        30, gt=0, description="seconds before the second try; doubles each time, up to an hour"
+    )
+    history_events: int = Field(
+        4000, ge=50, le=40_000, description="history length at which a workflow continues as new"
+    )
+
+
+class WorkerSettings(Group):
+    """The Temporal worker."""
+
+    workflow_cache: int = Field(1000, ge=1, description="workflows kept in memory")
+    activities: int = Field(16, ge=1, description="database activities at once")
+    archive_activities: int = Field(
+        8, ge=1, description="archive activities at once; each holds one slice in memory"
+    )
+
+    shutdown_seconds: float = Field(
+        20, ge=0, description="seconds that running activities get to end at shutdown"
+    )
+
+
+class WebSettings(Group):
+    """The HTTP service."""
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8080, ge=1, le=65535, description="port to listen on")
+    url: str = Field("", description="address under which people reach it, for links")
+    auth_token: SecretStr | None = Field(
+        None, description="the token callers must send; unset: every call that needs it is refused"
+    )
+
+
+class StackSettings(Group):
+    """The local stack of real components for development and tests."""
+
+    data_dir: Path = Field(
+        Path(__file__).resolve().parent / ".stack",
+        description="folder of the local stack's data, logs, keys and settings file",
+    )
+
+
+class TelemetrySettings(Group):
+    """What the processes say of themselves."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least level of log lines written"
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="form of log lines; auto: console on a terminal, else JSON"
+    )
+
+
+class Settings(BaseSettings):
+    """All groups. Built once, where a process is put together."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    amqp: AmqpSettings = AmqpSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    temporal: TemporalSettings = TemporalSettings()
+    s3: S3Settings = S3Settings()
+    drain: DrainSettings = DrainSettings()
+    lifecycle: LifecycleSettings = LifecycleSettings()
+    worker: WorkerSettings = WorkerSettings()
+    web: WebSettings = WebSettings()
+    stack: StackSettings = StackSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over the environment, that over the local stack's file."""
+        return (init_settings, env_settings, _StackFile(settings_cls))
+
+
+class _StackFile(PydanticBaseSettingsSource):
+    """The file the local stack writes so that every command attaches to it unasked."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError  # the whole file is read at once, by __call__
+
+    def __call__(self) -> dict[str, Any]:
+        stack = self.current_state.get("stack") or {}
+        path = stack_file(Path(stack.get("data_dir", StackSettings().data_dir)))
+        try:
+            found = json.loads(path.read_text())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"cannot read {path}: {error}; mend it or delete it") from error
+        return dict(found)
+
+
+def stack_file(data_dir: Path) -> Path:
+    """Where the local stack under `data_dir` keeps the settings of its components."""
+    return data_dir / "settings.json"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read all settings.
+
+    Raises:
+        SettingsError: one line that names the setting, what is wrong and never its secret value.
+    """
+    groups = Settings.model_fields
+    for name in os.environ:
+        group = name.removeprefix(PREFIX).split("__")[0].lower()
+        if name.startswith(PREFIX) and group not in groups:
+            known = ", ".join(groups)
+            raise SettingsError(f"{name}: there is no settings group {group!r}; known: {known}")
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_line(item) for item in error.errors())) from None
+
+
+def _line(item: Any) -> str:
+    name = PREFIX + "__".join(str(place) for place in item["loc"]).upper()
+    return f"{name}: {item['msg'].removeprefix('Value error, ')}"
