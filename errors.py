@@ -3,9 +3,11 @@
     LogflumeError            its text is one clear line for a person
     ├── SettingsError        a setting is unreadable or contradicts another
     ├── ComponentError       a component is missing, unreachable or refuses us
+    ├── ArchiveRefused       the archive says no, and will say it again
     ├── RejectedPart         a message breaks the wire contract; its text is the reason
     ├── UnknownLog           no log has this id
-    └── ContentReplaced      the content changed while it was being read
+    ├── ContentReplaced      the content changed while it was being read
+    └── PartsGone            parts a log was made of are no longer there
 """
 
 
@@ -21,6 +23,10 @@ class ComponentError(LogflumeError):
     """A component is missing, unreachable or refuses us."""
 
 
+class ArchiveRefused(LogflumeError):
+    """The archive says no, and will say it again: a wrong bucket, key or permission."""
+
+
 class RejectedPart(LogflumeError):
     """A message breaks the wire contract; the text is the reason kept with it."""
 
@@ -31,3 +37,7 @@ class UnknownLog(LogflumeError):
 
 class ContentReplaced(LogflumeError):
     """The content changed while it was being read: start again from the row."""
+
+
+class PartsGone(LogflumeError):
+    """Parts that a log was made of went with their partition; its archive must stay as it is."""

@@ -7,6 +7,7 @@ module.
 
 import json
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -143,10 +144,14 @@ class WorkerSettings(Group):
     archive_activities: int = Field(
         8, ge=1, description="archive activities at once; each holds one slice in memory"
     )
-
     shutdown_seconds: float = Field(
         20, ge=0, description="seconds that running activities get to end at shutdown"
     )
+
+    @property
+    def shutdown(self) -> timedelta:
+        """`shutdown_seconds`, as Temporal wants it."""
+        return timedelta(seconds=self.shutdown_seconds)
 
 
 class WebSettings(Group):

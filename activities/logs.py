@@ -1,0 +1,95 @@
+"""The activities of a log's life. All may run twice, also at once: each asks the row first."""
+
+import asyncpg
+from temporalio import activity
+
+from activities.heartbeat import beating
+from activities.types import (
+    AGGREGATE,
+    ARCHIVE,
+    DELETE_ARCHIVE,
+    PURGE,
+    VERIFY,
+    AggregateOrder,
+    ArchiveOrder,
+    Verdict,
+)
+from archive.store import Archive
+from db import logs
+from domain import Content
+from errors import ContentReplaced
+
+
+class DatabaseActivities:
+    """What happens inside Postgres."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    @activity.defn(name=AGGREGATE)
+    async def aggregate(self, order: AggregateOrder) -> Content:
+        """Make the log's content of its parts."""
+        async with beating(), self._pool.acquire() as connection:
+            return await logs.aggregate(
+                connection, order.job_id, force=order.force, restore=order.restore
+            )
+
+    @activity.defn(name=PURGE)
+    async def purge(self, order: ArchiveOrder) -> bool:
+        """Clear the row's copy of what the archive holds; False where that is something else."""
+        async with beating(), self._pool.acquire() as connection:
+            return await logs.purge(connection, order.job_id, order.sha256)
+
+
+class ArchiveActivities:
+    """What moves bytes to the archive and back, a slice at a time."""
+
+    def __init__(self, pool: asyncpg.Pool, archive: Archive) -> None:
+        self._pool = pool
+        self._archive = archive
+
+    @activity.defn(name=ARCHIVE)
+    async def archive(self, order: ArchiveOrder) -> bool:
+        """Upload the content; False where the log has other content by now."""
+        async with beating():
+            try:
+                async with self._pool.acquire() as connection:
+                    log_id = await logs.mark_archiving(connection, order.job_id, order.sha256)
+
+                async def read(start: int, size: int) -> bytes:
+                    # A connection for each slice: none is held while the archive is slow.
+                    async with self._pool.acquire() as connection:
+                        return await logs.content_slice(
+                            connection, log_id, order.sha256, start, size
+                        )
+
+                await self._archive.upload(
+                    order.job_id, read, order.bytes, sha256=order.sha256, parts=order.parts
+                )
+            except ContentReplaced:
+                return False
+        return True
+
+    @activity.defn(name=VERIFY)
+    async def verify(self, order: ArchiveOrder) -> Verdict:
+        """Read the archived object back and compare its length and SHA-256 with the row's own."""
+        async with beating():
+            found = await self._archive.digest(order.job_id)
+            if found is None:
+                return Verdict(ok=False, reason="verify: the archived object is missing")
+            if (found.sha256, found.bytes) != (order.sha256, order.bytes):
+                return Verdict(
+                    ok=False,
+                    reason=f"verify: archived {found.bytes} bytes with SHA-256 {found.sha256}, "
+                    f"not {order.bytes} with {order.sha256}",
+                )
+            async with self._pool.acquire() as connection:
+                if not await logs.mark_verified(connection, order.job_id, order.sha256):
+                    return Verdict(ok=False, replaced=True)
+        return Verdict(ok=True)
+
+    @activity.defn(name=DELETE_ARCHIVE)
+    async def delete_archive(self, job_id: int) -> None:
+        """Delete the archived object of a log whose text was replaced."""
+        async with beating():
+            await self._archive.delete(job_id)

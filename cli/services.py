@@ -1,0 +1,147 @@
+"""The long-running processes, each put together here and nowhere else."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
+
+import click
+import structlog
+import uvicorn
+import uvloop
+from temporalio.worker import Worker
+
+import temporal
+from activities.logs import ArchiveActivities, DatabaseActivities
+from activities.types import archive_queue
+from archive.store import Archive
+from db.connect import check_schema, open_pool
+from drain.drain import Drain
+from drain.signals import Signaller
+from settings import Settings, load_settings
+from telemetry import configure_logging
+from web.app import make_app
+from workflows.lifecycle import LogLifecycle
+from workflows.types import LifecycleOptions
+
+log = structlog.get_logger()
+
+QUEUES = ("lifecycle", "archive")
+
+
+def _run(name: str, service: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
+    settings = load_settings()
+    configure_logging(settings.telemetry, name)
+    uvloop.run(service(settings))
+
+
+def _on_stop(stop: Callable[[], object]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+
+
+@click.command()
+def drain() -> None:
+    """Take parts from RabbitMQ, commit them to Postgres and tell each log's workflow.
+
+    Ctrl-C or SIGTERM stops consuming, commits and acknowledges what was received, and ends.
+    """
+    _run("drain", _drain)
+
+
+async def _drain(settings: Settings) -> None:
+    async with AsyncExitStack() as stack:
+        # One connection for each flush in flight.
+        pool = await open_pool(settings.database, settings.drain.flushes)
+        stack.push_async_callback(pool.close)
+        await check_schema(pool)
+        signaller = Signaller(
+            # Ingest does not wait for Temporal, not even at the start.
+            await temporal.connect(settings.temporal, lazy=True),
+            settings.temporal.task_queue,
+            LifecycleOptions(**settings.lifecycle.model_dump()),
+            interval=settings.drain.signal_seconds,
+            in_flight=settings.drain.signals_in_flight,
+        )
+        process = Drain(settings.amqp, settings.drain, pool, signaller)
+        _on_stop(process.stop)
+        await process.run()
+
+
+@click.command()
+@click.option(
+    "--queues",
+    default=",".join(QUEUES),
+    show_default=True,
+    help="Which work to take, separated by commas: `lifecycle` runs the workflows and their "
+    "database activities, `archive` moves logs to S3 and reads them back.",
+)
+def worker(queues: str) -> None:
+    """Run the workflows and their activities.
+
+    Run as many as you like; with --queues some may serve the archive alone, so that a slow S3
+    never holds aggregation up.
+    """
+    wanted = [name.strip() for name in queues.split(",")]
+    if unknown := [name for name in wanted if name not in QUEUES]:
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(QUEUES)}")
+    _run("worker", lambda settings: _worker(settings, wanted))
+
+
+async def _worker(settings: Settings, queues: list[str]) -> None:
+    stop = asyncio.Event()
+    _on_stop(stop.set)
+    async with AsyncExitStack() as stack:
+        client = await temporal.connect(settings.temporal)
+        await temporal.ensure_search_attributes(client)
+        pool = await open_pool(settings.database)
+        stack.push_async_callback(pool.close)
+        await check_schema(pool)
+        limits = settings.worker
+        task_queue = settings.temporal.task_queue
+        if "lifecycle" in queues:
+            database = DatabaseActivities(pool)
+            lifecycle_worker = Worker(
+                client,
+                task_queue=task_queue,
+                workflows=[LogLifecycle],
+                activities=[database.aggregate, database.purge],
+                max_cached_workflows=limits.workflow_cache,
+                max_concurrent_activities=limits.activities,
+                graceful_shutdown_timeout=limits.shutdown,
+            )
+            await stack.enter_async_context(lifecycle_worker)
+        if "archive" in queues:
+            archive = ArchiveActivities(pool, Archive(settings.s3, limits.archive_activities))
+            archive_worker = Worker(
+                client,
+                task_queue=archive_queue(task_queue),
+                activities=[archive.archive, archive.verify, archive.delete_archive],
+                max_concurrent_activities=limits.archive_activities,
+                graceful_shutdown_timeout=limits.shutdown,
+            )
+            await stack.enter_async_context(archive_worker)
+        log.info("worker_started", queues=queues, task_queue=task_queue)
+        await stop.wait()
+    log.info("worker_stopped")
+
+
+@click.command()
+def web() -> None:
+    """Serve the HTTP API: logs, their lives, health and the API's description."""
+    settings = load_settings()
+    configure_logging(settings.telemetry, "web")
+    config = uvicorn.Config(
+        make_app(settings),
+        host=settings.web.host,
+        port=settings.web.port,
+        loop="uvloop",
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+    uvicorn.Server(config).run()

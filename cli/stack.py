@@ -1,0 +1,133 @@
+"""`logflume stack`: the local stack of real components, for development and tests."""
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from errors import ComponentError
+from settings import Settings, load_settings, stack_file
+from stack.components import NAMES
+from stack.foreground import run_until_signal
+from stack.stack import LocalStack, Status
+
+components = click.argument(
+    "names", metavar="[COMPONENT]...", nargs=-1, type=click.Choice(NAMES), required=False
+)
+STYLES = {"running": "green", "stopped": "dim", "died": "bold red"}
+
+
+@click.group()
+def stack() -> None:
+    """Start, stop and look at the local stack.
+
+    The stack is everything logflume needs, on this machine alone: RabbitMQ (with epmd), Postgres,
+    Temporal and an S3 store, and logflume's own drain, worker and web. Data, logs and secrets are
+    in one folder, `.stack` (setting stack.data_dir); deleting it while the stack is down starts
+    afresh. Every other command finds the running stack by itself.
+    """
+
+
+@stack.command()
+@components
+@click.option("--detach", is_flag=True, help="Return as soon as all is ready; it keeps running.")
+def up(names: tuple[str, ...], *, detach: bool) -> None:
+    """Start components that do not run yet, with what they need; all, when none is named.
+
+    Stays until Ctrl-C and then stops what it started, unless --detach is given.
+    """
+    local = LocalStack(load_settings().stack.data_dir)
+    sys.exit(run_until_signal(_up(local, names or NAMES, detach=detach)))
+
+
+@stack.command()
+@components
+def down(names: tuple[str, ...]) -> None:
+    """Stop components; all, when none is named. Their data stays."""
+    settings = load_settings()
+    if not _was_started(settings):
+        click.echo(f"nothing to stop: no local stack in {settings.stack.data_dir}")
+        return
+    asyncio.run(LocalStack(settings.stack.data_dir).down(names or NAMES))
+
+
+@stack.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: addresses, secrets, pids.")
+def status(*, as_json: bool) -> None:
+    """Show which components run, and where."""
+    settings = load_settings()
+    if not _was_started(settings):
+        raise ComponentError(
+            f"no local stack was ever started in {settings.stack.data_dir}: run `logflume stack up`"
+        )
+    local = LocalStack(settings.stack.data_dir)
+    if as_json:
+        click.echo(json.dumps(_description(load_settings(), local), indent=2))
+    else:
+        Console().print(_table(local.status()))
+
+
+def _was_started(settings: Settings) -> bool:
+    return stack_file(settings.stack.data_dir).exists()
+
+
+async def _up(local: LocalStack, names: tuple[str, ...], *, detach: bool) -> int:
+    console = Console()
+
+    def tell(name: str, seconds: float) -> None:
+        console.print(f"[green]✓[/] {name:<9} ready after {seconds:.1f} s", highlight=False)
+
+    started = await local.up(names, tell)
+    settings = load_settings()
+    console.print(f"web          {settings.web.url}", highlight=False)
+    console.print(f"API docs     {settings.web.url}/schema", highlight=False)
+    console.print(f"Temporal UI  {settings.temporal.ui_url}", highlight=False)
+    if detach or not started:
+        return 0
+    console.print("Ctrl-C stops what was started.")
+    try:
+        await local.watch(started, lambda item: _tell_death(console, item))
+    finally:
+        await local.down(started)
+    return 0
+
+
+def _tell_death(console: Console, item: Status) -> None:
+    console.print(
+        f"[bold red]✗[/] {item.name} ended by itself; its log: {item.log}", soft_wrap=True
+    )
+
+
+def _table(statuses: list[Status]) -> Table:
+    table = Table("component", "state", "pid", "port", "log")
+    for item in statuses:
+        state = f"[{STYLES[item.state]}]{item.state}[/]"
+        table.add_row(item.name, state, str(item.pid or ""), str(item.port or ""), str(item.log))
+    return table
+
+
+def _description(settings: Settings, local: LocalStack) -> dict[str, Any]:
+    secret_key, token = settings.s3.secret_key, settings.web.auth_token
+    folder = local.home.data_dir
+    return {
+        "amqp_url": settings.amqp.url.get_secret_value(),
+        "database_url": settings.database.url.get_secret_value(),
+        "temporal_address": settings.temporal.address,
+        "temporal_namespace": settings.temporal.namespace,
+        "temporal_ui_url": settings.temporal.ui_url,
+        "s3_endpoint": settings.s3.endpoint,
+        "s3_access_key": settings.s3.access_key,
+        "s3_secret_key": secret_key.get_secret_value() if secret_key else None,
+        "s3_bucket": settings.s3.bucket,
+        "web_url": settings.web.url,
+        "auth_token": token.get_secret_value() if token else None,
+        "jwt_private_key_file": str(folder / "jwt_private.pem"),
+        "jwt_public_key_file": str(folder / "jwt_public.pem"),
+        "rabbitmq_management_url": local.home.management_url,
+        "data_dir": str(folder),
+        "pids": {item.name: item.pid for item in local.status()},
+    }

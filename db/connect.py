@@ -1,0 +1,53 @@
+"""Connections to Postgres."""
+
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from errors import ComponentError
+from settings import DatabaseSettings
+
+# What asyncpg raises when Postgres is out of reach: worth another try, whoever asks.
+UNREACHABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+)
+CONNECT_SECONDS = 10
+
+
+async def open_pool(settings: DatabaseSettings, connections: int | None = None) -> asyncpg.Pool:
+    """Open a pool of at most `connections` (the setting where None).
+
+    Raises:
+        ComponentError: Postgres is out of reach or refuses us.
+    """
+    most = connections or settings.connections
+    try:
+        return await asyncpg.create_pool(
+            settings.url.get_secret_value(),
+            min_size=1,
+            max_size=most,
+            timeout=CONNECT_SECONDS,
+            server_settings={"application_name": "logflume", "timezone": "UTC"},
+        )
+    except (*UNREACHABLE, asyncpg.PostgresError, ValueError) as error:
+        raise ComponentError(f"{describe(settings)}: {error or type(error).__name__}") from error
+
+
+def describe(settings: DatabaseSettings) -> str:
+    """Name the database for a person, without the password."""
+    parts = urlsplit(settings.url.get_secret_value())
+    return f"Postgres at {parts.hostname}:{parts.port or 5432}{parts.path}"
+
+
+async def check_schema(pool: asyncpg.Pool) -> None:
+    """Find out whether the schema is deployed.
+
+    Raises:
+        ComponentError: it is not, or not up to date.
+    """
+    if not await pool.fetchval("SELECT to_regproc('open_attempts') IS NOT NULL"):
+        raise ComponentError("the database has no logflume schema: run `logflume db deploy`")

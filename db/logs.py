@@ -1,0 +1,261 @@
+"""Queries about logs: aggregation, the archive's marks, the purge, and what readers ask.
+
+Aggregation and content written whole lock the log's row before they look at its parts, so that
+each sees all that the other did.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import asyncpg
+
+from domain import Content, Log
+from errors import ContentReplaced, PartsGone, UnknownLog
+
+LOG_COLUMNS = """
+    id, job_id, content_bytes, encode(content_sha256, 'hex') AS content_sha256, part_count,
+    missing_parts, created_at, updated_at, aggregated_at, archiving, archived_at,
+    archive_verified, purged_at, removed_at, removed_by
+"""
+FIND_BY_JOB = f"SELECT {LOG_COLUMNS} FROM logs WHERE job_id = $1"  # noqa: S608
+FIND_BY_ID = f"SELECT {LOG_COLUMNS} FROM logs WHERE id = $1"  # noqa: S608
+FIND_MANY = f"SELECT {LOG_COLUMNS} FROM logs WHERE job_id = ANY ($1)"  # noqa: S608
+
+LOCK = """
+SELECT id, log_attempt(id) AS attempt_id, aggregated_at IS NOT NULL AS aggregated
+FROM logs WHERE job_id = $1 FOR NO KEY UPDATE
+"""
+
+# In the order of a log; the one place where bytes become content.
+CONTENT_PARTS = "SELECT content FROM content_parts($1, $2) ORDER BY number, created_at, id"
+
+SUMMARY = """
+SELECT count(*) AS parts, coalesce(sum(octet_length(content)), 0) AS bytes,
+    coalesce(max(number) FILTER (WHERE numbered) + 1, 0) - count(*) FILTER (WHERE numbered)
+        AS missing_parts,
+    coalesce(bool_or(final) OR bool_or(number = -1) AND NOT bool_or(numbered), false) AS ended
+FROM content_parts($1, $2), LATERAL (SELECT number BETWEEN 0 AND 2147483646 AS numbered) n
+"""
+
+# A log whose parts went with their partition cannot be made again from what is left of them.
+GONE = """
+SELECT part_count FROM logs
+WHERE id = $1 AND content_attempt_id IS NOT DISTINCT FROM $2 AND part_count > $3
+"""
+
+# Bytes the archive already holds are not stored again, unless they must be archived again.
+AGGREGATE = f"""
+WITH made AS MATERIALIZED (
+    SELECT coalesce(string_agg(content, ''::bytea), ''::bytea) AS content FROM ({CONTENT_PARTS}) p
+), hashed AS MATERIALIZED (
+    SELECT content, sha256(content) AS sha256 FROM made
+)
+UPDATE logs l SET
+    content = CASE WHEN h.sha256 = l.content_sha256 AND l.purged_at IS NOT NULL AND NOT $5
+        THEN NULL ELSE h.content END,
+    purged_at = CASE WHEN h.sha256 = l.content_sha256 AND NOT $5 THEN l.purged_at END,
+    archived_at = CASE WHEN h.sha256 = l.content_sha256 AND NOT $5 THEN l.archived_at END,
+    archive_verified = h.sha256 = l.content_sha256 AND l.archive_verified AND NOT $5,
+    content_bytes = octet_length(h.content), content_sha256 = h.sha256,
+    content_attempt_id = $2, part_count = $3, missing_parts = $4,
+    archiving = false, aggregated_at = now(), updated_at = now()
+FROM hashed h
+WHERE l.id = $1
+RETURNING encode(l.content_sha256, 'hex') AS sha256, l.content_bytes, l.archive_verified,
+    l.purged_at IS NOT NULL AS purged
+"""
+
+ATTEMPT = """
+SELECT coalesce(sum(stale_parts), 0)::bigint AS stale_parts,
+    coalesce(min(uuid) FILTER (WHERE id = $2), '') AS uuid
+FROM log_attempts WHERE log_id = $1
+"""
+
+SLICE = """
+SELECT substring(content FROM $3::integer + 1 FOR $4) FROM logs
+WHERE id = $1 AND content_sha256 = decode($2, 'hex') AND content IS NOT NULL
+"""
+
+MARK_ARCHIVING = """
+UPDATE logs SET archiving = true, archived_at = NULL, archive_verified = false, updated_at = now()
+WHERE job_id = $1 AND content_sha256 = decode($2, 'hex')
+RETURNING id
+"""
+MARK_VERIFIED = """
+UPDATE logs SET archiving = false, archived_at = now(), archive_verified = true, updated_at = now()
+WHERE job_id = $1 AND content_sha256 = decode($2, 'hex')
+RETURNING id
+"""
+PURGE = """
+UPDATE logs SET content = NULL, purged_at = now(), updated_at = now()
+WHERE job_id = $1 AND content_sha256 = decode($2, 'hex') AND archive_verified
+RETURNING id
+"""
+
+MAKE_LOG = "INSERT INTO logs (job_id) VALUES ($1) ON CONFLICT DO NOTHING"
+MAKE_UNNAMED = """
+INSERT INTO log_attempts (log_id, uuid) VALUES ($1, '') ON CONFLICT DO NOTHING
+"""
+LOCK_ATTEMPTS = "SELECT FROM log_attempts WHERE log_id = $1 ORDER BY id FOR UPDATE"
+DELETE_PARTS = "DELETE FROM log_parts WHERE log_id = $1"
+CLOSE_ATTEMPTS = """
+UPDATE log_attempts
+SET closed_at = CASE WHEN uuid = '' THEN NULL ELSE coalesce(closed_at, now()) END,
+    began_at = CASE WHEN uuid = '' THEN NULL ELSE began_at END
+WHERE log_id = $1
+"""
+WRITE_WHOLE = """
+INSERT INTO log_parts (log_id, attempt_id, created_at, number, final, content)
+SELECT log_id, id, clock_timestamp(), -1, false, $2 FROM log_attempts
+WHERE log_id = $1 AND uuid = ''
+"""
+RESET = """
+UPDATE logs
+SET content = NULL, content_bytes = NULL, content_sha256 = NULL, content_attempt_id = NULL,
+    part_count = NULL, missing_parts = NULL, aggregated_at = NULL, archiving = false,
+    archived_at = NULL, archive_verified = false, purged_at = NULL, updated_at = now(),
+    removed_at = CASE WHEN $2::bigint IS NULL THEN removed_at ELSE now() END,
+    removed_by = coalesce($2, removed_by)
+WHERE id = $1
+"""
+
+CONTENT_ATTEMPT = "SELECT log_attempt($1)"
+
+
+async def find(connection: asyncpg.Connection, job_id: int) -> Log:
+    """Read the row of a job's log.
+
+    Raises:
+        UnknownLog: no part and no content ever came for this job.
+    """
+    return _log(await connection.fetchrow(FIND_BY_JOB, job_id), f"job {job_id}")
+
+
+async def find_by_id(connection: asyncpg.Connection, log_id: int) -> Log:
+    """Read the row of a log by its own id.
+
+    Raises:
+        UnknownLog: there is no such log.
+    """
+    return _log(await connection.fetchrow(FIND_BY_ID, log_id), f"id {log_id}")
+
+
+def _log(row: asyncpg.Record | None, name: str) -> Log:
+    if row is None:
+        raise UnknownLog(f"there is no log for {name}")
+    return Log(**row)
+
+
+async def find_many(connection: asyncpg.Connection, job_ids: Sequence[int]) -> dict[int, Log]:
+    """Read the rows of many jobs' logs, by job id; jobs without one are left out."""
+    rows = await connection.fetch(FIND_MANY, job_ids)
+    return {row["job_id"]: Log(**row) for row in rows}
+
+
+async def aggregate(
+    connection: asyncpg.Connection, job_id: int, *, force: bool, restore: bool
+) -> Content:
+    """Make a log's content of its parts, in the database.
+
+    Nothing is made of a log that has not ended, unless `force`. `restore` makes content again that
+    was archived and purged, so that it can be archived again.
+
+    Raises:
+        PartsGone: some of the parts it was made of before are no longer there.
+    """
+    async with connection.transaction():
+        # Sorting a whole log's parts should not go to disk for an ordinary one.
+        await connection.execute("SET LOCAL work_mem = '64MB'")
+        row = await connection.fetchrow(LOCK, job_id)
+        if row is None:
+            return Content()
+        place = (row["id"], row["attempt_id"])
+        told = await connection.fetchrow(SUMMARY, *place)
+        about = await connection.fetchrow(ATTEMPT, *place)
+        assert told is not None and about is not None  # noqa: S101 - aggregates always have a row
+        if await connection.fetchval(GONE, *place, told["parts"]):
+            raise PartsGone(f"job {job_id}: parts it was made of are gone; its archive stays as it is")
+        facts: dict[str, Any] = {
+            "ended": told["ended"],
+            "bytes": int(told["bytes"]),
+            "parts": told["parts"],
+            "missing_parts": told["missing_parts"],
+            "stale_parts": about["stale_parts"],
+            "attempt": about["uuid"],
+        }
+        wanted = told["ended"] or force or (restore and row["aggregated"])
+        if told["parts"] == 0 or not wanted:
+            return Content(**facts)
+        made = await connection.fetchrow(
+            AGGREGATE, *place, told["parts"], told["missing_parts"], restore
+        )
+        assert made is not None  # noqa: S101 - the row is locked
+        return Content(
+            **facts,
+            sha256=made["sha256"],
+            archived=made["archive_verified"],
+            purged=made["purged"],
+        )
+
+
+async def content_slice(
+    connection: asyncpg.Connection, log_id: int, sha256: str, start: int, size: int
+) -> bytes:
+    """Read `size` bytes from `start` of the content whose SHA-256 (hex) is given.
+
+    Raises:
+        ContentReplaced: the log has other content by now, or none.
+    """
+    found: bytes | None = await connection.fetchval(SLICE, log_id, sha256, start, size)
+    if found is None:
+        raise ContentReplaced(f"the content of log {log_id} is no longer {sha256[:12]}")
+    return found
+
+
+async def parts_content(connection: asyncpg.Connection, log_id: int) -> AsyncIterator[bytes]:
+    """Read the content of a log part by part, straight from its parts, by the content rule."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        attempt_id = await connection.fetchval(CONTENT_ATTEMPT, log_id)
+        async for row in connection.cursor(CONTENT_PARTS, log_id, attempt_id, prefetch=500):
+            yield row["content"]
+
+
+async def mark_archiving(connection: asyncpg.Connection, job_id: int, sha256: str) -> int:
+    """Note that the content with this SHA-256 is on its way to the archive; returns the log's id.
+
+    Raises:
+        ContentReplaced: the log has other content by now.
+    """
+    log_id: int | None = await connection.fetchval(MARK_ARCHIVING, job_id, sha256)
+    if log_id is None:
+        raise ContentReplaced(f"the content of job {job_id} is no longer {sha256[:12]}")
+    return log_id
+
+
+async def mark_verified(connection: asyncpg.Connection, job_id: int, sha256: str) -> bool:
+    """Note that the archive holds the content with this SHA-256; False where it was replaced."""
+    return await connection.fetchval(MARK_VERIFIED, job_id, sha256) is not None
+
+
+async def purge(connection: asyncpg.Connection, job_id: int, sha256: str) -> bool:
+    """Clear content that is archived and verified under this SHA-256; False where it is not."""
+    return await connection.fetchval(PURGE, job_id, sha256) is not None
+
+
+async def replace_content(
+    connection: asyncpg.Connection, job_id: int, content: bytes, removed_by: int | None = None
+) -> None:
+    """Write a log's content whole: its parts are gone and the attempts seen until now are closed.
+
+    Empty content clears the log. The content counts as a part before number 0.
+    """
+    async with connection.transaction():
+        await connection.execute(MAKE_LOG, job_id)
+        log_id = await connection.fetchval(LOCK, job_id)
+        await connection.execute(MAKE_UNNAMED, log_id)
+        await connection.execute(LOCK_ATTEMPTS, log_id)
+        await connection.execute(DELETE_PARTS, log_id)
+        await connection.execute(CLOSE_ATTEMPTS, log_id)
+        if content:
+            await connection.execute(WRITE_WHOLE, log_id, content)
+        await connection.execute(RESET, log_id, removed_by)

@@ -1,0 +1,79 @@
+"""The write path of parts: one transaction for a batch."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import asyncpg
+
+from domain import LAST, Part, Place
+
+OPEN_ATTEMPTS = "SELECT * FROM open_attempts($1, $2, $3, $4)"
+COLUMNS = ("log_id", "attempt_id", "created_at", "number", "final", "content")
+
+
+class AttemptParts:
+    """The parts of one attempt in a batch; `bytes` is the length of their contents.
+
+    `final`: a numbered part of them is final; `last_final`: a `last` part is.
+    """
+
+    __slots__ = ("begins_at", "bytes", "final", "job_id", "last_final", "parts", "uuid")
+
+    def __init__(self, job_id: int, uuid: str) -> None:
+        self.job_id = job_id
+        self.uuid = uuid
+        self.parts: list[Part] = []
+        self.bytes = 0
+        self.final = self.last_final = False
+        self.begins_at: datetime | None = None  # stays None for `last` parts, which begin nothing
+
+    def add(self, part: Part) -> None:
+        """Add a part of this attempt."""
+        self.parts.append(part)
+        self.bytes += len(part.content)
+        if part.number == LAST:
+            self.last_final = self.last_final or part.final
+            return
+        self.final = self.final or part.final
+        at = part.published_at or part.received_at
+        if self.begins_at is None or at < self.begins_at:
+            self.begins_at = at
+
+
+def by_attempt(parts: Iterable[Part]) -> list[AttemptParts]:
+    """Group parts by job and attempt."""
+    groups: dict[tuple[int, str], AttemptParts] = {}
+    for part in parts:
+        key = (part.job_id, part.attempt)
+        group = groups.get(key)
+        if group is None:
+            group = groups[key] = AttemptParts(*key)
+        group.add(part)
+    return list(groups.values())
+
+
+async def store_batch(
+    connection: asyncpg.Connection, parts: Sequence[Part]
+) -> list[tuple[AttemptParts, Place]]:
+    """Commit the parts of open attempts and count those of closed ones.
+
+    Returns where each attempt's parts went. Any error leaves nothing stored.
+    """
+    groups = by_attempt(parts)
+    async with connection.transaction():
+        rows = await connection.fetch(
+            OPEN_ATTEMPTS,
+            [group.job_id for group in groups],
+            [group.uuid for group in groups],
+            [group.begins_at for group in groups],
+            [len(group.parts) for group in groups],
+        )
+        placed = [(group, Place(*row)) for group, row in zip(groups, rows, strict=True)]
+        records = [
+            (place.log_id, place.attempt_id, p.received_at, p.number, p.final, p.content)
+            for group, place in placed
+            if place.is_open
+            for p in group.parts
+        ]
+        await connection.copy_records_to_table("log_parts", records=records, columns=COLUMNS)
+    return placed

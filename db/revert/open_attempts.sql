@@ -1,0 +1,7 @@
+-- Revert logflume:open_attempts from pg
+
+BEGIN;
+
+DROP FUNCTION open_attempts;
+
+COMMIT;

@@ -1,0 +1,109 @@
+"""The domain's types; imports nothing of ours but the errors.
+
+Names are the wire contract's: a *part* is one message of a job's output, an *attempt* the parts of
+one run of the job, a *batch* what the drain commits at once, a *log* what a reader sees.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+# The number of a part that comes after every numbered one (`"last"` on the wire).
+LAST = 2_147_483_647
+# Postgres and Temporal both count in signed 64 bits.
+MAX_JOB_ID = 2**63 - 1
+
+Phase = Literal[
+    "receiving",
+    "settling",
+    "aggregating",
+    "archiving",
+    "verifying",
+    "verified",
+    "purging",
+    "done",
+    "stuck",
+]
+
+
+class Part(msgspec.Struct, frozen=True, gc=False):
+    """One part of a job's log, as received.
+
+    `attempt` is the run's uuid, `''` for parts without one; `published_at` is None where the
+    publisher gave no time.
+    """
+
+    job_id: int
+    attempt: str
+    number: int
+    content: bytes
+    final: bool
+    published_at: datetime | None
+    received_at: datetime
+
+
+class Place(msgspec.Struct, frozen=True, gc=False):
+    """Where the parts of one attempt in a batch went.
+
+    `is_open`: the attempt takes parts (else they were stale and only counted); `is_log`: it is the
+    attempt that readers see; `begun`: this batch began it.
+    """
+
+    log_id: int
+    attempt_id: int
+    is_open: bool
+    is_log: bool
+    begun: bool
+
+
+class Log(msgspec.Struct, frozen=True):
+    """A row of `logs` without its content; times are UTC, sizes bytes."""
+
+    id: int
+    job_id: int
+    content_bytes: int | None
+    content_sha256: str | None
+    part_count: int | None
+    missing_parts: int | None
+    created_at: datetime
+    updated_at: datetime
+    aggregated_at: datetime | None
+    archiving: bool
+    archived_at: datetime | None
+    archive_verified: bool
+    purged_at: datetime | None
+    removed_at: datetime | None
+    removed_by: int | None
+
+    @property
+    def phase(self) -> Phase:
+        """The phase as far as the row alone tells it; the workflow knows it finer."""
+        if self.purged_at:
+            return "done"
+        if self.archive_verified:
+            return "verified"
+        if self.archiving:
+            return "archiving"
+        return "aggregating" if self.aggregated_at else "receiving"
+
+
+@dataclass(frozen=True)
+class Content:
+    """What aggregation found and made of a log; `sha256` is hex, sizes are bytes.
+
+    `ended`: the log has its final part or was written whole. Without it and unforced nothing was
+    aggregated and `sha256` is empty, as for a log without any part. `archived`: the archive
+    already holds these very bytes, verified; `purged`: and the row has let go of its copy.
+    """
+
+    ended: bool = False
+    sha256: str = ""
+    bytes: int = 0
+    parts: int = 0
+    missing_parts: int = 0
+    stale_parts: int = 0
+    attempt: str = ""
+    archived: bool = False
+    purged: bool = False

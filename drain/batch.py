@@ -1,0 +1,81 @@
+"""Batches and the order of their acknowledgements; no I/O here."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from aiormq.abc import DeliveredMessage
+
+from domain import Part
+
+
+@dataclass(slots=True)
+class Reject:
+    """A message that breaks the wire contract, and why."""
+
+    message: DeliveredMessage
+    reason: str
+
+
+@dataclass(slots=True)
+class Batch:
+    """Messages delivered one after another: their parts, and those that are none."""
+
+    parts: list[Part] = field(default_factory=list)
+    messages: list[DeliveredMessage] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    bytes: int = 0
+    last_tag: int = 0
+
+
+class Batcher:
+    """Fills batches up to a number of messages or bytes."""
+
+    def __init__(self, most_messages: int, most_bytes: int) -> None:
+        self._most_messages = most_messages
+        self._most_bytes = most_bytes
+        self._batch = Batch()
+
+    def __len__(self) -> int:
+        """Messages in the batch being filled."""
+        return len(self._batch.messages) + len(self._batch.rejects)
+
+    def add(self, tag: int, message: DeliveredMessage, part: Part | Reject) -> Batch | None:
+        """Add a message; returns the batch if that filled it."""
+        batch = self._batch
+        if isinstance(part, Reject):
+            batch.rejects.append(part)
+        else:
+            batch.parts.append(part)
+            batch.messages.append(message)
+        batch.bytes += len(message.body)
+        batch.last_tag = tag
+        full = len(self) >= self._most_messages or batch.bytes >= self._most_bytes
+        return self.take() if full else None
+
+    def take(self) -> Batch | None:
+        """Take the batch as far as it is filled, None if it is empty."""
+        if not len(self):
+            return None
+        batch, self._batch = self._batch, Batch()
+        return batch
+
+
+class AckLedger:
+    """Tells up to which delivery tag everything is done, whatever order batches are done in."""
+
+    def __init__(self) -> None:
+        self._open: deque[int] = deque()
+        self._done: set[int] = set()
+
+    def opened(self, batch: Batch) -> None:
+        """A batch goes to be flushed; batches are opened in the order of their tags."""
+        self._open.append(batch.last_tag)
+
+    def done(self, batch: Batch) -> int | None:
+        """A batch is committed; returns the tag to acknowledge up to, if it moved."""
+        self._done.add(batch.last_tag)
+        upto = None
+        while self._open and self._open[0] in self._done:
+            upto = self._open.popleft()
+            self._done.remove(upto)
+        return upto

@@ -1,0 +1,118 @@
+"""From a message's bytes to a part, or a reason why not. The rules are the wire contract's."""
+
+import base64
+import binascii
+import json
+from datetime import UTC, datetime
+
+import msgspec
+
+from domain import LAST, MAX_JOB_ID, Part
+from errors import RejectedPart
+
+MAX_UUID = 255
+
+
+class _Message(msgspec.Struct):
+    id: int | str
+    log: str
+    number: int | str
+    uuid: str | None = None
+    final: bool | None = None
+    encoding: str | None = None
+
+
+_decoder = msgspec.json.Decoder(_Message)
+
+
+def decode(body: bytes, published_at: datetime | None, received_at: datetime) -> Part:
+    """Decode one message; times are aware, in UTC.
+
+    Raises:
+        RejectedPart: the text says which field is wrong, and never quotes the log.
+    """
+    message = _parse(body)
+    return Part(
+        job_id=_job_id(message.id),
+        attempt=_uuid(message.uuid),
+        number=_number(message.number),
+        content=_content(message),
+        final=bool(message.final),
+        published_at=published_at,
+        received_at=received_at,
+    )
+
+
+def _parse(body: bytes) -> _Message:
+    try:
+        return _decoder.decode(body)
+    except UnicodeDecodeError:
+        return _parse_raw(body)
+    except msgspec.DecodeError as error:
+        raise RejectedPart(str(error)) from None
+
+
+def _parse_raw(body: bytes) -> _Message:
+    """A runner may cut a character in two and send the raw halves: they survive as they came."""
+    try:
+        found = json.loads(body.decode("utf-8", "surrogateescape"))
+        return msgspec.convert(found, _Message)
+    except (ValueError, RecursionError) as error:  # both libraries' errors are ValueErrors
+        raise RejectedPart(f"neither UTF-8 nor JSON around raw bytes: {error}") from None
+
+
+def _job_id(value: int | str) -> int:
+    if isinstance(value, str):
+        if not (value.isascii() and value.isdecimal() and len(value) <= len(str(MAX_JOB_ID))):
+            raise RejectedPart("id: not a decimal number of at most 19 digits")
+        value = int(value)
+    if not 0 <= value <= MAX_JOB_ID:
+        raise RejectedPart(f"id: not between 0 and {MAX_JOB_ID}")
+    return value
+
+
+def _number(value: int | str) -> int:
+    if value == "last":
+        return LAST
+    if isinstance(value, str):
+        raise RejectedPart("number: the only text allowed is 'last'")
+    if not 0 <= value <= LAST:
+        raise RejectedPart(f"number: not between 0 and {LAST}")
+    return value
+
+
+def _uuid(value: str | None) -> str:
+    # NUL is the one character that Postgres cannot hold in text.
+    if value and (len(value) > MAX_UUID or "\0" in value or not _is_text(value)):
+        raise RejectedPart(f"uuid: not plain text of at most {MAX_UUID} characters")
+    return value or ""
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _content(message: _Message) -> bytes:
+    if message.encoding is None:
+        try:
+            return message.log.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise RejectedPart("log: half of a surrogate pair") from None
+    if message.encoding != "base64":
+        raise RejectedPart("encoding: only 'base64' is known")
+    try:
+        # Line breaks are allowed, anything else outside the alphabet is a mistake.
+        return base64.b64decode("".join(message.log.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise RejectedPart("log: not base64") from None
+
+
+def utc(time: datetime | None) -> datetime | None:
+    """AMQP times come without a zone, or with one; all are UTC."""
+    if time is None or time.tzinfo is not None:
+        return time
+    return time.replace(tzinfo=UTC)

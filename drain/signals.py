@@ -1,0 +1,127 @@
+"""Tells each log's workflow what was stored, at a rate Temporal is comfortable with.
+
+An attempt's first batch and its final part are told at once, in between at most one signal per log
+and interval; what is held back is added up and sent when the interval is over, never dropped while
+the drain lives. What a drain that dies has not told stays in the database for the sweep to find.
+"""
+
+import asyncio
+
+import structlog
+from temporalio.client import Client
+from temporalio.common import SearchAttributePair, TypedSearchAttributes
+from temporalio.service import RPCError
+
+from workflows.types import (
+    JOB_ID,
+    LIFECYCLE,
+    LOG_PHASE,
+    PARTS_STORED,
+    Batch,
+    LifecycleInput,
+    LifecycleOptions,
+    workflow_id,
+)
+
+log = structlog.get_logger()
+
+MAX_BACKOFF_SECONDS = 5.0
+
+
+class Signaller:
+    """Signals, coalesced for each log and tried until Temporal takes them."""
+
+    def __init__(
+        self,
+        client: Client,
+        task_queue: str,
+        options: LifecycleOptions,
+        *,
+        interval: float,
+        in_flight: int,
+    ) -> None:
+        self._client = client
+        self._task_queue = task_queue
+        self._options = options
+        self._interval = interval
+        self._held: dict[int, Batch] = {}
+        self._resting: set[int] = set()  # jobs told less than an interval ago
+        self._ready: asyncio.Queue[int] = asyncio.Queue()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._sending = 0
+        self._senders = [asyncio.create_task(self._send_all()) for _ in range(in_flight)]
+
+    def add(self, job_id: int, batch: Batch) -> None:
+        """Take note of what was committed for a job."""
+        self._idle.clear()
+        self._hold(job_id, batch)
+        if batch.begun or batch.final or job_id not in self._resting:
+            self._ready.put_nowait(job_id)
+
+    async def close(self, seconds: float) -> int:
+        """Send what is held back, for at most `seconds`; returns how many logs were left untold."""
+        for job_id in self._held:
+            self._ready.put_nowait(job_id)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            pass
+        for sender in self._senders:
+            sender.cancel()
+        await asyncio.gather(*self._senders, return_exceptions=True)
+        return len(self._held)
+
+    async def _send_all(self) -> None:
+        backoff = 0.1
+        while True:
+            job_id = await self._ready.get()
+            batch = self._held.pop(job_id, None)
+            if batch is None:  # it went along with an earlier signal
+                continue
+            self._sending += 1
+            try:
+                await self._send(job_id, batch)
+                backoff = 0.1
+                self._rest(job_id)
+            except (RPCError, OSError, RuntimeError) as error:
+                self._hold(job_id, batch)
+                log.warning("signal_failed", job_id=job_id, error=str(error), retry_in=backoff)
+                await asyncio.sleep(backoff)
+                backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
+                self._ready.put_nowait(job_id)
+            except asyncio.CancelledError:
+                self._hold(job_id, batch)
+                raise
+            finally:
+                self._sending -= 1
+            if not (self._held or self._sending):
+                self._idle.set()
+
+    def _hold(self, job_id: int, batch: Batch) -> None:
+        held = self._held.get(job_id)
+        self._held[job_id] = held + batch if held else batch
+
+    async def _send(self, job_id: int, batch: Batch) -> None:
+        await self._client.start_workflow(
+            LIFECYCLE,
+            LifecycleInput(job_id, self._options),
+            id=workflow_id(job_id),
+            task_queue=self._task_queue,
+            start_signal=PARTS_STORED,
+            start_signal_args=[batch],
+            static_summary=f"log of job {job_id}",
+            search_attributes=TypedSearchAttributes(
+                [SearchAttributePair(JOB_ID, job_id), SearchAttributePair(LOG_PHASE, "receiving")]
+            ),
+        )
+
+    def _rest(self, job_id: int) -> None:
+        self._resting.add(job_id)
+        asyncio.get_running_loop().call_later(self._interval, self._rested, job_id)
+
+    def _rested(self, job_id: int) -> None:
+        self._resting.discard(job_id)
+        if job_id in self._held:
+            self._ready.put_nowait(job_id)

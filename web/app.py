@@ -1,0 +1,90 @@
+"""The Litestar app, put together of its routes, its dependencies and its answers to errors."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+import structlog
+from litestar import Litestar, Request, Response
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.spec import Components, SecurityScheme
+
+import temporal
+from archive.store import Archive
+from db.connect import UNREACHABLE, open_pool
+from errors import ComponentError, LogflumeError, UnknownLog
+from settings import Settings
+from web import health, logs
+from web.auth import token_guard
+
+log = structlog.get_logger()
+
+# boto3 calls at once; the archive is read by streams, a slice at a time.
+ARCHIVE_THREADS = 8
+RETRY_SECONDS = "5"
+
+
+def make_app(settings: Settings) -> Litestar:
+    """Put the HTTP service together; it connects when it starts."""
+
+    @asynccontextmanager
+    async def connected(app: Litestar) -> AsyncIterator[None]:
+        app.state.settings = settings
+        app.state.started_at = asyncio.get_running_loop().time()
+        app.state.pool = await open_pool(settings.database)
+        app.state.archive = Archive(settings.s3, ARCHIVE_THREADS)
+        app.state.temporal = await temporal.connect(settings.temporal, lazy=True)
+        log.info("web_started", host=settings.web.host, port=settings.web.port)
+        yield
+        await app.state.pool.close()
+
+    return Litestar(
+        [*health.ROUTES, logs.router(token_guard(settings.web))],
+        lifespan=[connected],
+        state=State(),
+        exception_handlers={
+            HTTPException: _http_error,
+            UnknownLog: _unknown,
+            Exception: _unexpected,
+        },
+        openapi_config=OpenAPIConfig(
+            title="logflume",
+            version=version("logflume"),
+            description="The logs of CI jobs, wherever they are in their lives.",
+            components=Components(
+                security_schemes={
+                    "token": SecurityScheme(
+                        type="apiKey",
+                        name="Authorization",
+                        security_scheme_in="header",
+                        description="`token <AUTH_TOKEN>`",
+                    )
+                }
+            ),
+        ),
+    )
+
+
+def _error(text: str, status: int, headers: dict[str, str] | None = None) -> Response[object]:
+    return Response({"error": text}, status_code=status, headers=headers)
+
+
+def _http_error(_: Request[object, object, State], error: HTTPException) -> Response[object]:
+    return _error(error.detail, error.status_code, error.headers)
+
+
+def _unknown(_: Request[object, object, State], error: UnknownLog) -> Response[object]:
+    return _error(str(error), 404)
+
+
+def _unexpected(request: Request[object, object, State], error: Exception) -> Response[object]:
+    if isinstance(error, (*UNREACHABLE, ComponentError)):
+        log.warning("request_failed", path=request.url.path, error=str(error))
+        text = "a component is out of reach; try again"
+        return _error(text, 503, {"Retry-After": RETRY_SECONDS})
+    log.error("request_broke", path=request.url.path, exc_info=error)
+    text = str(error) if isinstance(error, LogflumeError) else "internal error"
+    return _error(text, 500)

@@ -1,0 +1,327 @@
+"""The life of one log, from its first part to the purge of a copy that the archive holds.
+
+Signals only say that something changed; what a log is, is asked of the database each time. So
+signals may be lost, doubled or late without harm: the next look finds the same content.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from activities.types import (
+        AGGREGATE,
+        ARCHIVE,
+        DELETE_ARCHIVE,
+        PURGE,
+        VERIFY,
+        AggregateOrder,
+        ArchiveOrder,
+        Verdict,
+        archive_queue,
+    )
+    from domain import Content, Phase
+    from workflows.types import (
+        ARCHIVE_AGAIN,
+        CONTENT_REPLACED,
+        LIFECYCLE,
+        LIFECYCLE_QUERY,
+        LOG_PHASE,
+        PARTS_STORED,
+        Batch,
+        Lifecycle,
+        LifecycleInput,
+        LifecycleState,
+        Outcome,
+    )
+
+# A component that is away comes back: these are tried again until it does. Errors that the same
+# call would meet again are named, by class.
+RETRIES = RetryPolicy(
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2,
+    maximum_interval=timedelta(seconds=30),
+    non_retryable_error_types=["ArchiveRefused", "PartsGone", "ProgramLimitExceededError"],
+)
+# Activities beat while they run, so a worker that died is noticed long before they could time out.
+HEARTBEAT = timedelta(seconds=20)
+DATABASE_TIME = timedelta(minutes=30)
+ARCHIVE_TIME = timedelta(hours=2)
+# The archive may be away for about eight minutes before a try counts as failed.
+ARCHIVE_RETRIES = replace(RETRIES, maximum_attempts=20)
+MAX_BACKOFF_SECONDS = 3600.0
+
+
+@workflow.defn(name=LIFECYCLE)
+class LogLifecycle:
+    """One log. A closed run is followed by a new one when parts come late."""
+
+    @workflow.init
+    def __init__(self, start: LifecycleInput) -> None:
+        """Take up the state a former run carried over, or begin."""
+        self._job_id = start.job_id
+        self._options = start.options
+        self._state = start.state or LifecycleState()
+
+    @workflow.run
+    async def run(self, start: LifecycleInput) -> Outcome:
+        """Carry the log to its end; what cannot go on waits as `stuck` until it is told to."""
+        self._state.heard_at = self._state.heard_at or self._now()
+        while True:
+            try:
+                outcome = await self._live()
+            except ActivityError as error:
+                if is_cancelled_exception(error):
+                    raise
+                await self._wait_stuck(_reason(error))
+                continue
+            await workflow.wait_condition(workflow.all_handlers_finished)
+            if outcome and not self._state.news:
+                self._enter("done")
+                return outcome
+
+    async def _live(self) -> Outcome | None:
+        """Go through all phases once; None where new parts or content call for another round."""
+        content = await self._make_content()
+        if content.parts and not content.purged:
+            if not content.archived and not await self._make_archive(content):
+                return None
+            if not await self._purge(content):
+                return None
+        return Outcome(
+            content.sha256,
+            content.bytes,
+            content.parts,
+            content.missing_parts,
+            self._state.archive_attempts,
+        )
+
+    async def _make_content(self) -> Content:
+        """Wait until the log has ended, then aggregate it."""
+        while True:
+            ended = await self._receive()
+            if ended:
+                await self._settle()
+            content = await self._aggregate(force=not ended)
+            while content.missing_parts and await self._gets_stragglers(content):
+                content = await self._aggregate(force=not ended)
+            if content.sha256 or not (ended or self._state.news):
+                return content
+
+    async def _receive(self) -> bool:
+        """Wait for the final part; False where the log was silent for too long."""
+        while not self._state.ended:
+            self._enter("receiving")
+            silent_at = self._state.heard_at + self._options.silence_seconds
+            if not await self._wait(lambda: self._state.ended, silent_at - self._now(), "silence"):
+                # Parts since then have moved the limit; one timer serves them all.
+                if self._state.heard_at + self._options.silence_seconds <= self._now():
+                    return False
+        return True
+
+    async def _settle(self) -> None:
+        self._enter("settling")
+        await self._wait(lambda: self._state.replaced, self._options.settle_seconds, "settle")
+
+    async def _aggregate(self, *, force: bool) -> Content:
+        state = self._state
+        if state.replaced:
+            state.replaced = False
+            await self._archive_act(DELETE_ARCHIVE, self._job_id, None)
+        self._enter("aggregating")
+        order = AggregateOrder(self._job_id, force=force, restore=state.again)
+        state.again = state.news = state.ended = False
+        content: Content = await self._database_act(AGGREGATE, order, Content)
+        # Signals that came meanwhile may know more than the activity saw.
+        state.ended = state.ended or content.ended
+        state.parts, state.bytes, state.attempt = content.parts, content.bytes, content.attempt
+        state.missing_parts, state.stale_parts = content.missing_parts, content.stale_parts
+        return content
+
+    async def _gets_stragglers(self, content: Content) -> bool:
+        """Wait for parts to fill the gaps, once in a log's life; tells whether any came."""
+        if not content.sha256 or self._state.gaps_waited:
+            return False
+        self._enter("settling")
+        came = await self._wait(
+            lambda: self._state.news,
+            self._options.gap_seconds,
+            f"{content.missing_parts} parts missing",
+        )
+        self._state.gaps_waited = not came
+        return came
+
+    async def _make_archive(self, content: Content) -> bool:
+        """Archive until what is read back is right; False where the content was replaced."""
+        state, backoff = self._state, self._options.archive_backoff_seconds
+        order = ArchiveOrder(self._job_id, content.sha256, content.bytes, content.parts)
+        tries = 0
+        while not state.news:
+            tries += 1
+            state.archive_attempts += 1
+            verdict = await self._try_archive(order)
+            if verdict.replaced:
+                return False
+            if verdict.ok:
+                state.last_error, state.verified_at = "", self._now()
+                return True
+            if tries >= self._options.archive_tries:
+                await self._wait_stuck(verdict.reason)
+                return False
+            state.last_error = verdict.reason
+            await self._wait(lambda: state.news, backoff, "before archiving again")
+            backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
+        return False
+
+    async def _try_archive(self, order: ArchiveOrder) -> Verdict:
+        try:
+            self._enter("archiving")
+            if not await self._archive_act(ARCHIVE, order, bool):
+                return Verdict(ok=False, replaced=True)
+            self._enter("verifying")
+            verdict: Verdict = await self._archive_act(VERIFY, order, Verdict)
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            return Verdict(ok=False, reason=_reason(error))
+        return verdict
+
+    async def _purge(self, content: Content) -> bool:
+        """Clear the row's copy after the purge delay; False where something new came first."""
+        self._enter("verified")
+        purge_at = (self._state.verified_at or self._now()) + self._options.purge_seconds
+        if await self._wait(lambda: self._state.news, purge_at - self._now(), "purge delay"):
+            return False
+        self._enter("purging")
+        order = ArchiveOrder(self._job_id, content.sha256, content.bytes, content.parts)
+        purged: bool = await self._database_act(PURGE, order, bool)
+        return purged
+
+    async def _database_act(self, activity: str, order: Any, result_type: type) -> Any:
+        return await workflow.execute_activity(
+            activity,
+            order,
+            result_type=result_type,
+            start_to_close_timeout=DATABASE_TIME,
+            heartbeat_timeout=HEARTBEAT,
+            retry_policy=RETRIES,
+        )
+
+    async def _archive_act(self, activity: str, order: Any, result_type: type | None) -> Any:
+        return await workflow.execute_activity(
+            activity,
+            order,
+            result_type=result_type,
+            task_queue=archive_queue(workflow.info().task_queue),
+            start_to_close_timeout=ARCHIVE_TIME,
+            heartbeat_timeout=HEARTBEAT,
+            retry_policy=ARCHIVE_RETRIES,
+        )
+
+    async def _wait_stuck(self, reason: str) -> None:
+        """Stay visible until told to go on, or until parts or content come."""
+        self._state.last_error = reason
+        self._enter("stuck")
+        workflow.logger.warning("log is stuck: %s", reason)
+        await self._wait(lambda: self._state.news, None, "")
+        self._state.ended = True  # look again, whatever called us
+
+    async def _wait(self, met: Callable[[], bool], seconds: float | None, why: str) -> bool:
+        """Wait until `met`, at most `seconds`; tells whether it was.
+
+        A history that grows long is left behind here, where nothing is under way.
+        """
+        if met():
+            return True
+        if seconds is not None and seconds <= 0:
+            return False
+        try:
+            await workflow.wait_condition(
+                lambda: met() or self._is_long(), timeout=seconds, timeout_summary=why
+            )
+        except asyncio.TimeoutError:
+            return met()
+        if not met():
+            await workflow.wait_condition(workflow.all_handlers_finished)
+            workflow.continue_as_new(LifecycleInput(self._job_id, self._options, self._state))
+        return True
+
+    def _is_long(self) -> bool:
+        info = workflow.info()
+        return (
+            info.get_current_history_length() >= self._options.history_events
+            or info.is_continue_as_new_suggested()
+        )
+
+    def _enter(self, phase: Phase) -> None:
+        state = self._state
+        if state.phase != phase:
+            state.phase = phase
+            workflow.upsert_search_attributes([LOG_PHASE.value_set(phase)])
+        told = f"**{phase}**: {state.parts} parts, {state.bytes} bytes"
+        if state.missing_parts:
+            told += f", {state.missing_parts} parts missing"
+        if state.last_error:
+            told += f"\n\nArchive attempt {state.archive_attempts}: {state.last_error}"
+        workflow.set_current_details(told)
+
+    def _now(self) -> float:
+        return workflow.now().timestamp()
+
+    @workflow.signal(name=PARTS_STORED)
+    def parts_stored(self, batch: Batch) -> None:
+        """Hear of parts that a drain committed.
+
+        A run that did not hear its log begin (parts came after an earlier run had closed) may have
+        one that ended long ago: it looks.
+        """
+        state = self._state
+        state.parts += batch.parts
+        state.bytes += batch.bytes
+        state.heard_at = self._now()
+        state.news = True
+        state.ended = state.ended or batch.final or not (batch.begun or state.begun)
+        state.begun = True
+
+    @workflow.signal(name=CONTENT_REPLACED)
+    def content_replaced(self) -> None:
+        """Hear that content was written whole: what was archived must go."""
+        state = self._state
+        state.replaced = state.news = state.ended = state.begun = True
+        state.gaps_waited = False
+        state.heard_at = self._now()
+
+    @workflow.signal(name=ARCHIVE_AGAIN)
+    def archive_again(self) -> None:
+        """Archive the log again from its parts; also frees a log that is stuck."""
+        state = self._state
+        state.again = state.news = state.ended = state.begun = True
+
+    @workflow.query(name=LIFECYCLE_QUERY)
+    def lifecycle(self) -> Lifecycle:
+        """Tell where the log is in its life."""
+        state = self._state
+        return Lifecycle(
+            phase=state.phase,
+            parts=state.parts,
+            bytes=state.bytes,
+            missing_parts=state.missing_parts,
+            stale_parts=state.stale_parts,
+            attempt=state.attempt,
+            archive_attempts=state.archive_attempts,
+            last_error=state.last_error,
+        )
+
+
+def _reason(error: ActivityError) -> str:
+    """The innermost cause that says something: a time-out hides the error it gave up on."""
+    cause: BaseException = error
+    while isinstance(cause, FailureError) and cause.cause is not None:
+        cause = cause.cause
+    return f"{error.activity_type}: {cause}"

@@ -1,0 +1,118 @@
+"""Names and types that others need to start, signal and ask the workflows."""
+
+from dataclasses import dataclass, field
+
+from temporalio.common import SearchAttributeKey
+
+from domain import Phase
+
+LIFECYCLE = "LogLifecycle"
+PARTS_STORED = "parts_stored"
+CONTENT_REPLACED = "content_replaced"
+ARCHIVE_AGAIN = "archive_again"
+LIFECYCLE_QUERY = "lifecycle"
+
+LOG_PHASE = SearchAttributeKey.for_keyword("LogPhase")
+JOB_ID = SearchAttributeKey.for_int("JobId")
+
+
+def workflow_id(job_id: int) -> str:
+    """The id of the one workflow of a job's log."""
+    return f"log-{job_id}"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one or several committed batches added to a log; the signal `parts_stored`.
+
+    `begun`: an attempt began in them. `final`: a final part was in them. Both are hints that may
+    come late or twice; what holds is in the database.
+    """
+
+    parts: int
+    bytes: int
+    final: bool = False
+    begun: bool = False
+
+    def __add__(self, other: "Batch") -> "Batch":
+        """Both in one: what a drain held back and what it adds."""
+        return Batch(
+            self.parts + other.parts,
+            self.bytes + other.bytes,
+            self.final or other.final,
+            self.begun or other.begun,
+        )
+
+
+@dataclass(frozen=True)
+class LifecycleOptions:
+    """Times in seconds and limits of a log's life; see the settings of the same names."""
+
+    settle_seconds: float = 10
+    silence_seconds: float = 3 * 3600
+    gap_seconds: float = 30
+    purge_seconds: float = 6 * 3600
+    archive_tries: int = 10
+    archive_backoff_seconds: float = 30
+    history_events: int = 4000
+
+
+@dataclass
+class LifecycleState:
+    """What a log's workflow knows; carried over when it continues as new.
+
+    `parts` and `bytes` are what signals told until aggregation counts them. `begun`: whether the
+    run knows how its log began. `ended`: the log may have ended. `news`: signals came since the
+    last aggregation. `verified_at`: seconds since the epoch.
+    """
+
+    phase: Phase = "receiving"
+    parts: int = 0
+    bytes: int = 0
+    missing_parts: int = 0
+    stale_parts: int = 0
+    attempt: str = ""
+    archive_attempts: int = 0
+    last_error: str = ""
+    begun: bool = False
+    ended: bool = False
+    news: bool = False
+    replaced: bool = False
+    again: bool = False
+    gaps_waited: bool = False
+    heard_at: float = 0
+    verified_at: float = 0
+
+
+@dataclass(frozen=True)
+class LifecycleInput:
+    """Start of a log's workflow; `state` only when it continues as new."""
+
+    job_id: int
+    options: LifecycleOptions = field(default_factory=LifecycleOptions)
+    state: LifecycleState | None = None
+
+
+@dataclass(frozen=True)
+class Lifecycle:
+    """The answer to the query `lifecycle`."""
+
+    phase: Phase
+    parts: int
+    bytes: int
+    missing_parts: int
+    stale_parts: int
+    attempt: str
+    archive_attempts: int
+    last_error: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a log's life ended: what lies in the archive, nothing where `parts` is 0."""
+
+    sha256: str
+    bytes: int
+    parts: int
+    missing_parts: int
+    archive_attempts: int
