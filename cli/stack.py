@@ -12,8 +12,8 @@ from rich.table import Table
 from errors import ComponentError
 from settings import Settings, load_settings, stack_file
 from stack.components import NAMES
-from stack.foreground import run_until_signal
 from stack.stack import LocalStack, Status
+from stack.tasks import run_until_signal
 
 components = click.argument(
     "names", metavar="[COMPONENT]...", nargs=-1, type=click.Choice(NAMES), required=False

@@ -3,27 +3,27 @@
 Run as `python -m stack.demo`, or by `bin/demo`, which sets the machine up before.
 """
 
-import asyncio
 import io
 import random
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 
 from errors import LogflumeError
 from settings import Settings, load_settings
+from stack.components import NAMES
 from stack.fleet import Job, compare_fleet, follow_fleet, play_fleet, whereabouts
-from stack.foreground import run_until_signal
 from stack.runner import new_job_ids, open_log
 from stack.samples import fleet
-from stack.stack import LocalStack
+from stack.stack import LocalStack, Status
+from stack.tasks import run_until_signal, together
 
 SEED = 1
 JOBS = 12
@@ -31,6 +31,7 @@ ROWS = 40
 # How long the jobs of the demo run, in seconds.
 SHORTEST, LONGEST = 4.0, 10.0
 PHASES = ("waiting", "receiving", "aggregating", "archiving", "verified", "done")
+JOB = Column("job", no_wrap=True, min_width=16)
 console = Console()
 
 
@@ -56,13 +57,13 @@ def _jobs(files: Sequence[Path], *, throttled: bool) -> list[Job]:
         for path in files:
             open_log(path).close()
         named = zip(new_job_ids(len(files)), files, strict=True)
-        return [Job(job_id, path.name, lambda path=path: open_log(path)) for job_id, path in named]
-    rng = random.Random(SEED)
+        return [Job(job_id, path.name, partial(open_log, path)) for job_id, path in named]
+    rng = random.Random(SEED)  # noqa: S311 - no secret is made of it
     return [
         Job(
             job_id,
             name,
-            lambda content=content: io.BytesIO(content),
+            partial(io.BytesIO, content),
             rate=len(content) / rng.uniform(SHORTEST, LONGEST) if throttled else None,
         )
         for job_id, (name, content) in zip(new_job_ids(JOBS), fleet(SEED, JOBS), strict=True)
@@ -79,7 +80,7 @@ async def _demo(jobs: list[Job], *, once: bool) -> int:
         if once:
             return await _compare(settings, stack, jobs)
         _show_addresses(settings, jobs)
-        await stack.watch(started, lambda item: console.print(f"{item.name} ended: {item.log}"))
+        await stack.watch(NAMES, _tell_death)
         return 0
     finally:
         if started:
@@ -93,6 +94,70 @@ def _tell_ready(name: str, seconds: float) -> None:
 
 async def _play(settings: Settings, jobs: list[Job]) -> None:
     with Live(console=console, get_renderable=lambda: _progress(jobs), refresh_per_second=4):
-        async with asyncio.TaskGroup() as group:
-            group.create_task(play_fleet(settings.amqp.url.get_secret_value(), jobs))
-            group.create_task(follow_fleet(settings.database.url.get_secret_value(), jobs))
+        await together(
+            play_fleet(settings.amqp.url.get_secret_value(), jobs),
+            follow_fleet(settings.database.url.get_secret_value(), jobs),
+        )
+
+
+def _tell_death(item: Status) -> None:
+    console.print(
+        f"[bold red]✗[/] {item.name} ended by itself; its log: {item.log}", soft_wrap=True
+    )
+
+
+def _progress(jobs: list[Job]) -> Table | str:
+    if len(jobs) > ROWS:
+        return whereabouts(jobs)
+    table = Table(JOB, "name", Column("bytes", justify="right"), "parts", "phase", "")
+    for job in jobs:
+        bar = ProgressBar(len(PHASES) - 1, PHASES.index(job.phase), width=24)
+        table.add_row(str(job.job_id), job.name, f"{job.bytes:,}", str(job.parts), job.phase, bar)
+    return table
+
+
+def _show_addresses(settings: Settings, jobs: list[Job]) -> None:
+    for job in jobs:
+        _show(job.name, f"{settings.web.url}/logs/{job.job_id}/raw")
+    _show("API docs", f"{settings.web.url}/schema")
+    _show("Temporal UI", settings.temporal.ui_url)
+    token = settings.web.auth_token.get_secret_value() if settings.web.auth_token else ""
+    console.print("\nRead a log with its address:")
+    _show(
+        "", f'curl -H "Authorization: token {token}" {settings.web.url}/logs/{jobs[0].job_id}/raw'
+    )
+    console.print("\nCtrl-C ends the demo.")
+
+
+def _show(name: str, address: str) -> None:
+    console.print(f"{name:<14}{address}", highlight=False, soft_wrap=True)
+
+
+async def _compare(settings: Settings, stack: LocalStack, jobs: list[Job]) -> int:
+    equal = await compare_fleet(settings.s3, jobs)
+    console.print()
+    table = Table(JOB, "name", "bytes", "parts", "verified after", "archive")
+    for job in jobs:
+        verdict = "[green]equal[/]" if equal[job.job_id] else "[bold red]DIFFERENT[/]"
+        seconds = f"{job.verify_seconds:.1f} s" if job.verify_seconds is not None else ""
+        row = (str(job.job_id), job.name, f"{job.bytes:,}", str(job.parts), seconds, verdict)
+        table.add_row(*row)
+    console.print(table)
+    console.print(f"{sum(equal.values())} of {len(jobs)} equal; {_worker_memory(stack)}")
+    return 0 if all(equal.values()) else 1
+
+
+def _worker_memory(stack: LocalStack) -> str:
+    pid = next(item.pid for item in stack.status() if item.name == "worker")
+    if pid is None:
+        return "the worker does not run"
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return "the worker's peak memory is only known on Linux"
+    kib = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    return f"the worker's peak memory (RSS): {kib / 1024:.0f} MiB"
+
+
+if __name__ == "__main__":
+    main()

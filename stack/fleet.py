@@ -1,4 +1,4 @@
-"""A small fleet of jobs: played together, followed through their lives, compared with the archive."""
+"""A fleet of jobs: played together, followed through their lives, compared with the archive."""
 
 import asyncio
 import hashlib
@@ -18,6 +18,7 @@ from errors import LogflumeError
 from settings import S3Settings
 from stack.runner import Played, connect, play
 from stack.s3 import client
+from stack.tasks import together
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -80,12 +81,7 @@ async def play_fleet(amqp_url: str, jobs: Sequence[Job]) -> None:
                         channel, job.job_id, output, rate=job.rate, on_part=job.count
                     )
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for job in jobs:
-                    group.create_task(one(job))
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+        await together(*map(one, jobs))
 
 
 async def follow_fleet(database_url: str, jobs: Sequence[Job]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import asyncpg
 import psutil
 
+from db.migrate import deploy
 from errors import ComponentError
 from stack.components import Component, bare_env
 from stack.files import write_private
@@ -53,8 +54,6 @@ def postgres(home: Home) -> Component:
 
     async def finish() -> None:
         await _create_database(home)
-        from db.migrate import deploy
-
         await asyncio.to_thread(deploy, home.database_url(USER))
 
     return Component(
@@ -108,7 +107,9 @@ def _initialise(data: Path, password: str) -> None:
         if os.geteuid() == 0:
             for path in (data.parent, fresh, pwfile):
                 shutil.chown(path, SERVER_USER, SERVER_USER)
-        done = subprocess.run(command, capture_output=True, text=True, env=bare_env())
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, env=bare_env(), check=False
+        )
     except LookupError as error:
         raise ComponentError(f"there is no user {SERVER_USER}: {INSTALL}") from error
     finally:

@@ -84,7 +84,7 @@ async def play(
     uuid: str | None = None,
     rate: float | None = None,
     meta: dict[str, Any] | None = None,
-    on_part: Callable[[int], None] = lambda size: None,
+    on_part: Callable[[int], None] = lambda _: None,
 ) -> Played:
     """Publish a job's output and its final part.
 

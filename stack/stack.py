@@ -18,6 +18,7 @@ from stack.processes import Register, Running, is_alive, last_line, spawn, stop
 from stack.rabbitmq import epmd, rabbitmq
 from stack.s3 import s3
 from stack.services import drain, web, worker
+from stack.tasks import together
 from stack.temporal import temporal
 
 READY_SECONDS = 60
@@ -126,21 +127,17 @@ class LocalStack:
     async def _start_all(
         self, wanted: list[str], started: list[str], on_ready: Callable[[str, float], None]
     ) -> None:
-        tasks: dict[str, asyncio.Task[None]] = {}
+        ready = {name: asyncio.Event() for name in wanted}
 
         async def start(component: Component) -> None:
             for name in component.needs:
-                await tasks[name]
+                await ready[name].wait()
             began = time.monotonic()
             await self._start(component, started)
+            ready[component.name].set()
             on_ready(component.name, time.monotonic() - began)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for name in wanted:
-                    tasks[name] = group.create_task(start(self._components[name]))
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+        await together(*(start(self._components[name]) for name in wanted))
 
     async def _start(self, component: Component, started: list[str]) -> None:
         name, process = component.name, self._register.get(component.name)
@@ -170,18 +167,16 @@ class LocalStack:
         return owns(component.name, process.pid, component.ports, self.home.ports_file)
 
     async def _stop_all(self, names: Iterable[str]) -> None:
-        wanted = set(names)
-        tasks: dict[str, asyncio.Task[None]] = {}
+        ended = {name: asyncio.Event() for name in names}
 
         async def end(component: Component) -> None:
-            for name, other in tasks.items():
+            for name, event in ended.items():
                 if component.name in self._components[name].needs:
-                    await other
+                    await event.wait()
             await self._stop(component)
+            ended[component.name].set()
 
-        async with asyncio.TaskGroup() as group:
-            for name in (name for name in reversed(NAMES) if name in wanted):
-                tasks[name] = group.create_task(end(self._components[name]))
+        await together(*(end(self._components[name]) for name in ended))
 
     async def _stop(self, component: Component) -> None:
         process = self._register.get(component.name)

@@ -1,4 +1,4 @@
-"""Work that goes on until a person, or the system, ends it."""
+"""Running coroutines: until a person ends them, and together."""
 
 import asyncio
 import signal
@@ -12,6 +12,16 @@ def run_until_signal(work: Coroutine[Any, Any, int]) -> int:
     What `work` does in its `finally` clauses is not interrupted by further signals.
     """
     return asyncio.run(_run(work))
+
+
+async def together(*work: Coroutine[Any, Any, None]) -> None:
+    """Run all at once; the first error ends the others and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for item in work:
+                group.create_task(item)
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
 
 
 async def _run(work: Coroutine[Any, Any, int]) -> int:

@@ -1,0 +1,163 @@
+"""Real servers for the tests, started once; each test gets a database, vhost and bucket of its own.
+
+`LOGFLUME_TEST_DATA` names a folder to keep the servers' data in, so that a next run starts quicker.
+"""
+
+import asyncio
+import itertools
+import json
+import os
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import boto3
+import pytest
+
+from db.connect import open_pool
+from domain import Part
+from settings import Settings, load_settings, stack_file
+from stack.home import Home
+from stack.stack import LocalStack
+
+SERVERS = ("rabbitmq", "postgres", "temporal", "s3")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_from_outside() -> Iterator[None]:
+    """A stack or settings of the developer's own must not leak into the tests."""
+    names = [name for name in os.environ if name.startswith("LOGFLUME_")]
+    kept = {name: os.environ.pop(name) for name in names}
+    yield
+    os.environ.update(kept)
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """RabbitMQ, Postgres with the schema, Temporal and S3."""
+    stack = LocalStack(tmp_path_factory.mktemp("servers"))
+    asyncio.run(stack.up(SERVERS))
+    yield stack.home
+    asyncio.run(stack.down())
+
+
+@pytest.fixture(scope="session")
+def numbers() -> Iterator[int]:
+    """Numbers that no two tests share: job ids, names."""
+    return itertools.count(1000)
+
+
+@pytest.fixture
+def name(numbers: Iterator[int]) -> str:
+    """A name that no other test uses."""
+    return f"t{next(numbers)}"
+
+
+@pytest.fixture
+def job_id(numbers: Iterator[int]) -> int:
+    """A job id that no other test uses."""
+    return next(numbers)
+
+
+@pytest.fixture
+async def database_url(servers: Home, name: str) -> AsyncIterator[str]:
+    """A database with the schema."""
+    admin = await asyncpg.connect(servers.database_url("postgres"))
+    try:
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE logflume")
+        yield servers.database_url(name)
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await admin.close()
+
+
+@pytest.fixture
+def amqp_url(servers: Home, name: str) -> str:
+    """A vhost of the test's own."""
+    _manage(servers, "PUT", f"vhosts/{name}", {})
+    permissions = {"configure": ".*", "write": ".*", "read": ".*"}
+    _manage(servers, "PUT", f"permissions/{name}/logflume", permissions)
+    return servers.amqp_url + name
+
+
+def _manage(servers: Home, method: str, path: str, body: dict[str, str]) -> None:
+    address, _, place = servers.management_url.removeprefix("http://").rpartition("@")
+    user, _, password = address.partition(":")
+    passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+    passwords.add_password(None, f"http://{place}", user, password)
+    opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(passwords))
+    request = urllib.request.Request(
+        f"http://{place}/api/{path}",
+        data=json.dumps(body).encode(),
+        method=method,
+        headers={"content-type": "application/json"},
+    )
+    opener.open(request).close()
+
+
+@pytest.fixture
+def settings(
+    servers: Home, database_url: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> Settings:
+    """Settings of the test's own database, bucket and task queue; short times."""
+    monkeypatch.setenv("LOGFLUME_STACK__DATA_DIR", str(servers.data_dir))
+    given: dict[str, Any] = json.loads(stack_file(servers.data_dir).read_text())
+    given["database"] = {"url": database_url, "connections": 8}
+    given["temporal"]["task_queue"] = name
+    given["s3"]["bucket"] = f"logflume-{name}"
+    given["lifecycle"] = {
+        "settle_seconds": 0.2,
+        "gap_seconds": 0.3,
+        "purge_seconds": 0.5,
+        "archive_backoff_seconds": 0.2,
+        "archive_tries": 3,
+    }
+    settings = load_settings(**given)
+    s3(settings).create_bucket(Bucket=settings.s3.bucket)
+    return settings
+
+
+def s3(settings: Settings) -> Any:
+    """A plain boto3 client of the test's store, beside ours."""
+    store = settings.s3
+    assert store.secret_key is not None
+    return boto3.client(
+        "s3",
+        endpoint_url=store.endpoint,
+        region_name=store.region,
+        aws_access_key_id=store.access_key,
+        aws_secret_access_key=store.secret_key.get_secret_value(),
+    )
+
+
+@pytest.fixture
+async def pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
+    """A pool on the test's database."""
+    pool = await open_pool(settings.database)
+    yield pool
+    await pool.close()
+
+
+_clock = itertools.count()
+BEGIN = datetime.now(UTC).replace(microsecond=0)
+
+
+def part(job_id: int, number: int, content: bytes = b"", **fields: Any) -> Part:
+    """A part, received after every one made before it."""
+    received_at = BEGIN + timedelta(microseconds=next(_clock))
+    defaults: dict[str, Any] = {"attempt": "a", "final": False, "published_at": received_at}
+    return Part(
+        job_id=job_id,
+        number=number,
+        content=content,
+        received_at=received_at,
+        **(defaults | fields),
+    )
+
+
+def shared_logs() -> list[Path]:
+    """Real CI logs, where the folder with them lies beside the project."""
+    return sorted((Path(__file__).parents[2] / "shared" / "data").glob("*.log.gz"))

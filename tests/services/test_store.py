@@ -1,0 +1,105 @@
+"""Batches of parts in real Postgres."""
+
+import asyncio
+
+import asyncpg
+
+from db import logs
+from db.parts import store_batch
+from domain import LAST
+from tests.conftest import part
+
+
+async def content(connection: asyncpg.Connection, job_id: int) -> bytes:
+    log = await logs.find(connection, job_id)
+    return b"".join([piece async for piece in logs.parts_content(connection, log.id)])
+
+
+async def test_a_batch_is_stored_and_read_in_order_of_number(pool, job_id):
+    async with pool.acquire() as connection:
+        parts = [part(job_id, 1, b"b"), part(job_id, LAST, b"z"), part(job_id, 0, b"a")]
+        [(_, place)] = await store_batch(connection, parts)
+        assert place.is_open and place.is_log and place.begun
+        assert await content(connection, job_id) == b"abz"
+
+
+async def test_one_row_for_each_job_whatever_the_concurrency(pool, job_id):
+    jobs = range(job_id * 1000, job_id * 1000 + 100)
+
+    async def flush(number: int) -> None:
+        async with pool.acquire() as connection:
+            await store_batch(connection, [part(job, number, b"%d," % number) for job in jobs])
+
+    await asyncio.gather(*(flush(number) for number in range(8)))
+    assert await pool.fetchval("SELECT count(*) FROM logs") == 100
+    assert await pool.fetchval("SELECT count(*) FROM log_attempts") == 100
+    async with pool.acquire() as connection:
+        for job in jobs:
+            assert await content(connection, job) == b"0,1,2,3,4,5,6,7,"
+
+
+async def test_parts_of_a_closed_attempt_are_counted_and_change_nothing(pool, job_id):
+    async with pool.acquire() as connection:
+        await store_batch(connection, [part(job_id, 0, b"old")])
+        await logs.replace_content(connection, job_id, b"removed")
+        [(_, place)] = await store_batch(connection, [part(job_id, 1, b"late", final=True)])
+        assert not place.is_open
+        assert await content(connection, job_id) == b"removed"
+        assert await pool.fetchval("SELECT count(*) FROM log_parts WHERE number >= 0") == 0
+        assert await pool.fetchval("SELECT sum(stale_parts) FROM log_attempts") == 1
+
+
+async def test_clearing_while_parts_arrive_leaves_all_or_nothing_of_them(pool, job_id):
+    """A part is either deleted by the clear or found to be stale, never left behind."""
+
+    async def flush(number: int) -> None:
+        async with pool.acquire() as connection:
+            await store_batch(connection, [part(job_id, number, b"x")])
+
+    async def clear() -> None:
+        async with pool.acquire() as connection:
+            await logs.replace_content(connection, job_id, b"")
+
+    await flush(0)
+    await asyncio.gather(*(flush(number) for number in range(1, 20)), clear())
+    assert await pool.fetchval("SELECT count(*) FROM log_parts") == 0
+
+
+async def test_a_new_attempt_unsets_what_was_aggregated_and_archived(pool, job_id):
+    async with pool.acquire() as connection:
+        await store_batch(connection, [part(job_id, 0, b"first", final=True)])
+        made = await logs.aggregate(connection, job_id, force=False, restore=False)
+        assert await logs.mark_verified(connection, job_id, made.sha256)
+        later = part(job_id, 0, b"second", attempt="b")
+        await store_batch(connection, [later])
+        log = await logs.find(connection, job_id)
+        assert (log.aggregated_at, log.archived_at, log.archive_verified) == (None, None, False)
+        assert await content(connection, job_id) == b"second"
+
+
+async def test_purge_clears_only_what_was_verified(pool, job_id):
+    async with pool.acquire() as connection:
+        await store_batch(connection, [part(job_id, 0, b"text", final=True)])
+        made = await logs.aggregate(connection, job_id, force=False, restore=False)
+        assert not await logs.purge(connection, job_id, made.sha256)
+        assert await logs.mark_verified(connection, job_id, made.sha256)
+        assert not await logs.purge(connection, job_id, "00" * 32)
+        assert await logs.purge(connection, job_id, made.sha256)
+        assert (await logs.find(connection, job_id)).purged_at
+
+
+async def test_a_log_whose_parts_are_gone_is_never_made_again_from_what_is_left(pool, job_id):
+    async with pool.acquire() as connection:
+        await store_batch(connection, [part(job_id, 0, b"a"), part(job_id, 1, b"b", final=True)])
+        made = await logs.aggregate(connection, job_id, force=False, restore=False)
+        await logs.mark_verified(connection, job_id, made.sha256)
+        await connection.execute("DELETE FROM log_parts")  # as dropping their partition does
+        await store_batch(connection, [part(job_id, 2, b"late")])
+        try:
+            await logs.aggregate(connection, job_id, force=True, restore=False)
+        except logs.PartsGone as error:
+            assert str(job_id) in str(error)
+        else:
+            raise AssertionError("aggregated from what was left")
+        log = await logs.find(connection, job_id)
+        assert (log.content_sha256, log.archive_verified) == (made.sha256, True)

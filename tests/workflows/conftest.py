@@ -1,0 +1,206 @@
+"""A log's workflow on Temporal's time-skipping server, with real activities on real components."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+import temporal
+from activities.logs import ArchiveActivities, DatabaseActivities
+from activities.types import archive_queue
+from archive.store import Archive, key
+from db import logs
+from db.parts import store_batch
+from domain import Log, Part
+from settings import Settings
+from tests.conftest import part, s3
+from workflows.lifecycle import LogLifecycle
+from workflows.types import (
+    ARCHIVE_AGAIN,
+    CONTENT_REPLACED,
+    LIFECYCLE_QUERY,
+    PARTS_STORED,
+    Batch,
+    Lifecycle,
+    LifecycleInput,
+    LifecycleOptions,
+    Outcome,
+    workflow_id,
+)
+
+
+@pytest.fixture
+async def environment() -> AsyncIterator[WorkflowEnvironment]:
+    """A time-skipping server of the test's own: its clock is shared by all its workflows."""
+    server = Path(sys.executable).parent / "temporal-test-server"
+    async with await WorkflowEnvironment.start_time_skipping(
+        test_server_existing_path=str(server)
+    ) as environment:
+        # This server can be told of search attributes but not asked, as the worker does.
+        await environment.client.operator_service.add_search_attributes(
+            AddSearchAttributesRequest(
+                namespace="default", search_attributes=temporal.SEARCH_ATTRIBUTES
+            )
+        )
+        yield environment
+
+
+@dataclass
+class Driver:
+    """One log: stores parts as the drain does, tells its workflow, and looks at what came of it."""
+
+    job_id: int
+    options: LifecycleOptions
+    environment: WorkflowEnvironment
+    pool: asyncpg.Pool
+    settings: Settings
+    task_queue: str
+
+    @property
+    def client(self) -> Client:
+        return self.environment.client
+
+    @property
+    def handle(self) -> WorkflowHandle[Any, Outcome]:
+        return self.client.get_workflow_handle(workflow_id(self.job_id), result_type=Outcome)
+
+    async def store(self, *parts: Part, final: bool = False, begun: bool = False) -> None:
+        """Commit parts and signal, with the hints the drain would give."""
+        async with self.pool.acquire() as connection:
+            await store_batch(connection, parts)
+        size = sum(len(one.content) for one in parts)
+        await self.signal(PARTS_STORED, Batch(len(parts), size, final=final, begun=begun))
+
+    async def signal(self, name: str, *arguments: Any) -> None:
+        await self.client.start_workflow(
+            LogLifecycle.run,
+            LifecycleInput(self.job_id, self.options),
+            id=workflow_id(self.job_id),
+            task_queue=self.task_queue,
+            start_signal=name,
+            start_signal_args=arguments,
+        )
+
+    async def whole_log(self, content: bytes = b"one log") -> None:
+        """Store and tell a log that is all there."""
+        await self.store(
+            part(self.job_id, 0, content),
+            part(self.job_id, 1, final=True),
+            final=True,
+            begun=True,
+        )
+
+    async def replace(self, content: bytes) -> None:
+        async with self.pool.acquire() as connection:
+            await logs.replace_content(connection, self.job_id, content)
+        await self.signal(CONTENT_REPLACED)
+
+    async def archive_again(self) -> None:
+        await self.signal(ARCHIVE_AGAIN)
+
+    async def result(self) -> Outcome:
+        """Let time pass until the workflow is closed."""
+        while (await self.handle.describe()).status == WorkflowExecutionStatus.RUNNING:
+            await self.environment.sleep(60)
+        return await self.handle.result()
+
+    async def look(self) -> Lifecycle:
+        return await self.handle.query(LIFECYCLE_QUERY, result_type=Lifecycle)
+
+    async def until(self, met: Callable[[Lifecycle], bool]) -> Lifecycle:
+        """Look until it is so, while no time passes; this server has no event to wait for."""
+        while not met(state := await self.look()):
+            await asyncio.sleep(0.02)
+        return state
+
+    async def verified(self) -> Lifecycle:
+        """Let the settle time pass and wait for what comes before the purge delay."""
+        await self.environment.sleep(self.options.settle_seconds + 1)
+        return await self.until_phase("verified")
+
+    async def until_phase(self, phase: str) -> Lifecycle:
+        return await self.until(lambda state: state.phase == phase)
+
+    async def row(self) -> Log:
+        async with self.pool.acquire() as connection:
+            return await logs.find(connection, self.job_id)
+
+    def archived(self) -> bytes | None:
+        """The object as any other client of the store reads it."""
+        store = s3(self.settings)
+        try:
+            found = store.get_object(Bucket=self.settings.s3.bucket, Key=key(self.job_id))
+        except store.exceptions.NoSuchKey:
+            return None
+        body: bytes = found["Body"].read()
+        return body
+
+    def put(self, content: bytes) -> None:
+        s3(self.settings).put_object(
+            Bucket=self.settings.s3.bucket, Key=key(self.job_id), Body=content
+        )
+
+
+OPTIONS = LifecycleOptions(
+    settle_seconds=10,
+    silence_seconds=3 * 3600,
+    gap_seconds=30,
+    purge_seconds=6 * 3600,
+    archive_tries=3,
+    archive_backoff_seconds=30,
+)
+
+
+@pytest.fixture
+def options() -> LifecycleOptions:
+    """The real times: this server skips them."""
+    return OPTIONS
+
+
+@pytest.fixture
+async def driver(
+    environment: WorkflowEnvironment,
+    pool: asyncpg.Pool,
+    settings: Settings,
+    options: LifecycleOptions,
+    job_id: int,
+    archive_activities: ArchiveActivities,
+) -> AsyncIterator[Driver]:
+    """A driver of one log, with a worker that serves both queues."""
+    task_queue = settings.temporal.task_queue
+    database = DatabaseActivities(pool)
+    archive = archive_activities
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(
+            Worker(
+                environment.client,
+                task_queue=task_queue,
+                workflows=[LogLifecycle],
+                activities=[database.aggregate, database.purge],
+            )
+        )
+        await stack.enter_async_context(
+            Worker(
+                environment.client,
+                task_queue=archive_queue(task_queue),
+                activities=[archive.archive, archive.verify, archive.delete_archive],
+            )
+        )
+        yield Driver(job_id, options, environment, pool, settings, task_queue)
+
+
+@pytest.fixture
+def archive_activities(pool: asyncpg.Pool, settings: Settings) -> ArchiveActivities:
+    """The real ones; a test that wants trouble puts its own in their place."""
+    return ArchiveActivities(pool, Archive(settings.s3, 4))
