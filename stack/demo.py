@@ -98,6 +98,7 @@ async def _play(settings: Settings, jobs: list[Job]) -> None:
             play_fleet(settings.amqp.url.get_secret_value(), jobs),
             follow_fleet(settings.database.url.get_secret_value(), jobs),
         )
+    console.print()
 
 
 def _tell_death(item: Status) -> None:
@@ -135,7 +136,6 @@ def _show(name: str, address: str) -> None:
 
 async def _compare(settings: Settings, stack: LocalStack, jobs: list[Job]) -> int:
     equal = await compare_fleet(settings.s3, jobs)
-    console.print()
     table = Table(JOB, "name", "bytes", "parts", "verified after", "archive")
     for job in jobs:
         verdict = "[green]equal[/]" if equal[job.job_id] else "[bold red]DIFFERENT[/]"

@@ -7,7 +7,6 @@ import asyncio
 import itertools
 import json
 import os
-import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import asyncpg
 import boto3
+import httpx
 import pytest
 
 from db.connect import open_pool
@@ -77,25 +77,20 @@ async def database_url(servers: Home, name: str) -> AsyncIterator[str]:
 @pytest.fixture
 def amqp_url(servers: Home, name: str) -> str:
     """A vhost of the test's own."""
-    _manage(servers, "PUT", f"vhosts/{name}", {})
+    manage(servers, "PUT", f"vhosts/{name}", {})
     permissions = {"configure": ".*", "write": ".*", "read": ".*"}
-    _manage(servers, "PUT", f"permissions/{name}/logflume", permissions)
+    manage(servers, "PUT", f"permissions/{name}/logflume", permissions)
     return servers.amqp_url + name
 
 
-def _manage(servers: Home, method: str, path: str, body: dict[str, str]) -> None:
-    address, _, place = servers.management_url.removeprefix("http://").rpartition("@")
-    user, _, password = address.partition(":")
-    passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
-    passwords.add_password(None, f"http://{place}", user, password)
-    opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(passwords))
-    request = urllib.request.Request(
-        f"http://{place}/api/{path}",
-        data=json.dumps(body).encode(),
-        method=method,
-        headers={"content-type": "application/json"},
+def manage(servers: Home, method: str, path: str, body: dict[str, str] | None = None) -> Any:
+    """Call RabbitMQ's management API."""
+    user, _, place = servers.management_url.removeprefix("http://").rpartition("@")
+    answer = httpx.request(
+        method, f"http://{place}/api/{path}", auth=tuple(user.split(":")), json=body, timeout=30
     )
-    opener.open(request).close()
+    answer.raise_for_status()
+    return answer.json() if answer.content else None
 
 
 @pytest.fixture

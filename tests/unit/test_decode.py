@@ -1,0 +1,122 @@
+"""Every field of the wire contract, right and wrong."""
+
+import base64
+import json
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain import LAST, MAX_JOB_ID
+from drain.decode import decode, utc
+from errors import RejectedPart
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+GOOD = {"id": 4242, "log": "text", "number": 7, "uuid": "run", "final": False}
+
+
+def body(**fields: object) -> bytes:
+    """A good message but for some fields; ... leaves one out."""
+    message = {name: value for name, value in {**GOOD, **fields}.items() if value is not ...}
+    return json.dumps(message).encode()
+
+
+def read(raw: bytes):
+    return decode(raw, None, NOW)
+
+
+def test_a_part_as_a_runner_sends_it():
+    part = read(body(meta={"queued_at": "2026-11-23T10:00:00Z", "repo": "a/b"}))
+    assert (part.job_id, part.attempt, part.number) == (4242, "run", 7)
+    assert (part.content, part.final, part.received_at) == (b"text", False, NOW)
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "value"),
+    [
+        ({"id": "4242"}, "job_id", 4242),
+        ({"id": 0}, "job_id", 0),
+        ({"id": MAX_JOB_ID}, "job_id", MAX_JOB_ID),
+        ({"number": "last"}, "number", LAST),
+        ({"number": 0}, "number", 0),
+        ({"uuid": ...}, "attempt", ""),
+        ({"uuid": None}, "attempt", ""),
+        ({"final": ...}, "final", False),
+        ({"final": True}, "final", True),
+        ({"log": "a\0b"}, "content", b"a\0b"),
+        ({"log": "", "final": True}, "content", b""),
+        ({"log": "é漢🎉"}, "content", "é漢🎉".encode()),
+        ({"log": base64.b64encode(b"\xff\0").decode(), "encoding": "base64"}, "content", b"\xff\0"),
+        ({"log": "YWJj\r\nZGVm\n", "encoding": "base64"}, "content", b"abcdef"),
+    ],
+)
+def test_what_the_contract_allows(fields, name, value):
+    assert getattr(read(body(**fields)), name) == value
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b"", "truncated"),
+        (b"no json", "JSON"),
+        (b"[]", "object"),
+        (b'{"id": 1, "log": "\xff", "number": }', "JSON"),
+        (b'{"log": "\xff", "number": 1}', "id"),
+        (b"\xff" + b"[" * 100_000, "JSON"),
+        (body(log=...), "log"),
+        (body(log=None), "log"),
+        (body(log=7), "log"),
+        (body(number=...), "number"),
+        (body(number=None), "number"),
+        (body(number=-1), "number"),
+        (body(number=LAST + 1), "number"),
+        (body(number="first"), "number"),
+        (body(number=1.5), "number"),
+        (body(id=...), "id"),
+        (body(id=-1), "id"),
+        (body(id=MAX_JOB_ID + 1), "id"),
+        (body(id="12a"), "id"),
+        (body(id="٣"), "id"),
+        (body(id=""), "id"),
+        (body(id="9" * 5000), "id"),
+        (body(id=True), "id"),
+        (body(uuid="a\0b"), "uuid"),
+        (body(uuid="u" * 256), "uuid"),
+        (body(uuid=7), "uuid"),
+        (body(final="yes"), "final"),
+        (body(encoding="rot13"), "encoding"),
+        (body(encoding="base64", log="not base64!"), "base64"),
+        (body(encoding="base64", log="YQ"), "base64"),
+        (body(log="\ud83d"), "surrogate"),
+    ],
+)
+def test_what_breaks_the_contract_is_rejected_with_the_field(raw, reason):
+    with pytest.raises(RejectedPart, match=reason):
+        read(raw)
+
+
+def test_raw_halves_of_a_character_survive():
+    """Some runners put raw bytes between the quotes, cut in the middle of a character."""
+    raw = b'{"id": 1, "number": 0, "log": "caf\xc3"}'
+    assert read(raw).content == b"caf\xc3"
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_in_base64_come_back(content):
+    message = body(log=base64.b64encode(content).decode(), encoding="base64")
+    assert read(message).content == content
+
+
+@given(st.binary(max_size=80))
+def test_any_message_is_a_part_or_rejected(raw):
+    try:
+        read(raw)
+    except RejectedPart:
+        pass
+
+
+def test_amqp_times_are_utc():
+    naive = datetime(2026, 11, 24, 10)  # noqa: DTZ001 - as pamqp may give it
+    assert utc(naive) == datetime(2026, 11, 24, 10, tzinfo=UTC)
+    assert utc(None) is None

@@ -1,0 +1,71 @@
+"""Settings: right, wrong and contradictory ones."""
+
+import json
+
+import pytest
+
+from errors import SettingsError
+from settings import Settings, load_settings
+from workflows.types import LifecycleOptions
+
+
+@pytest.fixture(autouse=True)
+def _no_stack(monkeypatch, tmp_path):
+    monkeypatch.setenv("LOGFLUME_STACK__DATA_DIR", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("LOGFLUME_DRAIN__PREFETCH", "many", "LOGFLUME_DRAIN__PREFETCH"),
+        ("LOGFLUME_DRAIN__PREFETCH", "10", "prefetch 10 is less than batch_parts"),
+        ("LOGFLUME_DRAIN__PREFECTH", "10", "LOGFLUME_DRAIN__PREFECTH"),
+        ("LOGFLUME_DRIAN__PREFETCH", "10", "no settings group 'drian'"),
+        ("LOGFLUME_S3__ACCESS_KEY", "key", "access_key and secret_key go together"),
+        ("LOGFLUME_WEB__PORT", "70000", "LOGFLUME_WEB__PORT"),
+        ("LOGFLUME_LIFECYCLE__SETTLE_SECONDS", "-1", "LOGFLUME_LIFECYCLE__SETTLE_SECONDS"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_it(monkeypatch, name, value, said):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=said) as caught:
+        load_settings()
+    assert "\n" not in str(caught.value)
+
+
+def test_the_environment_wins_over_the_stack_file(monkeypatch, tmp_path):
+    (tmp_path / "settings.json").write_text(json.dumps({"web": {"port": 1111, "url": "u"}}))
+    monkeypatch.setenv("LOGFLUME_WEB__PORT", "2222")
+    web = load_settings().web
+    assert (web.port, web.url) == (2222, "u")
+
+
+def test_an_unreadable_stack_file_is_said(tmp_path):
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(SettingsError, match="settings.json"):
+        load_settings()
+
+
+def test_secrets_are_hidden(monkeypatch):
+    monkeypatch.setenv("LOGFLUME_WEB__AUTH_TOKEN", "hush")
+    monkeypatch.setenv("LOGFLUME_DATABASE__URL", "postgresql://me:hush@db/x")
+    settings = load_settings()
+    assert "hush" not in repr(settings) + settings.model_dump_json()
+
+
+def test_a_secret_in_a_wrong_setting_is_not_repeated(monkeypatch):
+    monkeypatch.setenv("LOGFLUME_WEB__AUTH_TOKEN__X", "hush")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert "hush" not in str(caught.value)
+
+
+def test_every_setting_says_what_it_is():
+    for group in Settings.model_fields.values():
+        for name, field in group.annotation.model_fields.items():
+            assert field.description, name
+
+
+def test_the_lifecycle_settings_are_the_workflows_options():
+    lifecycle = load_settings().lifecycle
+    assert LifecycleOptions(**lifecycle.model_dump()) == LifecycleOptions()

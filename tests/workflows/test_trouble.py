@@ -1,0 +1,157 @@
+"""What a log's workflow does when the archive lies, says no or is away, and in long lives."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from activities.logs import ArchiveActivities
+from archive.store import Archive
+from db import logs
+from db.parts import store_batch
+from tests.conftest import part
+from tests.workflows.conftest import OPTIONS
+from workflows.types import PARTS_STORED, Batch
+
+
+class TroubledArchive(Archive):
+    """The real archive, with something done to it after each upload."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.uploads = 0
+        self.after_upload: Callable[[int], Awaitable[None]] | None = None
+        self.refused: Archive | None = None
+
+    async def upload(self, *arguments: Any, **named: Any) -> None:
+        if self.refused:
+            await self.refused.upload(*arguments, **named)
+        await super().upload(*arguments, **named)
+        self.uploads += 1
+        if self.after_upload:
+            await self.after_upload(self.uploads)
+
+
+@pytest.fixture
+def archive(settings):
+    return TroubledArchive(settings.s3, 4)
+
+
+@pytest.fixture
+def archive_activities(pool, archive):
+    return ArchiveActivities(pool, archive)
+
+
+@pytest.mark.parametrize(
+    "what_is_there",
+    [b"precioux", b"precious and more", b"prec", b""],
+    ids=["same length", "longer", "truncated", "empty"],
+)
+async def test_an_object_that_reads_back_wrong_is_archived_again(driver, archive, what_is_there):
+    async def corrupt(upload: int) -> None:
+        if upload == 1:
+            driver.put(what_is_there)
+
+    archive.after_upload = corrupt
+    await driver.whole_log(b"precious")
+    outcome = await driver.result()
+    assert (driver.archived(), outcome.archive_attempts) == (b"precious", 2)
+
+
+async def test_an_upload_that_left_nothing_behind_is_done_again(driver, archive):
+    async def lose(upload: int) -> None:
+        if upload == 1:
+            await archive.delete(driver.job_id)
+
+    archive.after_upload = lose
+    await driver.whole_log(b"precious")
+    await driver.result()
+    assert driver.archived() == b"precious"
+
+
+async def test_after_its_tries_a_log_is_stuck_with_the_reason_until_told_to_go_on(driver, archive):
+    async def corrupt(_: int) -> None:
+        driver.put(b"wrong")
+
+    archive.after_upload = corrupt
+    await driver.whole_log(b"precious")
+    await driver.environment.sleep(600)
+    state = await driver.until_phase("stuck")
+    assert state.archive_attempts == OPTIONS.archive_tries
+    assert "verify: archived 5 bytes" in state.last_error
+    row = await driver.row()
+    assert not row.archive_verified and row.purged_at is None
+    archive.after_upload = None
+    await driver.archive_again()
+    await driver.result()
+    assert driver.archived() == b"precious"
+
+
+async def test_an_archive_that_says_no_is_not_asked_for_ever(driver, archive, settings):
+    wrong = settings.s3.model_copy(update={"secret_key": SecretStr("not the key")})
+    archive.refused = Archive(wrong, 1)
+    await driver.whole_log(b"precious")
+    await driver.environment.sleep(600)
+    state = await driver.until_phase("stuck")
+    assert "SignatureDoesNotMatch" in state.last_error
+    archive.refused = None
+    await driver.store(part(driver.job_id, 2, b", still"))  # new parts free a stuck log too
+    await driver.result()
+    assert driver.archived() == b"precious, still"
+
+
+async def test_content_that_changes_while_it_is_archived_is_never_marked_verified(driver, archive):
+    async def replace_meanwhile(upload: int) -> None:
+        if upload == 1:
+            async with driver.pool.acquire() as connection:
+                await logs.replace_content(connection, driver.job_id, b"the new text")
+
+    archive.after_upload = replace_meanwhile
+    await driver.whole_log(b"the old text")
+    await driver.result()
+    assert driver.archived() == b"the new text"
+
+
+async def test_content_that_changes_before_the_purge_is_not_purged(driver):
+    await driver.whole_log(b"the old text")
+    await driver.verified()
+    # Nobody signals: the drain that committed this died.
+    async with driver.pool.acquire() as connection:
+        await store_batch(connection, [part(driver.job_id, 0, b"b-side", attempt="b", final=True)])
+    await driver.result()
+    assert driver.archived() == b"b-side"
+    assert (await driver.row()).purged_at
+
+
+async def test_a_log_of_several_slices_goes_through_unharmed(driver, settings):
+    content = bytes(range(256)) * (settings.s3.slice_bytes * 5 // 2 // 256)
+    await driver.whole_log(content)
+    outcome = await driver.result()
+    assert (driver.archived(), outcome.bytes) == (content, len(content))
+
+
+@pytest.mark.parametrize("options", [replace(OPTIONS, history_events=60)], ids=["short"])
+async def test_a_long_history_is_left_behind_and_no_part_with_it(driver):
+    await driver.store(part(driver.job_id, 0, b"0,"), begun=True)
+    first = (await driver.handle.describe()).run_id
+    for number in range(1, 60):
+        await driver.store(part(driver.job_id, number, b"%d," % number))
+    await driver.until(lambda state: state.parts == 60)
+    assert (await driver.handle.describe()).run_id != first
+    await driver.store(part(driver.job_id, 60, final=True), final=True)
+    outcome = await driver.result()
+    assert driver.archived() == b"".join(b"%d," % number for number in range(60))
+    assert outcome.parts == 61
+
+
+async def test_signals_told_twice_or_never_change_nothing(driver):
+    await driver.store(part(driver.job_id, 0, b"a"), begun=True)
+    async with driver.pool.acquire() as connection:
+        await store_batch(connection, [part(driver.job_id, 1, b"b")])  # never told
+    final = part(driver.job_id, 2, b"c", final=True)
+    await driver.store(final, final=True)
+    await driver.signal(PARTS_STORED, Batch(1, 1, final=True))  # told twice
+    outcome = await driver.result()
+    assert (driver.archived(), outcome.parts) == (b"abc", 3)
