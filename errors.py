@@ -1,13 +1,13 @@
 """Every error logflume raises on purpose, and what a caller may do about it.
 
-    LogflumeError            its text is one clear line for a person
-    ├── SettingsError        a setting is unreadable or contradicts another
-    ├── ComponentError       a component is missing, unreachable or refuses us
-    ├── ArchiveRefused       the archive says no, and will say it again
-    ├── RejectedPart         a message breaks the wire contract; its text is the reason
-    ├── UnknownLog           no log has this id
-    ├── ContentReplaced      the content changed while it was being read
-    └── PartsGone            parts a log was made of are no longer there
+LogflumeError            its text is one clear line for a person
+├── SettingsError        a setting is unreadable or contradicts another
+├── ComponentError       a component is missing, unreachable or refuses us
+├── ArchiveRefused       the archive says no, and will say it again
+├── RejectedPart         a message breaks the wire contract; its text is the reason
+├── UnknownLog           no log has this id
+├── ContentReplaced      the content changed while it was being read
+└── PartsGone            parts a log was made of are no longer there
 """
 
 

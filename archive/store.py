@@ -55,12 +55,13 @@ class Archive:
         self._slice = settings.slice_bytes
         self._name = f"S3 bucket {settings.bucket} at {settings.endpoint or 'AWS'}"
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="archive")
+        secret_key = settings.secret_key.get_secret_value() if settings.secret_key else None
         self._s3 = boto3.client(
             "s3",
             endpoint_url=settings.endpoint,
             region_name=settings.region,
             aws_access_key_id=settings.access_key,
-            aws_secret_access_key=settings.secret_key and settings.secret_key.get_secret_value(),
+            aws_secret_access_key=secret_key,
             config=Config(
                 connect_timeout=5,
                 read_timeout=60,
@@ -107,9 +108,7 @@ class Archive:
             done: list[CompletedPartTypeDef] = []
             for number, start in enumerate(range(0, size, self._slice), 1):
                 body = await read(start, self._slice)
-                sent = await self._call(
-                    self._s3.upload_part, **place, PartNumber=number, Body=body
-                )
+                sent = await self._call(self._s3.upload_part, **place, PartNumber=number, Body=body)
                 done.append({"ETag": sent["ETag"], "PartNumber": number})
             await self._call(
                 self._s3.complete_multipart_upload, **place, MultipartUpload={"Parts": done}

@@ -43,9 +43,7 @@ async def _examine(settings: Settings) -> dict[str, tuple[str, str]]:
         "archive": (_archive, "Is the bucket there and ours? Set LOGFLUME_S3__*."),
         "web token": (_token, "Set LOGFLUME_WEB__AUTH_TOKEN to a long random text."),
     }
-    return {
-        name: await _check(check, settings, advice) for name, (check, advice) in checks.items()
-    }
+    return {name: await _check(check, settings, advice) for name, (check, advice) in checks.items()}
 
 
 async def _check(

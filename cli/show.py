@@ -3,8 +3,6 @@
 import asyncio
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 import temporal
 from db import logs
@@ -21,13 +19,11 @@ def show(job_id: int) -> None:
     settings = load_settings()
     log, told = asyncio.run(_ask(settings, job_id))
     body = lifecycle_body(log, told, settings.temporal.ui_url, settings.temporal.namespace)
-    table = Table("", "", show_header=False, box=None)
     facts = {name: getattr(body, name) for name in body.__struct_fields__ if name != "type"}
     facts["sha256"] = log.content_sha256
     for name, value in facts.items():
         if value not in (None, ""):
-            table.add_row(name, str(value))
-    Console(soft_wrap=True).print(table)
+            click.echo(f"{name:<18}{value}")
 
 
 async def _ask(settings: Settings, job_id: int) -> tuple[Log, Told]:

@@ -3,9 +3,13 @@
 from urllib.parse import urlsplit
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from errors import ComponentError
 from settings import DatabaseSettings
+
+# A connection of one's own, or one borrowed from a pool.
+Connection = asyncpg.Connection | PoolConnectionProxy
 
 # What asyncpg raises when Postgres is out of reach: worth another try, whoever asks.
 UNREACHABLE = (

@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 
+from db.connect import Connection
 from domain import Content, Log
 from errors import ContentReplaced, PartsGone, UnknownLog
 
@@ -17,9 +18,9 @@ LOG_COLUMNS = """
     missing_parts, created_at, updated_at, aggregated_at, archiving, archived_at,
     archive_verified, purged_at, removed_at, removed_by
 """
-FIND_BY_JOB = f"SELECT {LOG_COLUMNS} FROM logs WHERE job_id = $1"  # noqa: S608
-FIND_BY_ID = f"SELECT {LOG_COLUMNS} FROM logs WHERE id = $1"  # noqa: S608
-FIND_MANY = f"SELECT {LOG_COLUMNS} FROM logs WHERE job_id = ANY ($1)"  # noqa: S608
+FIND_BY_JOB = f"SELECT {LOG_COLUMNS} FROM logs WHERE job_id = $1"
+FIND_BY_ID = f"SELECT {LOG_COLUMNS} FROM logs WHERE id = $1"
+FIND_MANY = f"SELECT {LOG_COLUMNS} FROM logs WHERE job_id = ANY ($1)"
 
 LOCK = """
 SELECT id, log_attempt(id) AS attempt_id, aggregated_at IS NOT NULL AS aggregated
@@ -122,7 +123,7 @@ WHERE id = $1
 CONTENT_ATTEMPT = "SELECT log_attempt($1)"
 
 
-async def find(connection: asyncpg.Connection, job_id: int) -> Log:
+async def find(connection: Connection, job_id: int) -> Log:
     """Read the row of a job's log.
 
     Raises:
@@ -131,7 +132,7 @@ async def find(connection: asyncpg.Connection, job_id: int) -> Log:
     return _log(await connection.fetchrow(FIND_BY_JOB, job_id), f"job {job_id}")
 
 
-async def find_by_id(connection: asyncpg.Connection, log_id: int) -> Log:
+async def find_by_id(connection: Connection, log_id: int) -> Log:
     """Read the row of a log by its own id.
 
     Raises:
@@ -146,15 +147,13 @@ def _log(row: asyncpg.Record | None, name: str) -> Log:
     return Log(**row)
 
 
-async def find_many(connection: asyncpg.Connection, job_ids: Sequence[int]) -> dict[int, Log]:
+async def find_many(connection: Connection, job_ids: Sequence[int]) -> dict[int, Log]:
     """Read the rows of many jobs' logs, by job id; jobs without one are left out."""
     rows = await connection.fetch(FIND_MANY, job_ids)
     return {row["job_id"]: Log(**row) for row in rows}
 
 
-async def aggregate(
-    connection: asyncpg.Connection, job_id: int, *, force: bool, restore: bool
-) -> Content:
+async def aggregate(connection: Connection, job_id: int, *, force: bool, restore: bool) -> Content:
     """Make a log's content of its parts, in the database.
 
     Nothing is made of a log that has not ended, unless `force`. `restore` makes content again that
@@ -172,9 +171,11 @@ async def aggregate(
         place = (row["id"], row["attempt_id"])
         told = await connection.fetchrow(SUMMARY, *place)
         about = await connection.fetchrow(ATTEMPT, *place)
-        assert told is not None and about is not None  # noqa: S101 - aggregates always have a row
+        assert told and about  # noqa: S101, PT018 - aggregates always have a row
         if await connection.fetchval(GONE, *place, told["parts"]):
-            raise PartsGone(f"job {job_id}: parts it was made of are gone; its archive stays as it is")
+            raise PartsGone(
+                f"job {job_id}: parts it was made of are gone; its archive stays as it is"
+            )
         facts: dict[str, Any] = {
             "ended": told["ended"],
             "bytes": int(told["bytes"]),
@@ -189,7 +190,7 @@ async def aggregate(
         made = await connection.fetchrow(
             AGGREGATE, *place, told["parts"], told["missing_parts"], restore
         )
-        assert made is not None  # noqa: S101 - the row is locked
+        assert made  # noqa: S101 - the row is locked
         return Content(
             **facts,
             sha256=made["sha256"],
@@ -199,7 +200,7 @@ async def aggregate(
 
 
 async def content_slice(
-    connection: asyncpg.Connection, log_id: int, sha256: str, start: int, size: int
+    connection: Connection, log_id: int, sha256: str, start: int, size: int
 ) -> bytes:
     """Read `size` bytes from `start` of the content whose SHA-256 (hex) is given.
 
@@ -212,7 +213,7 @@ async def content_slice(
     return found
 
 
-async def parts_content(connection: asyncpg.Connection, log_id: int) -> AsyncIterator[bytes]:
+async def parts_content(connection: Connection, log_id: int) -> AsyncIterator[bytes]:
     """Read the content of a log part by part, straight from its parts, by the content rule."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         attempt_id = await connection.fetchval(CONTENT_ATTEMPT, log_id)
@@ -220,7 +221,7 @@ async def parts_content(connection: asyncpg.Connection, log_id: int) -> AsyncIte
             yield row["content"]
 
 
-async def mark_archiving(connection: asyncpg.Connection, job_id: int, sha256: str) -> int:
+async def mark_archiving(connection: Connection, job_id: int, sha256: str) -> int:
     """Note that the content with this SHA-256 is on its way to the archive; returns the log's id.
 
     Raises:
@@ -232,18 +233,18 @@ async def mark_archiving(connection: asyncpg.Connection, job_id: int, sha256: st
     return log_id
 
 
-async def mark_verified(connection: asyncpg.Connection, job_id: int, sha256: str) -> bool:
+async def mark_verified(connection: Connection, job_id: int, sha256: str) -> bool:
     """Note that the archive holds the content with this SHA-256; False where it was replaced."""
     return await connection.fetchval(MARK_VERIFIED, job_id, sha256) is not None
 
 
-async def purge(connection: asyncpg.Connection, job_id: int, sha256: str) -> bool:
+async def purge(connection: Connection, job_id: int, sha256: str) -> bool:
     """Clear content that is archived and verified under this SHA-256; False where it is not."""
     return await connection.fetchval(PURGE, job_id, sha256) is not None
 
 
 async def replace_content(
-    connection: asyncpg.Connection, job_id: int, content: bytes, removed_by: int | None = None
+    connection: Connection, job_id: int, content: bytes, removed_by: int | None = None
 ) -> None:
     """Write a log's content whole: its parts are gone and the attempts seen until now are closed.
 

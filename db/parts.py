@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-import asyncpg
-
+from db.connect import Connection
 from domain import LAST, Part, Place
 
 OPEN_ATTEMPTS = "SELECT * FROM open_attempts($1, $2, $3, $4)"
@@ -53,7 +52,7 @@ def by_attempt(parts: Iterable[Part]) -> list[AttemptParts]:
 
 
 async def store_batch(
-    connection: asyncpg.Connection, parts: Sequence[Part]
+    connection: Connection, parts: Sequence[Part]
 ) -> list[tuple[AttemptParts, Place]]:
     """Commit the parts of open attempts and count those of closed ones.
 

@@ -102,8 +102,8 @@ def _fill(data_dir: Path, overrides: dict[str, Any]) -> Home:
 def _load_secrets(data_dir: Path) -> dict[str, str]:
     path = data_dir / "secrets.json"
     kept = read_json(path)
-    if kept.keys() != set(SECRETS):
-        kept = {name: secrets.token_hex(16) for name in SECRETS}
+    if missing := set(SECRETS) - kept.keys():
+        kept |= {name: secrets.token_hex(16) for name in sorted(missing)}
         write_private(path, kept)
     return kept
 

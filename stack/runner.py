@@ -23,12 +23,11 @@ import msgspec
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
+import wire
 from errors import ComponentError, LogflumeError
 
 PART_BYTES = 1653
 FLUSH_SECONDS = 0.5
-EXCHANGE = "reporting"
-QUEUE = "reporting.jobs.logs"
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def open_log(path: Path) -> BinaryIO:
         raise LogflumeError(f"cannot read {path}: {error.strerror}") from error
 
 
-async def play(
+async def play(  # noqa: PLR0913
     channel: AbstractChannel,
     job_id: int,
     output: BinaryIO | bytes,
@@ -97,18 +96,11 @@ async def play(
     """
     source = io.BytesIO(output) if isinstance(output, bytes) else output
     try:
-        exchange = await _declare(channel)
+        exchange = await wire.declare(channel)
         run = _Run(exchange, job_id, uuid or str(uuid4()), meta or _meta(), on_part)
         return await run.play(source, rate)
     except CONNECTION_EXCEPTIONS as error:
         raise ComponentError(f"RabbitMQ went away: {error or type(error).__name__}") from error
-
-
-async def _declare(channel: AbstractChannel) -> AbstractExchange:
-    exchange = await channel.declare_exchange(EXCHANGE, "topic", durable=True)
-    queue = await channel.declare_queue(QUEUE, durable=True)
-    await queue.bind(exchange, QUEUE)
-    return exchange
 
 
 def _meta() -> dict[str, str]:
@@ -165,12 +157,12 @@ class _Run:
             body["meta"] = self._meta
         message = aio_pika.Message(
             msgspec.json.encode(body),
-            content_type="application/json",
-            type="job:test:log",
+            content_type=wire.CONTENT_TYPE,
+            type=wire.MESSAGE_TYPE,
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
             timestamp=datetime.now(UTC),
         )
-        await self._exchange.publish(message, QUEUE, mandatory=False)
+        await self._exchange.publish(message, wire.ROUTING_KEY, mandatory=False)
         self._sha256.update(chunk)
         self._number += 1
         self._bytes += len(chunk)

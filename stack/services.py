@@ -15,12 +15,11 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+import wire
 from settings import Settings, load_settings
 from stack.components import Component
 from stack.home import Home
 from stack.processes import Running
-
-QUEUE = "reporting.jobs.logs"
 
 
 def drain(home: Home) -> Component:
@@ -31,7 +30,7 @@ def drain(home: Home) -> Component:
         try:
             async with await aio_pika.connect(url, timeout=5) as connection:
                 channel = await connection.channel()
-                queue = await channel.declare_queue(QUEUE, passive=True)
+                queue = await channel.declare_queue(wire.QUEUE, passive=True)
         except (AMQPError, OSError, TimeoutError):
             return False
         return bool(queue.declaration_result.consumer_count)

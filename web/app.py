@@ -44,6 +44,7 @@ def make_app(settings: Settings) -> Litestar:
     return Litestar(
         [*health.ROUTES, logs.router(token_guard(settings.web))],
         lifespan=[connected],
+        logging_config=None,  # telemetry.py speaks for all of us
         state=State(),
         exception_handlers={
             HTTPException: _http_error,

@@ -5,13 +5,14 @@ import hmac
 from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException, PermissionDeniedException
 from litestar.handlers.base import BaseRouteHandler
+from litestar.types import Guard
 
 from settings import WebSettings
 
 SCHEME = "token "
 
 
-def token_guard(settings: WebSettings):  # type: ignore[no-untyped-def]
+def token_guard(settings: WebSettings) -> Guard:
     """Make the guard that lets in callers who send the token, compared in constant time."""
     token = settings.auth_token.get_secret_value().encode() if settings.auth_token else b""
 

@@ -25,23 +25,27 @@ async def stream(pool: asyncpg.Pool, archive: Archive, log: Log) -> AsyncIterato
                 yield part
         return
     sent = 0
-    if log.purged_at is None:
-        try:
-            while sent < (log.content_bytes or 0):
-                async with pool.acquire() as connection:
-                    piece = await logs.content_slice(
-                        connection, log.id, log.content_sha256 or "", sent, SLICE_BYTES
-                    )
-                yield piece
-                sent += len(piece)
-            return
-        except ContentReplaced:
-            async with pool.acquire() as connection:
+    async for piece in _from_row(pool, log):
+        yield piece
+        sent += len(piece)
+    if sent < (log.content_bytes or 0):
+        async for piece in archive.stream(log.job_id, start=sent):
+            yield piece
+
+
+async def _from_row(pool: asyncpg.Pool, log: Log) -> AsyncIterator[bytes]:
+    """Read slices of the row's content; ends early where the purge took it to the archive alone."""
+    for start in range(0, (log.content_bytes or 0) if log.purged_at is None else 0, SLICE_BYTES):
+        async with pool.acquire() as connection:
+            try:
+                piece = await logs.content_slice(
+                    connection, log.id, log.content_sha256 or "", start, SLICE_BYTES
+                )
+            except ContentReplaced:
                 now = await logs.find(connection, log.job_id)
-            # Purged meanwhile: the archive has the very same bytes.
-            if now.content_sha256 != log.content_sha256 or now.purged_at is None:
-                raise
-    async for piece in archive.stream(log.job_id, start=sent):
+                if now.content_sha256 != log.content_sha256 or now.purged_at is None:
+                    raise
+                return
         yield piece
 
 

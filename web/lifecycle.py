@@ -31,9 +31,7 @@ async def ask(client: Client, job_id: int) -> Told:
         return Told()
     is_running = about.status == WorkflowExecutionStatus.RUNNING
     try:
-        state = await handle.query(
-            LIFECYCLE_QUERY, result_type=Lifecycle, rpc_timeout=ASK_SECONDS
-        )
+        state = await handle.query(LIFECYCLE_QUERY, result_type=Lifecycle, rpc_timeout=ASK_SECONDS)
     except RPCError:
         phase = about.typed_search_attributes.get(LOG_PHASE)
         state = Lifecycle(phase, 0, 0, 0, 0, "", 0, "") if phase else None  # type: ignore[arg-type]
@@ -50,8 +48,8 @@ def lifecycle_body(log: Log, told: Told, ui_url: str, namespace: str) -> Lifecyc
         id=log.id,
         job_id=log.job_id,
         phase=live.phase if live else log.phase,
-        parts=log.part_count if log.part_count is not None else live and live.parts,
-        bytes=log.content_bytes if log.content_bytes is not None else live and live.bytes,
+        parts=live.parts if live and log.part_count is None else log.part_count,
+        bytes=live.bytes if live and log.content_bytes is None else log.content_bytes,
         missing_parts=log.missing_parts,
         stale_parts=state.stale_parts if state else 0,
         attempt=state.attempt if state else "",

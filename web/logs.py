@@ -43,6 +43,7 @@ async def _find(state: State, job_id: str) -> Log:
 async def get_log(
     state: State,
     log_id: str,
+    *,
     by: Literal["job_id", "id"] = "job_id",
     content: Annotated[bool, Parameter(description="false: leave the content out")] = True,
 ) -> LogBody:

@@ -4,7 +4,6 @@ Signals only say that something changed; what a log is, is asked of the database
 signals may be lost, doubled or late without harm: the next look finds the same content.
 """
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -70,7 +69,7 @@ class LogLifecycle:
         self._state = start.state or LifecycleState()
 
     @workflow.run
-    async def run(self, start: LifecycleInput) -> Outcome:
+    async def run(self, _: LifecycleInput) -> Outcome:
         """Carry the log to its end; what cannot go on waits as `stuck` until it is told to."""
         self._state.heard_at = self._state.heard_at or self._now()
         while True:
@@ -118,11 +117,11 @@ class LogLifecycle:
         """Wait for the final part; False where the log was silent for too long."""
         while not self._state.ended:
             self._enter("receiving")
-            silent_at = self._state.heard_at + self._options.silence_seconds
-            if not await self._wait(lambda: self._state.ended, silent_at - self._now(), "silence"):
-                # Parts since then have moved the limit; one timer serves them all.
-                if self._state.heard_at + self._options.silence_seconds <= self._now():
-                    return False
+            # Parts move the limit while the timer runs: it is set anew when it fires, not for each.
+            patience = self._state.heard_at + self._options.silence_seconds - self._now()
+            if patience <= 0:
+                return False
+            await self._wait(lambda: self._state.ended, patience, "silence")
         return True
 
     async def _settle(self) -> None:
@@ -245,7 +244,7 @@ class LogLifecycle:
             await workflow.wait_condition(
                 lambda: met() or self._is_long(), timeout=seconds, timeout_summary=why
             )
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return met()
         if not met():
             await workflow.wait_condition(workflow.all_handlers_finished)

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -18,7 +16,8 @@ from db.connect import open_pool
 from drain.drain import Drain
 from drain.signals import Signaller
 from settings import Settings
-from workflows.types import LifecycleOptions, workflow_id
+from tests.conftest import manage
+from workflows.types import JOB_ID, LifecycleOptions, workflow_id
 
 
 @pytest.fixture
@@ -98,13 +97,7 @@ async def test_parts_are_stored_acked_and_told(settings, channel, pool, job_id):
     assert await waiting(channel) == 0
     client = await temporal.connect(settings.temporal)
     about = await client.get_workflow_handle(workflow_id(job_id)).describe()
-    assert about.typed_search_attributes.get(temporal_job_id()) == job_id
-
-
-def temporal_job_id():
-    from workflows.types import JOB_ID
-
-    return JOB_ID
+    assert about.typed_search_attributes.get(JOB_ID) == job_id
 
 
 async def _equals(awaitable, value) -> bool:
@@ -134,9 +127,7 @@ async def test_a_part_that_postgres_refuses_is_found_and_kept(settings, channel,
     """Whatever Postgres will not take must not stop the parts around it."""
     await pool.execute("ALTER TABLE log_parts ADD CHECK (content <> 'poison'::bytea)")
     numbers = range(20)
-    await publish(
-        channel, *(message(job_id, n, "poison" if n == 7 else f"{n},") for n in numbers)
-    )
+    await publish(channel, *(message(job_id, n, "poison" if n == 7 else f"{n},") for n in numbers))
     async with draining(settings):
         await until(lambda: _equals(count(pool), 19))
         rejected = await channel.declare_queue(wire.REJECTED_QUEUE, durable=True)
@@ -189,11 +180,14 @@ async def _read(pool, job_id: int) -> bytes:
 
 async def _close_connections(servers, vhost: str) -> None:
     """Have the broker close the drain's connection, as an operator may."""
-    from tests.conftest import manage
 
     def close() -> bool:
         found = manage(servers, "GET", f"vhosts/{vhost}/connections")
-        mine = [one["name"] for one in found if one.get("client_properties", {}).get("connection_name") == "logflume"]
+        mine = [
+            one["name"]
+            for one in found
+            if one.get("client_properties", {}).get("connection_name") == "logflume"
+        ]
         for one in mine:
             manage(servers, "DELETE", "connections/" + one.replace(" ", "%20").replace(">", "%3E"))
         return bool(mine)

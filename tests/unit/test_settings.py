@@ -42,7 +42,7 @@ def test_the_environment_wins_over_the_stack_file(monkeypatch, tmp_path):
 
 def test_an_unreadable_stack_file_is_said(tmp_path):
     (tmp_path / "settings.json").write_text("{")
-    with pytest.raises(SettingsError, match="settings.json"):
+    with pytest.raises(SettingsError, match=r"settings\.json"):
         load_settings()
 
 

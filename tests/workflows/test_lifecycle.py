@@ -59,7 +59,10 @@ async def test_stragglers_fill_a_gap_within_its_grace_time(driver):
 
 async def test_a_gap_that_stays_is_archived_and_counted(driver):
     await driver.store(
-        part(driver.job_id, 1, b"b"), part(driver.job_id, 4, b"e", final=True), final=True, begun=True
+        part(driver.job_id, 1, b"b"),
+        part(driver.job_id, 4, b"e", final=True),
+        final=True,
+        begun=True,
     )
     outcome = await driver.result()
     assert (outcome.missing_parts, driver.archived()) == (3, b"be")
@@ -113,7 +116,9 @@ async def test_a_final_part_of_a_superseded_attempt_ends_nothing(driver):
 
 async def test_hints_out_of_order_lose_nothing(driver):
     """The signal of the final part may overtake the one of the attempt's begin."""
-    await driver.store(part(driver.job_id, 0, b"all"), part(driver.job_id, 1, final=True), final=True)
+    await driver.store(
+        part(driver.job_id, 0, b"all"), part(driver.job_id, 1, final=True), final=True
+    )
     await driver.store(begun=True)
     began = await driver.environment.get_current_time()
     await driver.verified()
