@@ -10,7 +10,7 @@ import click
 import structlog
 import uvicorn
 import uvloop
-from temporalio.worker import Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 import temporal
 from activities.logs import ArchiveActivities, DatabaseActivities
@@ -107,6 +107,8 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
                 client,
                 task_queue=task_queue,
                 workflows=[LogLifecycle],
+                # The tests run workflows in the sandbox; here it would cost a third of the CPU.
+                workflow_runner=UnsandboxedWorkflowRunner(),
                 activities=[database.aggregate, database.purge],
                 max_cached_workflows=limits.workflow_cache,
                 max_concurrent_activities=limits.activities,

@@ -26,6 +26,11 @@ from stack.stack import LocalStack
 SERVERS = ("rabbitmq", "postgres", "temporal", "s3")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--record-histories` keeps the history of each lifecycle test for the replay tests."""
+    parser.addoption("--record-histories", action="store_true")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_settings_from_outside() -> Iterator[None]:
     """A stack or settings of the developer's own must not leak into the tests."""

@@ -1,6 +1,8 @@
 """A log's workflow on Temporal's time-skipping server, with real activities on real components."""
 
 import asyncio
+import json
+import re
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -151,6 +153,7 @@ class Driver:
         )
 
 
+HISTORIES = Path(__file__).parents[1] / "replay" / "histories"
 OPTIONS = LifecycleOptions(
     settle_seconds=10,
     silence_seconds=3 * 3600,
@@ -169,6 +172,7 @@ def options() -> LifecycleOptions:
 
 @pytest.fixture
 async def driver(
+    request: pytest.FixtureRequest,
     environment: WorkflowEnvironment,
     pool: asyncpg.Pool,
     settings: Settings,
@@ -196,7 +200,23 @@ async def driver(
                 activities=[archive.archive, archive.verify, archive.delete_archive],
             )
         )
-        yield Driver(job_id, options, environment, pool, settings, task_queue)
+        driver = Driver(job_id, options, environment, pool, settings, task_queue)
+        yield driver
+        if request.config.getoption("--record-histories"):
+            history = await driver.handle.fetch_history()
+            name = re.sub(r"\W+", "_", request.node.name).strip("_").removeprefix("test_")
+            text = json.dumps(anonymous(history.to_json_dict()), indent=1)
+            (HISTORIES / f"{name}.json").write_text(text + "\n")
+
+
+def anonymous(value: Any) -> Any:
+    """A history without what names the machine it was recorded on."""
+    if isinstance(value, list):
+        return [anonymous(item) for item in value]
+    if isinstance(value, dict):
+        left_out = ("identity", "stackTrace")
+        return {name: anonymous(item) for name, item in value.items() if name not in left_out}
+    return value
 
 
 @pytest.fixture
