@@ -70,9 +70,7 @@ async def rate(count: int, work: Callable[[], Awaitable[None]]) -> float:
 async def signalling(client: Client, settings: Settings) -> AsyncIterator[Signaller]:
     """The drain's own signaller."""
     options = LifecycleOptions(**settings.lifecycle.model_dump())
-    signaller = Signaller(
-        client, settings.temporal.task_queue, options, interval=1, in_flight=32
-    )
+    signaller = Signaller(client, settings.temporal.task_queue, options, interval=1, in_flight=32)
     yield signaller
     await signaller.close(60)
 

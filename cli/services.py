@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
@@ -19,7 +20,8 @@ from archive.store import Archive
 from db.connect import check_schema, open_pool
 from drain.drain import Drain
 from drain.signals import Signaller
-from settings import Settings, load_settings
+from errors import ComponentError
+from settings import Settings, WebSettings, load_settings
 from telemetry import configure_logging
 from web.app import make_app
 from workflows.lifecycle import LogLifecycle
@@ -28,6 +30,8 @@ from workflows.types import LifecycleOptions
 log = structlog.get_logger()
 
 QUEUES = ("lifecycle", "archive")
+# Reads of the archive that the web has under way at once, a slice each.
+ARCHIVE_THREADS = 8
 
 
 def _run(name: str, service: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
@@ -133,17 +137,37 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
 @click.command()
 def web() -> None:
     """Serve the HTTP API: logs, their lives, health and the API's description."""
-    settings = load_settings()
-    configure_logging(settings.telemetry, "web")
-    config = uvicorn.Config(
-        make_app(settings),
-        host=settings.web.host,
-        port=settings.web.port,
-        loop="uvloop",
-        http="httptools",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=10,
-    )
-    uvicorn.Server(config).run()
+    _run("web", _web)
+
+
+async def _web(settings: Settings) -> None:
+    async with AsyncExitStack() as stack:
+        listening = stack.enter_context(_listen(settings.web))
+        pool = await open_pool(settings.database)
+        stack.push_async_callback(pool.close)
+        await check_schema(pool)
+        archive = Archive(settings.s3, ARCHIVE_THREADS)
+        # Logs can be read while Temporal is away.
+        client = await temporal.connect(settings.temporal, lazy=True)
+        config = uvicorn.Config(
+            make_app(settings, pool, archive, client),
+            http="httptools",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=10,
+        )
+        log.info("web_started", host=settings.web.host, port=settings.web.port)
+        await uvicorn.Server(config).serve(sockets=[listening])
+    log.info("web_stopped")
+
+
+def _listen(settings: WebSettings) -> socket.socket:
+    address = (settings.host, settings.port)
+    try:
+        return socket.create_server(address, reuse_port=False)
+    except OSError as error:
+        raise ComponentError(
+            f"cannot listen on {settings.host} port {settings.port}: {error.strerror}; "
+            "end what listens there, or set LOGFLUME_WEB__HOST and LOGFLUME_WEB__PORT"
+        ) from error

@@ -1,20 +1,19 @@
 """The Litestar app, put together of its routes, its dependencies and its answers to errors."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
 from importlib.metadata import version
 
+import asyncpg
 import structlog
 from litestar import Litestar, Request, Response
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
+from temporalio.client import Client
 
-import temporal
 from archive.store import Archive
-from db.connect import UNREACHABLE, open_pool
+from db.connect import UNREACHABLE
 from errors import ComponentError, LogflumeError, UnknownLog
 from settings import Settings
 from web import health, logs
@@ -22,30 +21,26 @@ from web.auth import token_guard
 
 log = structlog.get_logger()
 
-# boto3 calls at once; the archive is read by streams, a slice at a time.
-ARCHIVE_THREADS = 8
 RETRY_SECONDS = "5"
 
 
-def make_app(settings: Settings) -> Litestar:
-    """Put the HTTP service together; it connects when it starts."""
-
-    @asynccontextmanager
-    async def connected(app: Litestar) -> AsyncIterator[None]:
-        app.state.settings = settings
-        app.state.started_at = asyncio.get_running_loop().time()
-        app.state.pool = await open_pool(settings.database)
-        app.state.archive = Archive(settings.s3, ARCHIVE_THREADS)
-        app.state.temporal = await temporal.connect(settings.temporal, lazy=True)
-        log.info("web_started", host=settings.web.host, port=settings.web.port)
-        yield
-        await app.state.pool.close()
-
+def make_app(
+    settings: Settings, pool: asyncpg.Pool, archive: Archive, temporal: Client
+) -> Litestar:
+    """Put the HTTP service together of what it reads from; runs inside the event loop."""
+    state = State(
+        {
+            "settings": settings,
+            "pool": pool,
+            "archive": archive,
+            "temporal": temporal,
+            "started_at": time.monotonic(),
+        }
+    )
     return Litestar(
         [*health.ROUTES, logs.router(token_guard(settings.web))],
-        lifespan=[connected],
         logging_config=None,  # telemetry.py speaks for all of us
-        state=State(),
+        state=state,
         exception_handlers={
             HTTPException: _http_error,
             UnknownLog: _unknown,

@@ -1,6 +1,7 @@
 """Is the process alive, and can it do its work?"""
 
 import asyncio
+import time
 from collections.abc import Awaitable
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,7 +20,7 @@ CHECK_SECONDS = 3
 @get("/uptime", summary="How long the service is up", tags=["health"])
 async def uptime(state: State) -> UptimeBody:
     """Greet whoever asks."""
-    seconds = asyncio.get_running_loop().time() - state.started_at
+    seconds = time.monotonic() - state.started_at
     greeting = "hello, human 👋!"
     return UptimeBody(int(seconds), greeting, "PONG", datetime.now(UTC), version("logflume"))
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from litestar import Router, get
 from litestar.datastructures import State
 from litestar.exceptions import ValidationException
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Stream
 from litestar.types import Guard
 
@@ -42,10 +42,10 @@ async def _find(state: State, job_id: str) -> Log:
 @get("/{log_id:str}", summary="A log with its content")
 async def get_log(
     state: State,
-    log_id: str,
+    log_id: FromPath[str],
     *,
-    by: Literal["job_id", "id"] = "job_id",
-    content: Annotated[bool, Parameter(description="false: leave the content out")] = True,
+    by: FromQuery[Literal["job_id", "id"]] = "job_id",
+    content: Annotated[bool, QueryParameter(description="false: leave the content out")] = True,
 ) -> LogBody:
     """Answer a log by its job's id, or by its own, wherever its bytes now are."""
     if by == "id":
@@ -56,20 +56,20 @@ async def get_log(
     return log_body(log, await whole(state.pool, state.archive, log) if content else None)
 
 
-@get("/{job_id:str}/raw", summary="A log's bytes", media_type="text/plain; charset=utf-8")
-async def get_raw(state: State, job_id: str) -> Stream:
+@get("/{job_id:str}/raw", summary="A log's bytes", media_type="text/plain")
+async def get_raw(state: State, job_id: FromPath[str]) -> Stream:
     """Stream the bytes as they came, from the parts, the database or the archive."""
     log = await _find(state, job_id)
     length = str(log.content_bytes) if log.aggregated_at else None
     return Stream(
         stream(state.pool, state.archive, log),
-        media_type="text/plain; charset=utf-8",
+        media_type="text/plain",
         headers={"Content-Length": length} if length else {},
     )
 
 
 @get("/{job_id:str}/lifecycle", summary="Where a log is in its life")
-async def get_lifecycle(state: State, job_id: str) -> LifecycleBody:
+async def get_lifecycle(state: State, job_id: FromPath[str]) -> LifecycleBody:
     """Answer the row's times and the workflow's own state."""
     log = await _find(state, job_id)
     told = await ask(state.temporal, log.job_id)

@@ -1,0 +1,111 @@
+"""The command line as a person meets it: help, one-line errors, exit codes."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from cli.main import COMMANDS
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run `logflume` in a process of its own, with no stack beside it unless given one."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        given = {
+            **os.environ,
+            "LOGFLUME_STACK__DATA_DIR": str(tmp_path / "none"),
+            **environment,
+        }
+        return subprocess.run(
+            [sys.executable, "-c", "from cli.main import main; main()", *arguments],
+            env=given,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+def is_one_clear_line(done: subprocess.CompletedProcess[str], *words: str) -> bool:
+    lines = done.stderr.strip().splitlines()
+    return done.returncode == 1 and len(lines) == 1 and all(word in lines[0] for word in words)
+
+
+def test_help_names_every_command_and_where_to_begin(run):
+    done = run("--help")
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in COMMANDS)
+    assert "stack up" in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(run, name):
+    done = run(name, "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("Usage: ")
+
+
+def test_config_hides_secrets(run):
+    done = run("config", LOGFLUME_WEB__AUTH_TOKEN="hush")
+    assert json.loads(done.stdout)["web"]["auth_token"] == "**********"
+    assert "hush" not in done.stdout
+
+
+NOWHERE = {
+    "LOGFLUME_AMQP__URL": "amqp://me:hush@127.0.0.1:1/",
+    "LOGFLUME_DATABASE__URL": "postgresql://me:hush@127.0.0.1:1/db",
+    "LOGFLUME_TEMPORAL__ADDRESS": "127.0.0.1:1",
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["drain"], ["Postgres at 127.0.0.1:1"]),
+        (["web"], ["Postgres at 127.0.0.1:1"]),
+        (["worker"], ["Temporal at 127.0.0.1:1"]),
+        (["show", "1"], ["Postgres at 127.0.0.1:1"]),
+        (["db", "deploy"], ["sqitch deploy failed"]),
+        (["publish", __file__], ["RabbitMQ"]),
+        (["stack", "status"], ["stack up"]),
+        (["publish", "no/such/file"], ["no/such/file"]),
+    ],
+)
+def test_what_is_out_of_reach_is_one_line_without_secrets(run, command, words):
+    done = run(*command, **NOWHERE)
+    assert is_one_clear_line(done, *words), done.stderr
+    assert "hush" not in done.stderr
+
+
+def test_a_wrong_setting_is_one_line(run):
+    done = run("drain", LOGFLUME_DRAIN__PREFETCH="1")
+    assert is_one_clear_line(done, "LOGFLUME_DRAIN", "prefetch 1 is less"), done.stderr
+
+
+def test_an_unknown_queue_or_component_is_a_usage_error(run):
+    for command in (["worker", "--queues", "nope"], ["stack", "up", "nope"]):
+        done = run(*command)
+        assert done.returncode == 2
+        assert "nope" in done.stderr
+
+
+def test_doctor_names_everything_that_is_wrong(run):
+    done = run("doctor", **NOWHERE)
+    assert done.returncode == 1
+    for name in ("rabbitmq", "postgres", "temporal", "archive", "web token"):
+        assert name in done.stdout
+    assert "hush" not in done.stdout + done.stderr
+
+
+def test_a_taken_port_is_one_line(run):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run("web", LOGFLUME_WEB__PORT=port)
+    assert is_one_clear_line(done, port, "LOGFLUME_WEB__PORT"), done.stderr

@@ -1,0 +1,215 @@
+"""The HTTP API over a real socket, from wherever a log now is."""
+
+import asyncio
+import hashlib
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+import uvicorn
+from pydantic import SecretStr
+
+import temporal
+from archive.store import Archive
+from db import logs
+from db.parts import store_batch
+from tests.conftest import part
+from web.app import make_app
+
+TOKEN = "the-token"
+# A character cut between two parts, a NUL, and bytes that are no UTF-8 at all.
+CONTENT = [b"caf\xc3", b"\xa9\0", b"\xff end"]
+BYTES = b"".join(CONTENT)
+
+
+@asynccontextmanager
+async def serving(settings, pool, token: str | None = TOKEN):
+    web = settings.web.model_copy(
+        update={"auth_token": SecretStr(token) if token is not None else None}
+    )
+    app = make_app(
+        settings.model_copy(update={"web": web}),
+        pool,
+        Archive(settings.s3, 4),
+        await temporal.connect(settings.temporal),
+    )
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+        if task.done():
+            task.result()
+    port = server.servers[0].sockets[0].getsockname()[1]
+    headers = {"Authorization": f"token {TOKEN}"}
+    try:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", headers=headers
+        ) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        await task
+
+
+@pytest.fixture
+async def web(settings, pool):
+    async with serving(settings, pool) as client:
+        yield client
+
+
+async def stored(pool, job_id: int) -> None:
+    async with pool.acquire() as connection:
+        parts = [part(job_id, n, piece, final=n == 2) for n, piece in enumerate(CONTENT)]
+        await store_batch(connection, parts)
+
+
+async def aggregated(pool, job_id: int):
+    await stored(pool, job_id)
+    async with pool.acquire() as connection:
+        return await logs.aggregate(connection, job_id, force=False, restore=False)
+
+
+async def purged(pool, job_id: int, settings) -> None:
+    made = await aggregated(pool, job_id)
+    archive = Archive(settings.s3, 1)
+
+    async def read(start: int, size: int) -> bytes:
+        return BYTES[start : start + size]
+
+    await archive.upload(job_id, read, made.bytes, sha256=made.sha256, parts=made.parts)
+    async with pool.acquire() as connection:
+        await logs.mark_verified(connection, job_id, made.sha256)
+        assert await logs.purge(connection, job_id, made.sha256)
+
+
+@pytest.mark.parametrize("where", ["parts", "database", "archive"])
+async def test_a_log_reads_the_same_wherever_it_is(web, pool, settings, job_id, where):
+    if where == "parts":
+        await stored(pool, job_id)
+    elif where == "database":
+        await aggregated(pool, job_id)
+    else:
+        await purged(pool, job_id, settings)
+    raw = await web.get(f"/logs/{job_id}/raw")
+    assert (raw.status_code, raw.content) == (200, BYTES)
+    assert raw.headers["content-type"] == "text/plain; charset=utf-8"
+    if where != "parts":
+        assert int(raw.headers["content-length"]) == len(BYTES)
+    answer = await web.get(f"/logs/{job_id}?by=job_id&source=api")
+    log = answer.json()
+    assert log["content"] == BYTES.decode("utf-8", "replace")
+    assert log.keys() == {
+        "@type", "id", "job_id", "content", "created_at", "updated_at", "aggregated_at",
+        "archived_at", "archive_verified", "archiving", "purged_at", "removed_at",
+        "removed_by_id",
+    }  # fmt: skip
+    assert (log["@type"], log["job_id"]) == ("log", job_id)
+    assert log["archive_verified"] is (where == "archive")
+    assert (log["purged_at"] is not None) is (where == "archive")
+    by_id = await web.get(f"/logs/{log['id']}?by=id&content=false")
+    assert by_id.json() == {**log, "content": None}
+
+
+async def test_a_large_log_streams_while_it_is_purged(web, pool, settings, job_id):
+    """What began to stream from the database goes on from the archive."""
+    content = bytes(range(256)) * 4096 * 8  # 8 MiB
+    async with pool.acquire() as connection:
+        await store_batch(connection, [part(job_id, 0, content, final=True)])
+        made = await logs.aggregate(connection, job_id, force=False, restore=False)
+    archive = Archive(settings.s3, 1)
+
+    async def read(start: int, size: int) -> bytes:
+        return content[start : start + size]
+
+    await archive.upload(job_id, read, made.bytes, sha256=made.sha256, parts=1)
+    digest = hashlib.sha256()
+    async with web.stream("GET", f"/logs/{job_id}/raw") as answer:
+        pieces = answer.aiter_raw()
+        digest.update(await anext(pieces))
+        async with pool.acquire() as connection:
+            await logs.mark_verified(connection, job_id, made.sha256)
+            assert await logs.purge(connection, job_id, made.sha256)
+        async for piece in pieces:
+            digest.update(piece)
+    assert digest.hexdigest() == made.sha256
+
+
+async def test_lifecycle_tells_the_row_and_names_the_workflow(web, pool, job_id):
+    await aggregated(pool, job_id)
+    answer = await web.get(f"/logs/{job_id}/lifecycle")
+    body = answer.json()
+    assert answer.status_code == 200
+    assert (body["phase"], body["parts"], body["bytes"]) == ("aggregating", 3, len(BYTES))
+    assert (body["workflow_id"], body["run_id"]) == (f"log-{job_id}", None)
+    assert f"log-{job_id}" in body["temporal_ui_url"]
+
+
+@pytest.mark.parametrize("path", ["", "/raw", "/lifecycle"])
+@pytest.mark.parametrize(
+    ("log", "status", "said"),
+    [
+        ("999999999", 404, "no log"),
+        ("abc", 400, "must be an integer"),
+        ("-1", 400, "must be an integer"),
+        ("1.5", 400, "must be an integer"),
+        ("99999999999999999999", 400, "must be an integer"),
+    ],
+)
+async def test_wrong_ids_are_refused_in_json(web, path, log, status, said):
+    answer = await web.get(f"/logs/{log}{path}")
+    assert answer.status_code == status
+    assert said in answer.json()["error"]
+
+
+async def test_unknown_routes_and_methods_answer_json(web):
+    for method, path, status in (("GET", "/nope", 404), ("DELETE", "/logs/1", 405)):
+        answer = await web.request(method, path)
+        assert answer.status_code == status
+        assert answer.json()["error"]
+    answer = await web.get("/logs/1?by=name")
+    assert answer.status_code == 400
+    assert "by" in str(answer.json())
+
+
+@pytest.mark.parametrize(
+    "sent", [None, "", "token", "token wrong", "Bearer the-token", "the-token"]
+)
+async def test_a_wrong_token_is_refused(web, sent):
+    web.headers.pop("Authorization")
+    headers = {} if sent is None else {"Authorization": sent}
+    for path in ("/logs/1", "/logs/1/raw", "/logs/1/lifecycle"):
+        answer = await web.get(path, headers=headers)
+        assert answer.status_code == 403
+        assert "token" in answer.json()["error"]
+
+
+async def test_without_a_token_on_the_server_nobody_gets_in(settings, pool):
+    async with serving(settings, pool, token=None) as web:
+        answer = await web.get("/logs/1", headers={"Authorization": "token"})
+    assert (answer.status_code, answer.json()) == (
+        500,
+        {"error": "authentication token is not set"},
+    )
+
+
+async def test_uptime_and_health_need_no_token(web):
+    web.headers.pop("Authorization")
+    uptime = (await web.get("/uptime")).json()
+    assert uptime["greeting"] == "hello, human 👋!"
+    assert uptime.keys() == {"uptime", "greeting", "pong", "now", "version"}
+    assert (await web.get("/health/live")).status_code == 200
+    ready = await web.get("/health/ready")
+    assert (ready.status_code, ready.json()["dependencies"]) == (
+        200,
+        {"postgres": "ok", "archive": "ok", "temporal": "ok"},
+    )
+
+
+async def test_a_dependency_that_is_away_is_named(settings, pool):
+    away = settings.model_copy(
+        update={"s3": settings.s3.model_copy(update={"bucket": "nobody-made-this"})}
+    )
+    async with serving(away, pool) as web:
+        answer = await web.get("/health/ready")
+    assert answer.status_code == 503
+    assert "nobody-made-this" in answer.json()["dependencies"]["archive"]
