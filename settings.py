@@ -97,7 +97,7 @@ class DrainSettings(Group):
     )
     flushes: int = Field(3, ge=1, le=64, description="flushes in flight, a connection each")
     signal_seconds: float = Field(
-        2.0, ge=0, description="least seconds between two signals to one log's workflow, except "
+        15, ge=0, description="least seconds between two signals to one log's workflow, except "
         "for an attempt's first batch and its final part"
     )  # fmt: skip
     signals_in_flight: int = Field(32, ge=1, description="signals to Temporal in flight at once")

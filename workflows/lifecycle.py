@@ -51,6 +51,7 @@ RETRIES = RetryPolicy(
 # Activities beat while they run, so a worker that died is noticed long before they could time out.
 HEARTBEAT = timedelta(seconds=20)
 LOCAL_TIME = timedelta(seconds=5)
+LOCAL_BYTES = 32 * 1024 * 1024
 DATABASE_TIME = timedelta(minutes=30)
 ARCHIVE_TIME = timedelta(hours=2)
 # The archive may be away for about eight minutes before a try counts as failed.
@@ -208,20 +209,21 @@ class LogLifecycle:
     async def _database_act(self, activity: str, order: Any, result_type: type) -> Any:
         """Run one activity inside Postgres.
 
-        Locally first, which takes five history events fewer and no way through the server; what
-        fails there, or takes long, is done again where the server tries it until it succeeds.
+        Locally first, which takes five history events fewer and no way through the server; for a
+        large log, or where that fails, by the server, which tries until it succeeds.
         """
-        try:
-            return await workflow.execute_local_activity(
-                activity,
-                order,
-                result_type=result_type,
-                start_to_close_timeout=LOCAL_TIME,
-                retry_policy=RetryPolicy(maximum_attempts=1),
-            )
-        except ActivityError as error:
-            if is_cancelled_exception(error):
-                raise
+        if self._state.bytes <= LOCAL_BYTES:
+            try:
+                return await workflow.execute_local_activity(
+                    activity,
+                    order,
+                    result_type=result_type,
+                    start_to_close_timeout=LOCAL_TIME,
+                    retry_policy=RetryPolicy(maximum_attempts=1),
+                )
+            except ActivityError as error:
+                if is_cancelled_exception(error):
+                    raise
         self._show_phase()
         return await workflow.execute_activity(
             activity,

@@ -1,0 +1,143 @@
+"""The whole system as a person starts it: real logs, killed components, one command."""
+
+import asyncio
+import io
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+
+import psutil
+import pytest
+
+from settings import load_settings
+from stack.fleet import Job, compare_fleet, follow_fleet, play_fleet
+from stack.runner import new_job_ids
+from stack.samples import fleet
+from stack.stack import LocalStack
+from tests.conftest import shared_logs
+
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("whole")
+
+
+@pytest.fixture(scope="module")
+def stack(data_dir):
+    """Everything up; what a test kills, it starts again."""
+    stack = LocalStack(data_dir, {"lifecycle": {"purge_seconds": 2, "settle_seconds": 1}})
+    asyncio.run(stack.up())
+    yield stack
+    asyncio.run(stack.down())
+
+
+@pytest.fixture
+def settings(stack, data_dir, monkeypatch):
+    monkeypatch.setenv("LOGFLUME_STACK__DATA_DIR", str(data_dir))
+    return load_settings()
+
+
+def pid(stack: LocalStack, name: str) -> int:
+    found = next(item.pid for item in stack.status() if item.name == name)
+    assert found
+    return found
+
+
+def jobs(seed: int, count: int, seconds: float) -> list[Job]:
+    """Generated logs, each played over some seconds."""
+    named = zip(new_job_ids(count), fleet(seed, count), strict=True)
+    return [
+        Job(job_id, name, partial(io.BytesIO, content), rate=max(1, len(content)) / seconds)
+        for job_id, (name, content) in named
+    ]
+
+
+async def play_and_compare(settings, jobs: list[Job], trouble=None) -> None:
+    await asyncio.gather(
+        play_fleet(settings.amqp.url.get_secret_value(), jobs),
+        follow_fleet(settings.database.url.get_secret_value(), jobs),
+        *([trouble()] if trouble else []),
+    )
+    equal = await compare_fleet(settings.s3, jobs)
+    assert [job.name for job in jobs if not equal[job.job_id]] == []
+    assert [job.name for job in jobs if job.log.missing_parts] == []
+
+
+def test_the_demo_carries_real_logs_byte_for_byte(stack, data_dir):
+    """With the folder of real logs beside the project they are played, else generated ones."""
+    done = subprocess.run(
+        [sys.executable, "-m", "stack.demo", "--once", *shared_logs()],
+        env={**os.environ, "LOGFLUME_STACK__DATA_DIR": str(data_dir), "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    count = len(shared_logs()) or 12
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{count} of {count} equal" in done.stdout
+    assert "DIFFERENT" not in done.stdout
+
+
+@pytest.mark.parametrize("name", ["drain", "worker", "postgres", "temporal", "s3"])
+async def test_a_component_killed_in_mid_flight_loses_nothing(stack, settings, name):
+    async def kill() -> None:
+        for _ in range(2):
+            await asyncio.sleep(1.5)  # in the middle of what is played
+            process = psutil.Process(pid(stack, name))
+            process.kill()
+            await asyncio.to_thread(process.wait, 10)
+            await stack.up()
+
+    await play_and_compare(settings, jobs(seed=7, count=12, seconds=6), kill)
+
+
+async def test_a_drain_that_is_told_to_stop_ends_with_its_work_done(stack, settings):
+    async def stop() -> None:
+        await asyncio.sleep(1)
+        process = psutil.Process(pid(stack, "drain"))
+        process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(process.wait, 30)
+        await stack.up()
+
+    await play_and_compare(settings, jobs(seed=8, count=8, seconds=3), stop)
+
+
+async def test_two_drains_and_two_workers_make_the_same_logs(stack, settings, data_dir):
+    environment = {**os.environ, "LOGFLUME_STACK__DATA_DIR": str(data_dir)}
+    more = [
+        subprocess.Popen(
+            [sys.executable, "-c", "from cli.main import main; main()", name],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for name in ("drain", "worker")
+    ]
+    try:
+        await play_and_compare(settings, jobs(seed=9, count=12, seconds=3))
+    finally:
+        for process in more:
+            process.terminate()
+    assert [process.wait(30) for process in more] == [0, 0]
+
+
+async def test_no_log_text_and_no_secret_in_histories_and_log_files(stack, settings, data_dir):
+    """After all of the above: what an operator may read without being trusted with a log."""
+    import temporal
+
+    client = await temporal.connect(settings.temporal)
+    secrets = [value.encode() for value in stack.home.secrets.values()]
+    told = b""
+    async for one in client.list_workflows("WorkflowType = 'LogLifecycle'"):
+        history = await client.get_workflow_handle(one.id, run_id=one.run_id).fetch_history()
+        told += history.to_json().encode()
+    for name in ("drain", "worker", "web"):
+        told += (data_dir / "logs" / f"{name}.log").read_bytes()
+    assert told
+    assert [secret for secret in secrets if secret in told] == []
+    assert b"travis_fold" not in told
