@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from errors import LogflumeError
+from errors import ComponentError, LogflumeError
 
 # Where each command lives: importing only the one that is called keeps `--help` quick.
 COMMANDS = {
@@ -32,7 +32,13 @@ class _Commands(click.Group):
     ) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(COMMANDS[cmd_name][0])
+        try:
+            module = importlib.import_module(COMMANDS[cmd_name][0])
+        except ModuleNotFoundError as error:
+            raise ComponentError(
+                f"{cmd_name} needs the Python package {error.name}: run bin/setup, "
+                "or install logflume[stack]"
+            ) from error
         command: click.Command = getattr(module, cmd_name)
         return command
 

@@ -3,8 +3,8 @@
 import asyncio
 import signal
 import socket
-from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from typing import Any
 
 import click
@@ -157,9 +157,18 @@ async def _web(settings: Settings) -> None:
             server_header=False,
             timeout_graceful_shutdown=10,
         )
+        server = _Server(config)
+        _on_stop(lambda: setattr(server, "should_exit", True))
         log.info("web_started", host=settings.web.host, port=settings.web.port)
-        await uvicorn.Server(config).serve(sockets=[listening])
+        await server.serve(sockets=[listening])
     log.info("web_stopped")
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to us: uvicorn would raise them again and end with an error."""
+        yield
 
 
 def _listen(settings: WebSettings) -> socket.socket:

@@ -26,7 +26,7 @@ def run(command: str, url: str, *arguments: str) -> str:
     The password goes by environment, so that it stands in no process list and no error text.
 
     Raises:
-        ComponentError: sqitch is missing or ended with an error; its last line is in the text.
+        ComponentError: sqitch is missing or ended with an error; what it said is in the text.
     """
     if shutil.which("sqitch") is None:
         raise ComponentError("sqitch is not installed: run bin/setup, or apt-get install sqitch")
@@ -50,6 +50,6 @@ def run(command: str, url: str, *arguments: str) -> str:
         check=False,
     )
     if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines() or ["no output"]
-        raise ComponentError(f"sqitch {command} failed: {said[-1]}")
+        said = " ".join((done.stderr or done.stdout).split()) or "no output"
+        raise ComponentError(f"sqitch {command} failed: {said[:500]}")
     return done.stdout
