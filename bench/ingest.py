@@ -22,7 +22,6 @@ import wire
 from bench.servers import cpu_seconds, servers
 from db.connect import open_pool
 from db.parts import COLUMNS
-from settings import Settings
 from stack.stack import LocalStack
 
 PARTS = 100_000
@@ -48,17 +47,12 @@ async def main(parts: int) -> None:
         await publish(channel, bodies)
         copied = await copy_only(pool, parts)
         await pool.execute("TRUNCATE log_parts")
-        drained, used = await drain(stack, settings, pool, parts)
-        print(f"drain, queue to rows       {drained:10,.0f} parts/s")
-        print(
-            f"aio-pika consume and ack   {consumed:10,.0f} parts/s   ratio {drained / consumed:.2f}"
-        )
-        print(f"asyncpg COPY               {copied:10,.0f} parts/s   ratio {drained / copied:.2f}")
-        for name, seconds in used.items():
-            print(f"CPU of {name:<10}          {1000 * seconds / parts:10.3f} s per 1,000 parts")
-        print(
-            f"CPU of all                 {1000 * sum(used.values()) / parts:10.3f} s per 1,000 parts"
-        )
+        drained, used = await drain(stack, pool, parts)
+        print(f"drain, queue to rows      {drained:10,.0f} parts/s")
+        for name, rate in (("aio-pika, consume and ack", consumed), ("asyncpg COPY", copied)):
+            print(f"{name:<26}{rate:10,.0f} parts/s, ratio {drained / rate:.2f}")
+        for name, seconds in {**used, "all": sum(used.values())}.items():
+            print(f"CPU of {name:<19}{1000 * seconds / parts:10.3f} s per 1,000 parts")
         waits = await latencies(channel, pool)
         told = ", ".join(f"p{p} {1000 * waits[len(waits) * p // 100]:.0f} ms" for p in (50, 99))
         print(f"publish to row at {RATE} parts/s: {told}")
@@ -121,7 +115,7 @@ async def copy_only(pool: asyncpg.Pool, parts: int) -> float:
 
 
 async def drain(
-    stack: LocalStack, settings: Settings, pool: asyncpg.Pool, parts: int
+    stack: LocalStack, pool: asyncpg.Pool, parts: int
 ) -> tuple[float, dict[str, float]]:
     """What the drain's own process does a second, and the CPU seconds of every process."""
     before = cpu_seconds(stack)

@@ -11,6 +11,7 @@ from functools import partial
 import psutil
 import pytest
 
+import temporal
 from settings import load_settings
 from stack.fleet import Job, compare_fleet, follow_fleet, play_fleet
 from stack.runner import new_job_ids
@@ -110,8 +111,8 @@ async def test_a_drain_that_is_told_to_stop_ends_with_its_work_done(stack, setti
 async def test_two_drains_and_two_workers_make_the_same_logs(stack, settings, data_dir):
     environment = {**os.environ, "LOGFLUME_STACK__DATA_DIR": str(data_dir)}
     more = [
-        subprocess.Popen(
-            [sys.executable, "-c", "from cli.main import main; main()", name],
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", "from cli.main import main; main()", name),
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -123,13 +124,11 @@ async def test_two_drains_and_two_workers_make_the_same_logs(stack, settings, da
     finally:
         for process in more:
             process.terminate()
-    assert [process.wait(30) for process in more] == [0, 0]
+    assert [await process.wait() for process in more] == [0, 0]
 
 
 async def test_no_log_text_and_no_secret_in_histories_and_log_files(stack, settings, data_dir):
     """After all of the above: what an operator may read without being trusted with a log."""
-    import temporal
-
     client = await temporal.connect(settings.temporal)
     secrets = [value.encode() for value in stack.home.secrets.values()]
     told = b""
