@@ -1,7 +1,4 @@
-"""Real servers for the tests, started once; each test gets a database, vhost and bucket of its own.
-
-`LOGFLUME_TEST_DATA` names a folder to keep the servers' data in, so that a next run starts quicker.
-"""
+"""Real servers for the tests, started once; each test gets a database, vhost and bucket of its own."""
 
 import asyncio
 import itertools

@@ -1,6 +1,7 @@
 """Batches of parts in real Postgres."""
 
 import asyncio
+import hashlib
 
 import asyncpg
 import pytest
@@ -51,20 +52,32 @@ async def test_parts_of_a_closed_attempt_are_counted_and_change_nothing(pool, jo
         assert await pool.fetchval("SELECT sum(stale_parts) FROM log_attempts") == 1
 
 
-async def test_clearing_while_parts_arrive_leaves_all_or_nothing_of_them(pool, job_id):
+async def test_clearing_waits_for_parts_under_way_and_takes_them_too(pool, job_id):
     """A part is either deleted by the clear or found to be stale, never left behind."""
+    async with pool.acquire() as drain, pool.acquire() as web:
+        await store_batch(drain, [part(job_id, 0, b"x")])
+        async with drain.transaction():
+            await store_batch(drain, [part(job_id, 1, b"y")])  # inside: not committed yet
+            clear = asyncio.create_task(logs.replace_content(web, job_id, b""))
+            await until_blocked(pool, web.get_server_pid())
+        await clear
+        assert await pool.fetchval("SELECT count(*) FROM log_parts") == 0
 
-    async def flush(number: int) -> None:
-        async with pool.acquire() as connection:
-            await store_batch(connection, [part(job_id, number, b"x")])
 
-    async def clear() -> None:
-        async with pool.acquire() as connection:
-            await logs.replace_content(connection, job_id, b"")
+async def test_aggregation_sees_what_was_written_whole_while_it_waited(pool, job_id):
+    async with pool.acquire() as web, pool.acquire() as worker:
+        await store_batch(web, [part(job_id, 0, b"old", final=True)])
+        async with web.transaction():
+            await logs.replace_content(web, job_id, b"new")
+            made = asyncio.create_task(logs.aggregate(worker, job_id, force=False, restore=False))
+            await until_blocked(pool, worker.get_server_pid())
+        assert (await made).sha256 == hashlib.sha256(b"new").hexdigest()
 
-    await flush(0)
-    await asyncio.gather(*(flush(number) for number in range(1, 20)), clear())
-    assert await pool.fetchval("SELECT count(*) FROM log_parts") == 0
+
+async def until_blocked(pool, server_pid: int) -> None:
+    async with asyncio.timeout(30):
+        while not await pool.fetchval("SELECT cardinality(pg_blocking_pids($1)) > 0", server_pid):
+            await asyncio.sleep(0.01)
 
 
 async def test_a_new_attempt_unsets_what_was_aggregated_and_archived(pool, job_id):
