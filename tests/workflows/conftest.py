@@ -179,11 +179,11 @@ async def driver(
     options: LifecycleOptions,
     job_id: int,
     archive_activities: ArchiveActivities,
+    database_activities: DatabaseActivities,
 ) -> AsyncIterator[Driver]:
     """A driver of one log, with a worker that serves both queues."""
     task_queue = settings.temporal.task_queue
-    database = DatabaseActivities(pool)
-    archive = archive_activities
+    database, archive = database_activities, archive_activities
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(
             Worker(
@@ -217,6 +217,12 @@ def anonymous(value: Any) -> Any:
         left_out = ("identity", "stackTrace")
         return {name: anonymous(item) for name, item in value.items() if name not in left_out}
     return value
+
+
+@pytest.fixture
+def database_activities(pool: asyncpg.Pool) -> DatabaseActivities:
+    """The real ones; a test that wants trouble puts its own in their place."""
+    return DatabaseActivities(pool)
 
 
 @pytest.fixture

@@ -6,13 +6,17 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from temporalio import activity
 
-from activities.logs import ArchiveActivities
+from activities.logs import ArchiveActivities, DatabaseActivities
+from activities.types import AGGREGATE, AggregateOrder
 from archive.store import Archive
 from db import logs
 from db.parts import store_batch
+from domain import Content
 from tests.conftest import part
 from tests.workflows.conftest import OPTIONS
+from workflows.lifecycle import LOCAL_BYTES
 from workflows.types import PARTS_STORED, Batch
 
 
@@ -32,6 +36,25 @@ class TroubledArchive(Archive):
         self.uploads += 1
         if self.after_upload:
             await self.after_upload(self.uploads)
+
+
+class WatchedDatabase(DatabaseActivities):
+    """The real activities, with something done after the first aggregation has looked."""
+
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    @activity.defn(name=AGGREGATE)
+    async def aggregate(self, order: AggregateOrder) -> Content:
+        content = await super().aggregate(order)
+        if self.meanwhile:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            await meanwhile()
+        return content
+
+
+@pytest.fixture
+def database_activities(pool):
+    return WatchedDatabase(pool)
 
 
 @pytest.fixture
@@ -144,6 +167,25 @@ async def test_a_long_history_is_left_behind_and_no_part_with_it(driver):
     outcome = await driver.result()
     assert driver.archived() == b"".join(b"%d," % number for number in range(60))
     assert outcome.parts == 61
+
+
+async def test_a_final_part_heard_of_during_an_aggregation_is_not_forgotten(
+    driver, database_activities
+):
+    """A large log's aggregation runs by the server, so signals reach the workflow meanwhile."""
+
+    async def end() -> None:
+        await driver.store(part(driver.job_id, 1, b"b", final=True), final=True)
+        await driver.until(lambda state: state.parts >= 2)
+
+    database_activities.meanwhile = end
+    began = await driver.environment.get_current_time()
+    await driver.store(part(driver.job_id, 0, b"a"))  # not begun: the workflow looks at once
+    await driver.signal(PARTS_STORED, Batch(0, 2 * LOCAL_BYTES))
+    await driver.result()
+    passed = await driver.environment.get_current_time() - began
+    assert driver.archived() == b"ab"
+    assert passed.total_seconds() < OPTIONS.silence_seconds + OPTIONS.purge_seconds
 
 
 async def test_signals_told_twice_or_never_change_nothing(driver):
