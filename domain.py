@@ -48,7 +48,8 @@ class Place(msgspec.Struct, frozen=True, gc=False):
     """Where the parts of one attempt in a batch went.
 
     `is_open`: the attempt takes parts (else they were stale and only counted); `is_log`: it is the
-    attempt that readers see; `begun`: this batch began it.
+    attempt that readers see; `begun`: this batch began it; `moved`: this batch moved its begin, so
+    that another attempt may be the log now.
     """
 
     log_id: int
@@ -56,6 +57,7 @@ class Place(msgspec.Struct, frozen=True, gc=False):
     is_open: bool
     is_log: bool
     begun: bool
+    moved: bool
 
 
 class Log(msgspec.Struct, frozen=True):
@@ -96,6 +98,7 @@ class Content:
     `ended`: the log has its final part or was written whole. Without it and unforced nothing was
     aggregated and `sha256` is empty, as for a log without any part. `archived`: the archive
     already holds these very bytes, verified; `purged`: and the row has let go of its copy.
+    `archive_outdated`: it holds what was there before content was written whole.
     """
 
     ended: bool = False
@@ -107,3 +110,4 @@ class Content:
     attempt: str = ""
     archived: bool = False
     purged: bool = False
+    archive_outdated: bool = False

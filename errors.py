@@ -4,6 +4,7 @@ LogflumeError            its text is one clear line for a person
 ├── SettingsError        a setting is unreadable or contradicts another
 ├── ComponentError       a component is missing, unreachable or refuses us
 ├── ArchiveRefused       the archive says no, and will say it again
+├── NotArchived          nothing lies in the archive under the job's key
 ├── RejectedPart         a message breaks the wire contract; its text is the reason
 ├── UnknownLog           no log has this id
 ├── ContentReplaced      the content changed while it was being read
@@ -25,6 +26,10 @@ class ComponentError(LogflumeError):
 
 class ArchiveRefused(LogflumeError):
     """The archive says no, and will say it again: a wrong bucket, key or permission."""
+
+
+class NotArchived(LogflumeError):
+    """Nothing lies in the archive under the job's key."""
 
 
 class RejectedPart(LogflumeError):

@@ -9,10 +9,20 @@ import json
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableSource
 
 from errors import SettingsError
 
@@ -26,10 +36,30 @@ class Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _url(*schemes: str) -> AfterValidator:
+    """Make a check that refuses what is no such URL, and does not repeat it: it holds secrets."""
+
+    def check(url: SecretStr | str) -> SecretStr | str:
+        text = url.get_secret_value() if isinstance(url, SecretStr) else url
+        try:
+            parts = urlsplit(text)
+            is_url = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_url = False
+        if not is_url:
+            raise ValueError(
+                f"not a URL of the form {schemes[0]}://user:password@host:port/; "
+                "write / # ? @ and : in a password as %2F %23 %3F %40 and %3A"
+            )
+        return url
+
+    return AfterValidator(check)
+
+
 class AmqpSettings(Group):
     """RabbitMQ, where parts come from. The names of exchange and queues are the contract's."""
 
-    url: SecretStr = Field(
+    url: Annotated[SecretStr, _url("amqp", "amqps")] = Field(
         SecretStr("amqp://localhost:5672/"), description="AMQP URL of RabbitMQ, with user and vhost"
     )
 
@@ -37,7 +67,7 @@ class AmqpSettings(Group):
 class DatabaseSettings(Group):
     """Postgres, where parts and logs are kept."""
 
-    url: SecretStr = Field(
+    url: Annotated[SecretStr, _url("postgresql", "postgres")] = Field(
         SecretStr("postgresql://localhost:5432/logflume"), description="Postgres URL"
     )
     connections: int = Field(
@@ -62,7 +92,9 @@ class TemporalSettings(Group):
 class S3Settings(Group):
     """The archive: an S3 bucket."""
 
-    endpoint: str | None = Field(None, description="URL of an S3-compatible store; unset: AWS")
+    endpoint: Annotated[str, _url("http", "https")] | None = Field(
+        None, description="URL of an S3-compatible store; unset: AWS"
+    )
     region: str = Field("us-east-1", description="region of the bucket")
     access_key: str | None = Field(
         None, description="access key id; unset: the usual AWS credential chain"
@@ -255,6 +287,8 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         raise SettingsError("; ".join(_line(item) for item in error.errors())) from None
+    except UnreadableSource as error:
+        raise SettingsError(f"{error}; set single fields instead, as {PREFIX}WEB__PORT") from None
 
 
 def _line(item: Any) -> str:

@@ -90,6 +90,11 @@ class ArchiveActivities:
 
     @activity.defn(name=DELETE_ARCHIVE)
     async def delete_archive(self, job_id: int) -> None:
-        """Delete the archived object of a log whose text was replaced."""
+        """Delete the archived object of a log whose text was written anew, and note that it went.
+
+        What is owed stands in the row until then: a signal that is lost or doubled cannot matter.
+        """
         async with beating():
             await self._archive.delete(job_id)
+            async with self._pool.acquire() as connection:
+                await logs.mark_archive_deleted(connection, job_id)

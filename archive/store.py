@@ -16,7 +16,13 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from errors import ArchiveRefused, ComponentError, LogflumeError
+from errors import (
+    ArchiveRefused,
+    ComponentError,
+    ContentReplaced,
+    LogflumeError,
+    NotArchived,
+)
 from settings import S3Settings
 
 if TYPE_CHECKING:
@@ -126,15 +132,18 @@ class Archive:
             async for piece in self.stream(job_id):
                 await self._run(sha256.update, piece)
                 size += len(piece)
-        except FileNotFoundError:
+        except NotArchived:
             return None
         return Digest(sha256.hexdigest(), size)
 
-    async def stream(self, job_id: int, start: int = 0) -> AsyncIterator[bytes]:
+    async def stream(
+        self, job_id: int, *, start: int = 0, sha256: str | None = None
+    ) -> AsyncIterator[bytes]:
         """Read the object piece by piece, from byte `start` on.
 
         Raises:
-            FileNotFoundError: nothing is archived under the job's key.
+            NotArchived: nothing is archived under the job's key.
+            ContentReplaced: the object was not made of content with this SHA-256 (hex).
         """
         try:
             found = await self._call(
@@ -145,8 +154,10 @@ class Archive:
             )
         except ArchiveRefused as error:
             if isinstance(error.__cause__, ClientError) and _code(error.__cause__) == "NoSuchKey":
-                raise FileNotFoundError(key(job_id)) from None
+                raise NotArchived(f"nothing is archived as {key(job_id)}") from None
             raise
+        if sha256 and found["Metadata"].get("sha256") != sha256:
+            raise ContentReplaced(f"{key(job_id)} holds other content by now")
         body = found["Body"]
         try:
             while piece := await self._call(body.read, self._slice):

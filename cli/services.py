@@ -17,7 +17,7 @@ import temporal
 from activities.logs import ArchiveActivities, DatabaseActivities
 from activities.types import archive_queue
 from archive.store import Archive
-from db.connect import check_schema, open_pool
+from db.connect import check_schema, close_pool, open_pool
 from drain.drain import Drain
 from drain.signals import Signaller
 from errors import ComponentError
@@ -59,7 +59,7 @@ async def _drain(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         # One connection for each flush in flight.
         pool = await open_pool(settings.database, settings.drain.flushes)
-        stack.push_async_callback(pool.close)
+        stack.push_async_callback(close_pool, pool)
         await check_schema(pool)
         signaller = Signaller(
             # Ingest does not wait for Temporal, not even at the start.
@@ -101,7 +101,7 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
         client = await temporal.connect(settings.temporal)
         await temporal.ensure_search_attributes(client)
         pool = await open_pool(settings.database)
-        stack.push_async_callback(pool.close)
+        stack.push_async_callback(close_pool, pool)
         await check_schema(pool)
         limits = settings.worker
         task_queue = settings.temporal.task_queue
@@ -144,7 +144,7 @@ async def _web(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         listening = stack.enter_context(_listen(settings.web))
         pool = await open_pool(settings.database)
-        stack.push_async_callback(pool.close)
+        stack.push_async_callback(close_pool, pool)
         await check_schema(pool)
         archive = Archive(settings.s3, ARCHIVE_THREADS)
         # Logs can be read while Temporal is away.

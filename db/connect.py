@@ -1,5 +1,6 @@
 """Connections to Postgres."""
 
+import asyncio
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -20,6 +21,7 @@ UNREACHABLE = (
     asyncpg.OperatorInterventionError,
 )
 CONNECT_SECONDS = 10
+CLOSE_SECONDS = 5
 
 
 async def open_pool(settings: DatabaseSettings, connections: int | None = None) -> asyncpg.Pool:
@@ -45,6 +47,15 @@ def describe(settings: DatabaseSettings) -> str:
     """Name the database for a person, without the password."""
     parts = urlsplit(settings.url.get_secret_value())
     return f"Postgres at {parts.hostname}:{parts.port or 5432}{parts.path}"
+
+
+async def close_pool(pool: asyncpg.Pool) -> None:
+    """Close a pool, by force where Postgres does not answer."""
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
 
 
 async def check_schema(pool: asyncpg.Pool) -> None:

@@ -4,7 +4,7 @@ Aggregation and content written whole lock the log's row before they look at its
 each sees all that the other did.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
@@ -23,12 +23,27 @@ FIND_BY_ID = f"SELECT {LOG_COLUMNS} FROM logs WHERE id = $1"
 FIND_MANY = f"SELECT {LOG_COLUMNS} FROM logs WHERE job_id = ANY ($1)"
 
 LOCK = """
-SELECT id, log_attempt(id) AS attempt_id, aggregated_at IS NOT NULL AS aggregated
+SELECT id, aggregated_at IS NOT NULL AS aggregated, parts_since, archive_outdated
 FROM logs WHERE job_id = $1 FOR NO KEY UPDATE
 """
+# Also waits for drains that are making attempts, which refer to the row.
+LOCK_WHOLE = "SELECT id FROM logs WHERE job_id = $1 FOR UPDATE"
 
 # In the order of a log; the one place where bytes become content.
 CONTENT_PARTS = "SELECT content FROM content_parts($1, $2) ORDER BY number, created_at, id"
+
+CONTENT_KEYS = """
+SELECT attempt_id, number, created_at, id FROM content_parts($1, $2)
+ORDER BY number, created_at, id
+"""
+READ_PARTS = """
+SELECT p.content
+FROM unnest($2::bigint[], $3::integer[], $4::timestamptz[], $5::bigint[]) WITH ORDINALITY
+    k (attempt_id, number, created_at, id, place)
+JOIN log_parts p ON p.log_id = $1 AND p.attempt_id = k.attempt_id AND p.number = k.number
+    AND p.created_at = k.created_at AND p.id = k.id
+ORDER BY k.place
+"""
 
 SUMMARY = """
 SELECT count(*) AS parts, coalesce(sum(octet_length(content)), 0) AS bytes,
@@ -38,11 +53,7 @@ SELECT count(*) AS parts, coalesce(sum(octet_length(content)), 0) AS bytes,
 FROM content_parts($1, $2), LATERAL (SELECT number BETWEEN 0 AND 2147483646 AS numbered) n
 """
 
-# A log whose parts went with their partition cannot be made again from what is left of them.
-GONE = """
-SELECT part_count FROM logs
-WHERE id = $1 AND content_attempt_id IS NOT DISTINCT FROM $2 AND part_count > $3
-"""
+PARTS_SINCE = "SELECT min(created_at) FROM log_parts WHERE log_id = $1"
 
 # Bytes the archive already holds are not stored again, unless they must be archived again.
 AGGREGATE = f"""
@@ -58,7 +69,7 @@ UPDATE logs l SET
     archived_at = CASE WHEN h.sha256 = l.content_sha256 AND NOT $5 THEN l.archived_at END,
     archive_verified = h.sha256 = l.content_sha256 AND l.archive_verified AND NOT $5,
     content_bytes = octet_length(h.content), content_sha256 = h.sha256,
-    content_attempt_id = $2, part_count = $3, missing_parts = $4,
+    content_attempt_id = $2, part_count = $3, missing_parts = $4, parts_since = $6,
     archiving = false, aggregated_at = now(), updated_at = now()
 FROM hashed h
 WHERE l.id = $1
@@ -113,14 +124,21 @@ WHERE log_id = $1 AND uuid = ''
 RESET = """
 UPDATE logs
 SET content = NULL, content_bytes = NULL, content_sha256 = NULL, content_attempt_id = NULL,
-    part_count = NULL, missing_parts = NULL, aggregated_at = NULL, archiving = false,
-    archived_at = NULL, archive_verified = false, purged_at = NULL, updated_at = now(),
+    part_count = NULL, missing_parts = NULL, parts_since = NULL, aggregated_at = NULL,
+    archiving = false, archived_at = NULL, archive_verified = false, archive_outdated = true,
+    purged_at = NULL, updated_at = now(),
     removed_at = CASE WHEN $2::bigint IS NULL THEN removed_at ELSE now() END,
     removed_by = coalesce($2, removed_by)
 WHERE id = $1
 """
 
-CONTENT_ATTEMPT = "SELECT log_attempt($1)"
+LOG_ATTEMPT = "SELECT log_attempt($1)"
+
+MARK_ARCHIVE_DELETED = "UPDATE logs SET archive_outdated = false WHERE job_id = $1"
+
+
+# attempt id, number, created_at, id: with the log's id the primary key of a part
+PartKey = tuple[Any, ...]
 
 
 async def find(connection: Connection, job_id: int) -> Log:
@@ -168,11 +186,13 @@ async def aggregate(connection: Connection, job_id: int, *, force: bool, restore
         row = await connection.fetchrow(LOCK, job_id)
         if row is None:
             return Content()
-        place = (row["id"], row["attempt_id"])
-        told = await connection.fetchrow(SUMMARY, *place)
-        about = await connection.fetchrow(ATTEMPT, *place)
+        # Statements of their own: they see what was committed while we waited for the lock.
+        log = (row["id"], await connection.fetchval(LOG_ATTEMPT, row["id"]))
+        told = await connection.fetchrow(SUMMARY, *log)
+        about = await connection.fetchrow(ATTEMPT, *log)
         assert told and about  # noqa: S101, PT018 - aggregates always have a row
-        if await connection.fetchval(GONE, *place, told["parts"]):
+        since = await connection.fetchval(PARTS_SINCE, row["id"])
+        if row["parts_since"] and (since is None or since > row["parts_since"]):
             raise PartsGone(
                 f"job {job_id}: parts it was made of are gone; its archive stays as it is"
             )
@@ -183,12 +203,13 @@ async def aggregate(connection: Connection, job_id: int, *, force: bool, restore
             "missing_parts": told["missing_parts"],
             "stale_parts": about["stale_parts"],
             "attempt": about["uuid"],
+            "archive_outdated": row["archive_outdated"],
         }
         wanted = told["ended"] or force or (restore and row["aggregated"])
         if told["parts"] == 0 or not wanted:
             return Content(**facts)
         made = await connection.fetchrow(
-            AGGREGATE, *place, told["parts"], told["missing_parts"], restore
+            AGGREGATE, *log, told["parts"], told["missing_parts"], restore, since
         )
         assert made  # noqa: S101 - the row is locked
         return Content(
@@ -213,12 +234,22 @@ async def content_slice(
     return found
 
 
-async def parts_content(connection: Connection, log_id: int) -> AsyncIterator[bytes]:
-    """Read the content of a log part by part, straight from its parts, by the content rule."""
-    async with connection.transaction(isolation="repeatable_read", readonly=True):
-        attempt_id = await connection.fetchval(CONTENT_ATTEMPT, log_id)
-        async for row in connection.cursor(CONTENT_PARTS, log_id, attempt_id, prefetch=500):
-            yield row["content"]
+async def content_keys(connection: Connection, log_id: int) -> list[PartKey]:
+    """List the parts of a log by the content rule, in their order."""
+    attempt_id = await connection.fetchval(LOG_ATTEMPT, log_id)
+    return [tuple(row) for row in await connection.fetch(CONTENT_KEYS, log_id, attempt_id)]
+
+
+async def read_parts(connection: Connection, log_id: int, keys: Sequence[PartKey]) -> list[bytes]:
+    """Read the contents of these parts, in the order given.
+
+    Raises:
+        ContentReplaced: some of them are gone, because content was written whole.
+    """
+    rows = await connection.fetch(READ_PARTS, log_id, *map(list, zip(*keys, strict=True)))
+    if len(rows) < len(keys):
+        raise ContentReplaced(f"the content of log {log_id} was written anew")
+    return [row["content"] for row in rows]
 
 
 async def mark_archiving(connection: Connection, job_id: int, sha256: str) -> int:
@@ -252,7 +283,7 @@ async def replace_content(
     """
     async with connection.transaction():
         await connection.execute(MAKE_LOG, job_id)
-        log_id = await connection.fetchval(LOCK, job_id)
+        log_id = await connection.fetchval(LOCK_WHOLE, job_id)
         await connection.execute(MAKE_UNNAMED, log_id)
         await connection.execute(LOCK_ATTEMPTS, log_id)
         await connection.execute(DELETE_PARTS, log_id)
@@ -260,3 +291,8 @@ async def replace_content(
         if content:
             await connection.execute(WRITE_WHOLE, log_id, content)
         await connection.execute(RESET, log_id, removed_by)
+
+
+async def mark_archive_deleted(connection: Connection, job_id: int) -> None:
+    """Note that the archive no longer holds what was there before content was written whole."""
+    await connection.execute(MARK_ARCHIVE_DELETED, job_id)

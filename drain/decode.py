@@ -48,7 +48,7 @@ def _parse(body: bytes) -> _Message:
         return _decoder.decode(body)
     except UnicodeDecodeError:
         return _parse_raw(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise RejectedPart(str(error)) from None
 
 

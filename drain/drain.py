@@ -9,14 +9,16 @@ import asyncpg
 import structlog
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel as Channel
-from aiormq.abc import DeliveredMessage
+from aiormq.abc import DeliveredMessage, FieldTable
 from aiormq.exceptions import AMQPError
 
 import wire
 from domain import Part
+from drain import tolerant
 from drain.batch import AckLedger, Batch, Batcher, Reject
 from drain.decode import decode, utc
 from drain.flush import Flusher
+from drain.rejects import Rejects
 from drain.signals import Signaller
 from errors import ComponentError, RejectedPart
 from settings import AmqpSettings, DrainSettings
@@ -27,6 +29,9 @@ CONNECT_SECONDS = 10
 MAX_BACKOFF_SECONDS = 5.0
 # How long the last flushes and signals may take once the drain is told to stop.
 STOP_SECONDS = 20
+CLOSE_SECONDS = 3
+# How long a reject that RabbitMQ does not take is held before it goes back to the queue.
+REQUEUE_SECONDS = 1
 MICROSECOND = timedelta(microseconds=1)
 
 UNREACHABLE = (OSError, TimeoutError, AMQPError)
@@ -46,6 +51,7 @@ class Drain:
         self._settings = settings
         self._pool = pool
         self._signaller = signaller
+        self._rejects = Rejects(amqp.url.get_secret_value())
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
@@ -58,58 +64,69 @@ class Drain:
         Raises:
             ComponentError: RabbitMQ is out of reach, or refuses us, from the start.
         """
-        connection = await self._connect()
+        tolerant.install()
+        session = await self._session()
         backoff = 0.1
         while True:
-            try:
-                await self._consume(connection)
-            except UNREACHABLE as error:
-                log.warning("amqp_lost", error=str(error) or type(error).__name__)
+            await _either(self._stop, session.lost)
+            await session.end()
             if self._stop.is_set():
                 break
-            try:
-                connection = await self._connect()
-                backoff = 0.1
-            except ComponentError as error:
-                log.warning("amqp_unreachable", error=str(error), retry_in=backoff)
-                await _wait(self._stop, backoff)
-                backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
+            log.warning("amqp_lost", error=session.why, retry_in=backoff)
+            # A session that stored something was good for something: the next may come at once.
+            backoff = 0.1 if session.acked else min(2 * backoff, MAX_BACKOFF_SECONDS)
+            again = await self._session_again(backoff)
+            if again is None:
+                break
+            session = again
+        await self._rejects.close()
         untold = await self._signaller.close(STOP_SECONDS)
         log.info("drain_stopped", logs_untold=untold)
 
-    async def _connect(self) -> AbstractConnection:
+    async def _session_again(self, backoff: float) -> "_Session | None":
+        """Begin a session as soon as RabbitMQ lets us; None where we are to stop before."""
+        while not self._stop.is_set():
+            await _wait(self._stop, backoff)
+            try:
+                return await self._session()
+            except ComponentError as error:
+                backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
+                log.warning("amqp_unreachable", error=str(error), retry_in=backoff)
+        return None
+
+    async def _session(self) -> "_Session":
+        """Connect and start to consume.
+
+        Raises:
+            ComponentError: RabbitMQ is out of reach or refuses us.
+        """
         url = self._amqp.url.get_secret_value()
+        connection: AbstractConnection | None = None
         try:
-            return await aio_pika.connect(
-                url, timeout=CONNECT_SECONDS, client_properties={"connection_name": "logflume"}
-            )
+            async with asyncio.timeout(CONNECT_SECONDS):
+                properties: FieldTable = {"connection_name": "logflume"}
+                connection = await aio_pika.connect(url, client_properties=properties)
+                channel = await connection.channel(publisher_confirms=False)
+                await channel.set_qos(prefetch_count=self._settings.prefetch)
+                await wire.declare(channel)
+                session = _Session(
+                    connection,
+                    # aio-pika's own consumer makes a second task for each message.
+                    await channel.get_underlay_channel(),
+                    self._settings,
+                    Flusher(self._pool, self._rejects),
+                    self._signaller,
+                )
+                connection.close_callbacks.add(session.lose)
+                channel.close_callbacks.add(session.lose)
+                await session.start()
         except (*UNREACHABLE, ValueError) as error:
+            if connection is not None:
+                await _close(connection)
             said = str(error) or type(error).__name__
             raise ComponentError(f"{wire.describe(url)}: {said}") from error
-
-    async def _consume(self, connection: AbstractConnection) -> None:
-        """Consume over one connection until it is lost or we are told to stop."""
-        async with connection:
-            channel = await connection.channel(publisher_confirms=False)
-            await channel.set_qos(prefetch_count=self._settings.prefetch)
-            await wire.declare(channel)
-            rejects = await connection.channel()
-            await rejects.declare_queue(wire.REJECTED_QUEUE, durable=True)
-            lost = asyncio.Event()
-            connection.close_callbacks.add(lambda *_: lost.set())
-            channel.close_callbacks.add(lambda *_: lost.set())
-            session = _Session(
-                # aio-pika's own consumer makes a second task for each message.
-                await channel.get_underlay_channel(),
-                self._settings,
-                Flusher(self._pool, rejects),
-                self._signaller,
-                lost,
-            )
-            await session.start()
-            log.info("drain_started", queue=wire.QUEUE, prefetch=self._settings.prefetch)
-            await _either(self._stop, lost)
-            await session.end()
+        log.info("drain_started", queue=wire.QUEUE, prefetch=self._settings.prefetch)
+        return session
 
 
 class _Session:
@@ -117,20 +134,24 @@ class _Session:
 
     def __init__(
         self,
+        connection: AbstractConnection,
         channel: Channel,
         settings: DrainSettings,
         flusher: Flusher,
         signaller: Signaller,
-        lost: asyncio.Event,
     ) -> None:
+        self.lost = asyncio.Event()
+        self.why = ""
+        self.acked = False
+        self._connection = connection
         self._channel = channel
         self._settings = settings
         self._flusher = flusher
         self._signaller = signaller
-        self._lost = lost
         self._batcher = Batcher(settings.batch_parts, settings.batch_bytes)
         self._full: deque[Batch] = deque()
         self._overdue = False
+        self._ended = False
         self._acks = AckLedger()
         self._flushes: set[asyncio.Task[None]] = set()
         self._received_at = datetime.now(UTC)
@@ -141,28 +162,39 @@ class _Session:
         begun = await self._channel.basic_consume(wire.QUEUE, self._receive)
         self._consumer_tag = begun.consumer_tag or ""
 
+    def lose(self, _: object, error: BaseException | None) -> None:
+        """Take note that the channel or its connection is gone."""
+        if not self.lost.is_set():
+            self.why = str(error) or type(error).__name__
+            self.lost.set()
+
     async def _cancelled(self, _: object) -> None:
         """The broker ended our consumer, because the queue was deleted or moved: connect anew."""
-        self._lost.set()
+        self.lose(None, ConnectionError("the broker cancelled the consumer"))
 
     async def end(self) -> None:
-        """Flush and acknowledge what was received; give up where the channel is gone."""
+        """Flush and acknowledge what was received, if that is still possible, and close."""
         try:
-            if not self._lost.is_set():
-                await self._flush_all()
+            if not self.lost.is_set():
+                async with asyncio.timeout(STOP_SECONDS):
+                    await self._flush_all()
+        except UNREACHABLE as error:
+            # Nothing is lost: what is not acknowledged comes again.
+            log.warning("flush_given_up", error=str(error) or type(error).__name__)
         finally:
+            self._ended = True
             for flush in self._flushes:
                 flush.cancel()
             await asyncio.gather(*self._flushes, return_exceptions=True)
+            await _close(self._connection)
 
     async def _flush_all(self) -> None:
         await self._channel.basic_cancel(self._consumer_tag)
         if batch := self._batcher.take():
             self._full.append(batch)
         self._dispatch()
-        async with asyncio.timeout(STOP_SECONDS):
-            while self._flushes:
-                await asyncio.wait(self._flushes, return_when=asyncio.FIRST_COMPLETED)
+        while self._flushes:
+            await asyncio.wait(self._flushes, return_when=asyncio.FIRST_COMPLETED)
 
     async def _receive(self, message: DeliveredMessage) -> None:
         part = self._decode(message)
@@ -182,6 +214,9 @@ class _Session:
             return decode(message.body, published_at, self._received_at)
         except RejectedPart as error:
             return Reject(message, str(error))
+        except Exception as error:  # noqa: BLE001 - a tag in no batch would be acked unstored
+            log.error("decode_broke", error=type(error).__name__)
+            return Reject(message, f"cannot be read: {type(error).__name__}")
 
     def _due(self) -> None:
         self._overdue = True
@@ -189,7 +224,7 @@ class _Session:
 
     def _dispatch(self) -> None:
         """Start as many flushes as may be in flight: full batches first, then what is due."""
-        while len(self._flushes) < self._settings.flushes:
+        while not self._ended and len(self._flushes) < self._settings.flushes:
             batch = self._full.popleft() if self._full else None
             if batch is None and self._overdue:
                 batch, self._overdue = self._batcher.take(), False
@@ -203,19 +238,22 @@ class _Session:
     def _flushed(self, flush: asyncio.Task[None]) -> None:
         self._flushes.discard(flush)
         if not flush.cancelled() and (error := flush.exception()):
-            # RabbitMQ went while rejects were published or acks sent: all comes again.
-            log.warning("flush_given_up", error=str(error) or type(error).__name__)
-            self._lost.set()
-        if not self._lost.is_set():
+            self.lose(None, error)
+        if not self.lost.is_set():
             self._dispatch()
 
     async def _flush(self, batch: Batch) -> None:
-        stored = await self._flusher.flush(batch)
-        for job_id, added in stored.items():
+        for job_id, added in (await self._flusher.store(batch)).items():
             self._signaller.add(job_id, added)
+        if unkept := await self._flusher.keep_rejects(batch):
+            # They go back to the queue, one by one, so that what came after them can be acked.
+            await asyncio.sleep(REQUEUE_SECONDS)
+            for message in unkept:
+                await self._channel.basic_nack(message.delivery_tag or 0, requeue=True)
         upto = self._acks.done(batch)
         if upto is not None:
             await self._channel.basic_ack(upto, multiple=True)
+            self.acked = True
 
 
 async def _either(first: asyncio.Event, second: asyncio.Event) -> None:
@@ -230,4 +268,13 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
         async with asyncio.timeout(seconds):
             await event.wait()
     except TimeoutError:
+        return
+
+
+async def _close(connection: AbstractConnection) -> None:
+    """Close a connection, without waiting long for a broker that may not answer."""
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await connection.close()
+    except UNREACHABLE:
         return

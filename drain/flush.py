@@ -2,17 +2,15 @@
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 
 import asyncpg
 import structlog
-from aio_pika import DeliveryMode, Message
-from aio_pika.abc import AbstractChannel
+from aiormq.abc import DeliveredMessage
 
-import wire
 from db.parts import AttemptParts, store_batch
 from domain import Part, Place
 from drain.batch import Batch, Reject
+from drain.rejects import Rejects
 from workflows.types import Batch as Stored
 
 log = structlog.get_logger()
@@ -25,21 +23,31 @@ MAX_BACKOFF_SECONDS = 5.0
 class Flusher:
     """Stores batches; several may be under way at once."""
 
-    def __init__(self, pool: asyncpg.Pool, rejects: AbstractChannel) -> None:
+    def __init__(self, pool: asyncpg.Pool, rejects: Rejects) -> None:
         self._pool = pool
         self._rejects = rejects
 
-    async def flush(self, batch: Batch) -> dict[int, Stored]:
-        """Commit a batch, however long Postgres takes to be there.
+    async def store(self, batch: Batch) -> dict[int, Stored]:
+        """Commit a batch's parts, however long Postgres takes to be there.
 
-        Returns what was added to which job's log, for those whose parts were stored.
+        Returns what was added to which job's log. A part that Postgres refuses becomes one of the
+        batch's rejects.
         """
         stored: dict[int, Stored] = {}
         if batch.parts:
             await self._store(batch, slice(0, len(batch.parts)), stored)
-        for reject in batch.rejects:
-            await self._reject(reject)
         return stored
+
+    async def keep_rejects(self, batch: Batch) -> list[DeliveredMessage]:
+        """Keep what is no part, with the reason; returns what RabbitMQ does not take now."""
+        kept = await asyncio.gather(
+            *(self._rejects.keep(reject.message, reject.reason) for reject in batch.rejects)
+        )
+        return [
+            reject.message
+            for reject, is_kept in zip(batch.rejects, kept, strict=True)
+            if not is_kept
+        ]
 
     async def _store(self, batch: Batch, which: slice, stored: dict[int, Stored]) -> None:
         """Commit some of a batch's parts; one that Postgres refuses is found by halving."""
@@ -48,8 +56,10 @@ class Flusher:
             placed = await self._commit(parts)
         except _REFUSED as error:
             if len(parts) == 1:
-                log.error("part_refused", job_id=parts[0].job_id, error=str(error))
-                batch.rejects.append(Reject(batch.messages[which.start], f"refused: {error}"))
+                # The first argument alone: the rest of Postgres' text quotes the row.
+                said = f"Postgres refuses it: {error.args[0]}"
+                log.error("part_refused", job_id=parts[0].job_id, error=said)
+                batch.rejects.append(Reject(batch.messages[which.start], said))
                 return
             middle = which.start + len(parts) // 2
             await self._store(batch, slice(which.start, middle), stored)
@@ -67,30 +77,10 @@ class Flusher:
             except _REFUSED:
                 raise
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                said = str(error) or type(error).__name__
+                said = str(error.args[0]) if error.args else type(error).__name__
                 log.warning("flush_failed", parts=len(parts), error=said, retry_in=backoff)
                 await asyncio.sleep(backoff)
                 backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
-
-    async def _reject(self, reject: Reject) -> None:
-        """Keep a rejected message with its reason; returns once RabbitMQ has it on disk."""
-        properties = reject.message.header.properties
-        log.warning("part_rejected", reason=reject.reason, bytes=len(reject.message.body))
-        await self._rejects.default_exchange.publish(
-            Message(
-                reject.message.body,
-                headers={
-                    **(properties.headers or {}),
-                    "x-reject-reason": reject.reason,
-                    "x-reject-at": datetime.now(UTC).isoformat(),
-                },
-                content_type=properties.content_type,
-                type=properties.message_type,
-                timestamp=properties.timestamp,
-                delivery_mode=DeliveryMode.PERSISTENT,
-            ),
-            wire.REJECTED_QUEUE,
-        )
 
 
 # Postgres or its client says that the data itself is wrong: trying again is no use. (The client's
@@ -102,6 +92,7 @@ def _summary(placed: Iterable[tuple[AttemptParts, Place]]) -> Iterator[tuple[int
     """What a committed batch added to each log, by job; stale parts add nothing."""
     for group, place in placed:
         if place.is_open:
-            final = group.last_final or (group.final and place.is_log)
+            # Another attempt may be the log now and have ended long ago: worth a look.
+            final = group.last_final or (group.final and place.is_log) or place.moved
             begun = place.begun and place.is_log
             yield group.job_id, Stored(len(group.parts), group.bytes, final=final, begun=begun)

@@ -10,7 +10,6 @@ import asyncio
 import structlog
 from temporalio.client import Client
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
-from temporalio.service import RPCError
 
 from workflows.types import (
     JOB_ID,
@@ -47,6 +46,7 @@ class Signaller:
         self._held: dict[int, Batch] = {}
         self._resting: set[int] = set()  # jobs told less than an interval ago
         self._ready: asyncio.Queue[int] = asyncio.Queue()
+        self._queued: set[int] = set()  # what is in it, so that no job is in it twice
         self._idle = asyncio.Event()
         self._idle.set()
         self._sending = 0
@@ -57,12 +57,12 @@ class Signaller:
         self._idle.clear()
         self._hold(job_id, batch)
         if batch.begun or batch.final or job_id not in self._resting:
-            self._ready.put_nowait(job_id)
+            self._queue(job_id)
 
     async def close(self, seconds: float) -> int:
         """Send what is held back, for at most `seconds`; returns how many logs were left untold."""
         for job_id in self._held:
-            self._ready.put_nowait(job_id)
+            self._queue(job_id)
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
@@ -77,6 +77,7 @@ class Signaller:
         backoff = 0.1
         while True:
             job_id = await self._ready.get()
+            self._queued.discard(job_id)
             batch = self._held.pop(job_id, None)
             if batch is None:  # it went along with an earlier signal
                 continue
@@ -85,12 +86,12 @@ class Signaller:
                 await self._send(job_id, batch)
                 backoff = 0.1
                 self._rest(job_id)
-            except (RPCError, OSError, RuntimeError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the log must be told of
                 self._hold(job_id, batch)
                 log.warning("signal_failed", job_id=job_id, error=str(error), retry_in=backoff)
                 await asyncio.sleep(backoff)
                 backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
-                self._ready.put_nowait(job_id)
+                self._queue(job_id)
             except asyncio.CancelledError:
                 self._hold(job_id, batch)
                 raise
@@ -98,6 +99,11 @@ class Signaller:
                 self._sending -= 1
             if not (self._held or self._sending):
                 self._idle.set()
+
+    def _queue(self, job_id: int) -> None:
+        if job_id not in self._queued:
+            self._queued.add(job_id)
+            self._ready.put_nowait(job_id)
 
     def _hold(self, job_id: int, batch: Batch) -> None:
         held = self._held.get(job_id)
@@ -124,4 +130,4 @@ class Signaller:
     def _rested(self, job_id: int) -> None:
         self._resting.discard(job_id)
         if job_id in self._held:
-            self._ready.put_nowait(job_id)
+            self._queue(job_id)

@@ -1,4 +1,4 @@
-"""Real servers for the tests, started once; each test gets a database, vhost and bucket of its own."""
+"""Real servers, started once; each test gets a database, a vhost and a bucket of its own."""
 
 import asyncio
 import itertools
@@ -14,6 +14,7 @@ import boto3
 import httpx
 import pytest
 
+from db import logs
 from db.connect import open_pool
 from domain import Part
 from settings import Settings, load_settings, stack_file
@@ -153,6 +154,13 @@ def part(job_id: int, number: int, content: bytes = b"", **fields: Any) -> Part:
         received_at=received_at,
         **(defaults | fields),
     )
+
+
+async def content(connection: Any, job_id: int) -> bytes:
+    """The bytes of a log by the content rule, read from its parts."""
+    log = await logs.find(connection, job_id)
+    keys = await logs.content_keys(connection, log.id)
+    return b"".join(await logs.read_parts(connection, log.id, keys)) if keys else b""
 
 
 def shared_logs() -> list[Path]:

@@ -14,7 +14,7 @@ from temporalio.client import Client
 
 from archive.store import Archive
 from db.connect import UNREACHABLE
-from errors import ComponentError, LogflumeError, UnknownLog
+from errors import ComponentError, ContentReplaced, LogflumeError, UnknownLog
 from settings import Settings
 from web import health, logs
 from web.auth import token_guard
@@ -69,7 +69,9 @@ def _error(text: str, status: int, headers: dict[str, str] | None = None) -> Res
 
 
 def _http_error(_: Request[object, object, State], error: HTTPException) -> Response[object]:
-    return _error(error.detail, error.status_code, error.headers)
+    extra = error.extra if isinstance(error.extra, list) else []
+    fields = [f"{item.get('key')}: {item.get('message')}" for item in extra]
+    return _error("; ".join(fields) or error.detail, error.status_code, error.headers)
 
 
 def _unknown(_: Request[object, object, State], error: UnknownLog) -> Response[object]:
@@ -77,9 +79,10 @@ def _unknown(_: Request[object, object, State], error: UnknownLog) -> Response[o
 
 
 def _unexpected(request: Request[object, object, State], error: Exception) -> Response[object]:
-    if isinstance(error, (*UNREACHABLE, ComponentError)):
-        log.warning("request_failed", path=request.url.path, error=str(error))
-        text = "a component is out of reach; try again"
+    if isinstance(error, (*UNREACHABLE, ComponentError, ContentReplaced)):
+        said = str(error) or type(error).__name__
+        log.warning("request_failed", path=request.url.path, error=said)
+        text = "a component is out of reach, or the log changes just now; try again"
         return _error(text, 503, {"Retry-After": RETRY_SECONDS})
     log.error("request_broke", path=request.url.path, exc_info=error)
     text = str(error) if isinstance(error, LogflumeError) else "internal error"

@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 from datetime import UTC, datetime
 from importlib.metadata import version
 
+import asyncpg
 from litestar import Response, get
 from litestar.datastructures import State
 from temporalio.service import RPCError
@@ -54,7 +55,7 @@ async def _check(call: Awaitable[object]) -> str:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             await call
-    except (LogflumeError, RPCError, RuntimeError, *UNREACHABLE) as error:
+    except (LogflumeError, RPCError, RuntimeError, asyncpg.PostgresError, *UNREACHABLE) as error:
         return str(error) or type(error).__name__
     return "ok"
 

@@ -11,7 +11,7 @@ from litestar.types import Guard
 
 from db import logs
 from domain import MAX_JOB_ID, Log
-from web.content import stream, whole
+from web.content import ACQUIRE_SECONDS, stream, whole
 from web.lifecycle import ask, lifecycle_body
 from web.models import LifecycleBody, LogBody, log_body
 
@@ -28,14 +28,15 @@ def router(guard: Guard) -> Router:
 
 
 def _integer(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) <= MAX_JOB_ID):
-        raise ValidationException(f"{name} must be an integer between 0 and {MAX_JOB_ID}")
-    return int(text)
+    # The length first: turning thousands of digits into a number is refused by Python itself.
+    if text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= MAX_JOB_ID:
+        return int(text)
+    raise ValidationException(f"{name} must be an integer between 0 and {MAX_JOB_ID}")
 
 
 async def _find(state: State, job_id: str) -> Log:
     number = _integer("job_id", job_id)
-    async with state.pool.acquire() as connection:
+    async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
         return await logs.find(connection, number)
 
 
@@ -49,7 +50,7 @@ async def get_log(
 ) -> LogBody:
     """Answer a log by its job's id, or by its own, wherever its bytes now are."""
     if by == "id":
-        async with state.pool.acquire() as connection:
+        async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
             log = await logs.find_by_id(connection, _integer("id", log_id))
     else:
         log = await _find(state, log_id)

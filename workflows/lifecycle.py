@@ -134,17 +134,16 @@ class LogLifecycle:
 
     async def _aggregate(self, *, force: bool) -> Content:
         state = self._state
-        if state.replaced:
-            state.replaced = False
-            await self._archive_act(DELETE_ARCHIVE, self._job_id, None)
         self._enter("aggregating")
         order = AggregateOrder(self._job_id, force=force, restore=state.again)
-        state.again = state.news = state.ended = False
+        state.again = state.news = state.ended = state.replaced = False
         content: Content = await self._database_act(AGGREGATE, order, Content)
         # Signals that came meanwhile may know more than the activity saw.
         state.ended = state.ended or content.ended
         state.parts, state.bytes, state.attempt = content.parts, content.bytes, content.attempt
         state.missing_parts, state.stale_parts = content.missing_parts, content.stale_parts
+        if content.archive_outdated:
+            await self._archive_act(DELETE_ARCHIVE, self._job_id, None)
         return content
 
     async def _gets_stragglers(self, content: Content) -> bool:
@@ -162,24 +161,25 @@ class LogLifecycle:
 
     async def _make_archive(self, content: Content) -> bool:
         """Archive until what is read back is right; False where the content was replaced."""
-        state, backoff = self._state, self._options.archive_backoff_seconds
+        state = self._state
         order = ArchiveOrder(self._job_id, content.sha256, content.bytes, content.parts)
-        tries = 0
         while not state.news:
-            tries += 1
+            state.tries += 1
             state.archive_attempts += 1
             verdict = await self._try_archive(order)
             if verdict.replaced:
                 return False
             if verdict.ok:
-                state.last_error, state.verified_at = "", self._now()
+                state.tries, state.last_error, state.verified_at = 0, "", self._now()
                 return True
-            if tries >= self._options.archive_tries:
+            if state.tries >= self._options.archive_tries:
                 await self._wait_stuck(verdict.reason)
                 return False
             state.last_error = verdict.reason
-            await self._wait(lambda: state.news, backoff, "before archiving again")
-            backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
+            backoff = self._options.archive_backoff_seconds * 2 ** (state.tries - 1)
+            await self._wait(
+                lambda: state.news, min(backoff, MAX_BACKOFF_SECONDS), "before archiving again"
+            )
         return False
 
     async def _try_archive(self, order: ArchiveOrder) -> Verdict:
@@ -247,11 +247,12 @@ class LogLifecycle:
 
     async def _wait_stuck(self, reason: str) -> None:
         """Stay visible until told to go on, or until parts or content come."""
-        self._state.last_error = reason
+        state = self._state
+        state.last_error, state.tries = reason, 0
         self._enter("stuck")
         workflow.logger.warning("log is stuck: %s", reason)
-        await self._wait(lambda: self._state.news, None, "")
-        self._state.ended = True  # look again, whatever called us
+        await self._wait(lambda: state.news, None, "")
+        state.ended = True  # look again, whatever called us
 
     async def _wait(self, met: Callable[[], bool], seconds: float | None, why: str) -> bool:
         """Wait until `met`, at most `seconds`; tells whether it was.
@@ -318,7 +319,7 @@ class LogLifecycle:
 
     @workflow.signal(name=CONTENT_REPLACED)
     def content_replaced(self) -> None:
-        """Hear that content was written whole: what was archived must go."""
+        """Hear that content was written whole: nothing is waited for, what was archived must go."""
         state = self._state
         state.replaced = state.news = state.ended = state.begun = True
         state.gaps_waited = False

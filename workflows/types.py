@@ -63,7 +63,8 @@ class LifecycleState:
 
     `parts` and `bytes` are what signals told until aggregation counts them. `begun`: whether the
     run knows how its log began. `ended`: the log may have ended. `news`: signals came since the
-    last aggregation. `verified_at`: seconds since the epoch.
+    last aggregation. `tries`: to archive, since the last that succeeded or the log was stuck.
+    `verified_at`: seconds since the epoch.
     """
 
     phase: Phase = "receiving"
@@ -73,6 +74,7 @@ class LifecycleState:
     stale_parts: int = 0
     attempt: str = ""
     archive_attempts: int = 0
+    tries: int = 0
     last_error: str = ""
     begun: bool = False
     ended: bool = False

@@ -11,12 +11,14 @@ CREATE TABLE logs (
     content_attempt_id bigint,
     part_count bigint,
     missing_parts bigint,
+    parts_since timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
     aggregated_at timestamptz,
     archiving boolean NOT NULL DEFAULT false,
     archived_at timestamptz,
     archive_verified boolean NOT NULL DEFAULT false,
+    archive_outdated boolean NOT NULL DEFAULT false,
     purged_at timestamptz,
     removed_at timestamptz,
     removed_by bigint
@@ -32,6 +34,10 @@ COMMENT ON COLUMN logs.content_sha256 IS 'SHA-256 of the content; stays after th
 COMMENT ON COLUMN logs.content_attempt_id IS 'The attempt the content was made of.';
 COMMENT ON COLUMN logs.part_count IS 'Parts the content was made of.';
 COMMENT ON COLUMN logs.missing_parts IS 'Numbers missing below the highest in the content.';
+COMMENT ON COLUMN logs.parts_since IS
+    'When the first of the parts came that there were at aggregation: while it is there, all are.';
+COMMENT ON COLUMN logs.archive_outdated IS
+    'Content was written whole: an object archived before must be deleted.';
 COMMENT ON COLUMN logs.archived_at IS 'When the archived bytes were read back and found equal.';
 
 CREATE TABLE log_attempts (

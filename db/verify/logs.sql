@@ -1,7 +1,7 @@
 -- Verify logflume:logs on pg
 
 SELECT id, job_id, content, content_bytes, content_sha256, content_attempt_id, part_count,
-    missing_parts, created_at, updated_at, aggregated_at, archiving, archived_at,
+    missing_parts, parts_since, archive_outdated, created_at, updated_at, aggregated_at, archiving, archived_at,
     archive_verified, purged_at, removed_at, removed_by
 FROM logs WHERE false;
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from db import logs
 from db.parts import store_batch
 from domain import LAST, Part
-from tests.conftest import BEGIN, part
+from tests.conftest import BEGIN, content, part
 
 
 @dataclass
@@ -133,8 +133,7 @@ async def check(connection, job_id: int, happenings: list[list[Part] | bytes]) -
             model.receive(one)
         await store_batch(connection, received)
     log = await logs.find(connection, job_id)
-    read = b"".join([piece async for piece in logs.parts_content(connection, log.id)])
-    assert read == model.content
+    assert await content(connection, job_id) == model.content
     told = await logs.aggregate(connection, job_id, force=False, restore=False)
     assert told.ended == model.ended
     assert told.stale_parts == model.stale

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import aio_pika
 import pytest
@@ -11,12 +13,12 @@ from pydantic import SecretStr
 
 import temporal
 import wire
-from db import logs
 from db.connect import open_pool
 from drain.drain import Drain
 from drain.signals import Signaller
+from errors import ComponentError, UnknownLog
 from settings import Settings
-from tests.conftest import manage
+from tests import conftest
 from workflows.types import JOB_ID, LifecycleOptions, workflow_id
 
 
@@ -74,10 +76,20 @@ async def until(met) -> None:
             await asyncio.sleep(0.02)
 
 
+async def next_reject(channel):
+    """The next message of the reject queue, as soon as there is one."""
+    queue = await channel.declare_queue(wire.REJECTED_QUEUE, durable=True)
+    rejects = asyncio.Queue()
+    tag = await queue.consume(rejects.put, no_ack=True)
+    try:
+        return await asyncio.wait_for(rejects.get(), 30)
+    finally:
+        await queue.cancel(tag)
+
+
 async def content(pool, job_id: int) -> bytes:
     async with pool.acquire() as connection:
-        log = await logs.find(connection, job_id)
-        return b"".join([piece async for piece in logs.parts_content(connection, log.id)])
+        return await conftest.content(connection, job_id)
 
 
 async def count(pool) -> int:
@@ -113,8 +125,7 @@ async def test_a_bad_message_is_kept_with_its_reason_and_harms_no_neighbour(
     await publish(channel, message(job_id, 1, "b"))
     async with draining(settings):
         await until(lambda: _equals(count(pool), 2))
-        rejected = await channel.declare_queue(wire.REJECTED_QUEUE, durable=True)
-        kept = await rejected.get(timeout=10)
+        kept = await next_reject(channel)
     assert kept.body == bad
     assert "log" in kept.headers["x-reject-reason"]
     assert kept.headers["x-reject-at"] and kept.headers["x-from"] == "runner"
@@ -130,8 +141,7 @@ async def test_a_part_that_postgres_refuses_is_found_and_kept(settings, channel,
     await publish(channel, *(message(job_id, n, "poison" if n == 7 else f"{n},") for n in numbers))
     async with draining(settings):
         await until(lambda: _equals(count(pool), 19))
-        rejected = await channel.declare_queue(wire.REJECTED_QUEUE, durable=True)
-        kept = await rejected.get(timeout=10)
+        kept = await next_reject(channel)
     assert json.loads(kept.body)["number"] == 7
     assert await waiting(channel) == 0
     assert await content(pool, job_id) == "".join(f"{n}," for n in numbers if n != 7).encode()
@@ -174,7 +184,7 @@ async def test_a_lost_connection_is_made_again_and_no_part_lost_or_doubled(
 async def _read(pool, job_id: int) -> bytes:
     try:
         return await content(pool, job_id)
-    except logs.UnknownLog:
+    except UnknownLog:
         return b""
 
 
@@ -182,14 +192,16 @@ async def _close_connections(servers, vhost: str) -> None:
     """Have the broker close the drain's connection, as an operator may."""
 
     def close() -> bool:
-        found = manage(servers, "GET", f"vhosts/{vhost}/connections")
+        found = conftest.manage(servers, "GET", f"vhosts/{vhost}/connections")
         mine = [
             one["name"]
             for one in found
             if one.get("client_properties", {}).get("connection_name") == "logflume"
         ]
         for one in mine:
-            manage(servers, "DELETE", "connections/" + one.replace(" ", "%20").replace(">", "%3E"))
+            conftest.manage(
+                servers, "DELETE", "connections/" + one.replace(" ", "%20").replace(">", "%3E")
+            )
         return bool(mine)
 
     # The management's own list of connections lags behind by some seconds.
@@ -226,3 +238,106 @@ async def test_two_drains_at_once_make_one_log_of_each_job(settings, channel, po
     for job in jobs:
         assert await content(pool, job) == b"0,1,2,3,4,5,6,7,8,9,"
     assert await pool.fetchval("SELECT count(*) FROM logs") == 50
+
+
+# A message with properties that no AMQP library of Python's would write: as raw frames.
+UNREADABLE_TIMESTAMP = b"\x00\x40" + struct.pack(">Q", 2**62)
+UNREADABLE_MESSAGE_ID = b"\x00\x80" + b"\x04caf\xe9"
+UNREADABLE_HEADERS = b"\x20\x00" + struct.pack(">I", 7) + b"\x01\xffI" + struct.pack(">i", 7)
+
+
+async def publish_raw(settings, body: bytes, properties: bytes) -> None:
+    """Publish with property bytes as given, by a client of a few lines."""
+    url = urlsplit(settings.amqp.url.get_secret_value())
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+
+    async def read() -> None:
+        _, _, size = struct.unpack(">BHI", await reader.readexactly(7))
+        await reader.readexactly(size + 1)
+
+    def frame(kind: int, channel: int, payload: bytes) -> bytes:
+        return struct.pack(">BHI", kind, channel, len(payload)) + payload + b"\xce"
+
+    def short(text: str) -> bytes:
+        return bytes([len(text)]) + text.encode()
+
+    def call(channel: int, klass: int, method: int, arguments: bytes) -> bytes:
+        return frame(1, channel, struct.pack(">HH", klass, method) + arguments)
+
+    login = f"\0{url.username}\0{url.password}".encode()
+    writer.write(b"AMQP\x00\x00\x09\x01")
+    await read()
+    start = struct.pack(">I", 0) + short("PLAIN") + struct.pack(">I", len(login)) + login
+    writer.write(call(0, 10, 11, start + short("en_US")))
+    await read()
+    writer.write(call(0, 10, 31, struct.pack(">HIH", 2047, 131072, 0)))
+    writer.write(call(0, 10, 40, short(url.path[1:]) + b"\0\0"))
+    await read()
+    writer.write(call(1, 20, 10, b"\0"))
+    await read()
+    target = struct.pack(">H", 0) + short(wire.EXCHANGE) + short(wire.ROUTING_KEY) + b"\0"
+    writer.write(call(1, 60, 40, target))
+    writer.write(frame(2, 1, struct.pack(">HHQ", 60, 0, len(body)) + properties))
+    writer.write(frame(3, 1, body))
+    writer.write(call(1, 20, 40, struct.pack(">H", 0) + short("") + struct.pack(">HH", 0, 0)))
+    await read()  # closed: all before it was taken
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [UNREADABLE_TIMESTAMP, UNREADABLE_MESSAGE_ID, UNREADABLE_HEADERS],
+    ids=["timestamp", "message id", "headers"],
+)
+@pytest.mark.parametrize("is_good", [True, False], ids=["a part", "no part"])
+async def test_properties_that_cannot_be_read_cost_neither_the_message_nor_its_neighbours(
+    settings, channel, pool, job_id, properties, is_good
+):
+    body = message(job_id, 1, "b") if is_good else b"no part"
+    await publish(channel, message(job_id, 0, "a"))
+    await publish_raw(settings, body, properties)
+    await publish(channel, message(job_id, 2, "c"))
+    async with draining(settings):
+        await until(lambda: _equals(count(pool), 3 if is_good else 2))
+        if not is_good:
+            assert (await next_reject(channel)).body == b"no part"
+    assert await content(pool, job_id) == (b"abc" if is_good else b"ac")
+    assert await waiting(channel) == 0
+    assert await count(pool) == (3 if is_good else 2)
+
+
+async def test_a_deeply_nested_message_is_rejected_and_not_lost(settings, channel, pool, job_id):
+    deep = b'{"id": 1, "number": 0, "log": "precious", "meta": ' + b"[" * 50_000
+    await publish(channel, message(job_id, 0, "a"), deep, message(job_id, 1, "b"))
+    async with draining(settings):
+        await until(lambda: _equals(count(pool), 2))
+        assert (await next_reject(channel)).body == deep
+    assert await waiting(channel) == 0
+
+
+async def test_while_rejects_cannot_be_kept_parts_are_still_stored_and_acked(
+    settings, channel, pool, job_id
+):
+    """The reject queue refuses: what is bad waits in the queue, what is good goes through."""
+    await channel.declare_queue(
+        wire.REJECTED_QUEUE,
+        durable=True,
+        arguments={"x-max-length": 0, "x-overflow": "reject-publish"},
+    )
+    await publish(channel, b"no part", *(message(job_id, n, f"{n},") for n in range(20)))
+    async with draining(settings):
+        await until(lambda: _equals(count(pool), 20))
+        for n in range(20, 40):
+            await publish(channel, message(job_id, n, f"{n},"))
+        await until(lambda: _equals(count(pool), 40))
+    assert await waiting(channel) == 1
+    assert await content(pool, job_id) == "".join(f"{n}," for n in range(40)).encode()
+
+
+async def test_a_queue_declared_otherwise_is_told_at_the_start(settings, amqp_url):
+    async with await aio_pika.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        await channel.declare_queue(wire.QUEUE, durable=True, arguments={"x-max-length": 5})
+    with pytest.raises(ComponentError, match="PRECONDITION_FAILED"):
+        async with draining(settings):
+            pass

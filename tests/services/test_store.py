@@ -3,19 +3,13 @@
 import asyncio
 import hashlib
 
-import asyncpg
 import pytest
 
 from db import logs
 from db.parts import store_batch
 from domain import LAST
 from errors import PartsGone
-from tests.conftest import part
-
-
-async def content(connection: asyncpg.Connection, job_id: int) -> bytes:
-    log = await logs.find(connection, job_id)
-    return b"".join([piece async for piece in logs.parts_content(connection, log.id)])
+from tests.conftest import content, part
 
 
 async def test_a_batch_is_stored_and_read_in_order_of_number(pool, job_id):
