@@ -76,6 +76,8 @@ class LogLifecycle:
     async def run(self, _: LifecycleInput) -> Outcome:
         """Carry the log to its end; what cannot go on waits as `stuck` until it is told to."""
         self._state.heard_at = self._state.heard_at or self._now()
+        if self._state.phase == "stuck":
+            await self._wait_stuck(self._state.last_error)
         while True:
             try:
                 outcome = await self._live()

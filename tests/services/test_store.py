@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from datetime import timedelta
 
 import pytest
 
@@ -9,7 +10,7 @@ from db import logs
 from db.parts import store_batch
 from domain import LAST
 from errors import PartsGone
-from tests.conftest import content, part
+from tests.conftest import BEGIN, content, part
 
 
 async def test_a_batch_is_stored_and_read_in_order_of_number(pool, job_id):
@@ -103,8 +104,48 @@ async def test_a_log_whose_parts_are_gone_is_never_made_again_from_what_is_left(
         made = await logs.aggregate(connection, job_id, force=False, restore=False)
         await logs.mark_verified(connection, job_id, made.sha256)
         await connection.execute("DELETE FROM log_parts")  # as dropping their partition does
-        await store_batch(connection, [part(job_id, 2, b"late")])
+        await store_batch(connection, [part(job_id, 2 + n, b"late") for n in range(5)])
         with pytest.raises(PartsGone, match=str(job_id)):
             await logs.aggregate(connection, job_id, force=True, restore=False)
         log = await logs.find(connection, job_id)
         assert (log.content_sha256, log.archive_verified) == (made.sha256, True)
+
+
+async def test_writing_whole_waits_for_a_run_that_begins(pool, job_id):
+    """A run whose begin is under way is closed with all its parts, or not at all."""
+    async with pool.acquire() as drain, pool.acquire() as web:
+        await store_batch(drain, [part(job_id, 0, b"old")])
+        async with drain.transaction():
+            await store_batch(drain, [part(job_id, 0, b"new", attempt="b")])
+            clear = asyncio.create_task(logs.replace_content(web, job_id, b""))
+            await until_blocked(pool, web.get_server_pid())
+        await clear
+        assert await pool.fetchval("SELECT count(*) FROM log_parts") == 0
+        assert await pool.fetchval("SELECT count(*) FROM log_attempts WHERE closed_at IS NULL") == 1
+
+
+async def test_aggregation_waits_for_a_run_that_begins_and_makes_its_log(pool, job_id):
+    async with pool.acquire() as drain, pool.acquire() as worker:
+        await store_batch(drain, [part(job_id, 0, b"old", final=True)])
+        async with drain.transaction():
+            await store_batch(drain, [part(job_id, 0, b"new", attempt="b")])
+            made = asyncio.create_task(logs.aggregate(worker, job_id, force=False, restore=False))
+            await until_blocked(pool, worker.get_server_pid())
+        told = await made
+        assert (told.attempt, told.ended, told.sha256) == ("b", False, "")
+        assert (await logs.find(worker, job_id)).aggregated_at is None
+
+
+async def test_a_begin_that_moves_makes_another_attempt_the_log(pool, job_id):
+    async with pool.acquire() as connection:
+        at = [BEGIN + timedelta(seconds=second) for second in range(3)]
+        await store_batch(connection, [part(job_id, 0, b"a", attempt="a", published_at=at[1])])
+        final = part(job_id, 0, b"b", attempt="b", published_at=at[2], final=True)
+        await store_batch(connection, [final])
+        await logs.aggregate(connection, job_id, force=False, restore=False)
+        # The earliest part of b comes last: b began before a, so a is the log.
+        early = part(job_id, 1, b"?", attempt="b", published_at=at[0])
+        [(_, place)] = await store_batch(connection, [early])
+        assert place.moved and not place.is_log
+        assert (await logs.find(connection, job_id)).aggregated_at is None
+        assert await content(connection, job_id) == b"a"

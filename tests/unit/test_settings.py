@@ -22,6 +22,11 @@ def _no_stack(monkeypatch, tmp_path):
         ("LOGFLUME_DRAIN__PREFECTH", "10", "LOGFLUME_DRAIN__PREFECTH"),
         ("LOGFLUME_DRIAN__PREFETCH", "10", "no settings group 'drian'"),
         ("LOGFLUME_S3__ACCESS_KEY", "key", "access_key and secret_key go together"),
+        ("LOGFLUME_AMQP__URL", "http://u:hush@h/", "LOGFLUME_AMQP__URL: not a URL"),
+        ("LOGFLUME_AMQP__URL", "amqp://u:hu/sh@h:5/", "LOGFLUME_AMQP__URL: not a URL"),
+        ("LOGFLUME_DATABASE__URL", "postgresql://u:hu#sh@h/", "DATABASE__URL: not a URL"),
+        ("LOGFLUME_S3__ENDPOINT", "nowhere", "LOGFLUME_S3__ENDPOINT: not a URL"),
+        ("LOGFLUME_DATABASE", "{bad", "database"),
         ("LOGFLUME_WEB__PORT", "70000", "LOGFLUME_WEB__PORT"),
         ("LOGFLUME_LIFECYCLE__SETTLE_SECONDS", "-1", "LOGFLUME_LIFECYCLE__SETTLE_SECONDS"),
     ],
@@ -31,6 +36,7 @@ def test_a_wrong_setting_is_one_line_that_names_it(monkeypatch, name, value, sai
     with pytest.raises(SettingsError, match=said) as caught:
         load_settings()
     assert "\n" not in str(caught.value)
+    assert "hu" not in str(caught.value)
 
 
 def test_the_environment_wins_over_the_stack_file(monkeypatch, tmp_path):

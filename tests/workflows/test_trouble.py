@@ -17,7 +17,7 @@ from domain import Content
 from tests.conftest import part
 from tests.workflows.conftest import OPTIONS
 from workflows.lifecycle import LOCAL_BYTES
-from workflows.types import PARTS_STORED, Batch
+from workflows.types import CONTENT_REPLACED, PARTS_STORED, Batch
 
 
 class TroubledArchive(Archive):
@@ -27,7 +27,10 @@ class TroubledArchive(Archive):
         super().__init__(*arguments)
         self.uploads = 0
         self.after_upload: Callable[[int], Awaitable[None]] | None = None
-        self.refused: Archive | None = None
+        self.refused: Archive | None = None  # asked in our place: it has the wrong key
+
+    async def delete(self, job_id: int) -> None:
+        await (self.refused.delete(job_id) if self.refused else super().delete(job_id))
 
     async def upload(self, *arguments: Any, **named: Any) -> None:
         if self.refused:
@@ -197,3 +200,43 @@ async def test_signals_told_twice_or_never_change_nothing(driver):
     await driver.signal(PARTS_STORED, Batch(1, 1, final=True))  # told twice
     outcome = await driver.result()
     assert (driver.archived(), outcome.parts) == (b"abc", 3)
+
+
+async def test_a_doubled_signal_of_replaced_content_deletes_nothing_that_is_good(driver):
+    await driver.whole_log(b"with a secret")
+    await driver.verified()
+    await driver.replace(b"Log removed")
+    await driver.signal(CONTENT_REPLACED)
+    await driver.result()
+    await driver.signal(CONTENT_REPLACED)  # once more, when all is over
+    await driver.result()
+    row = await driver.row()
+    assert (driver.archived(), row.archive_verified) == (b"Log removed", True)
+
+
+async def test_removed_text_that_the_archive_will_not_delete_is_not_forgotten(
+    driver, archive, settings
+):
+    await driver.whole_log(b"with a secret")
+    await driver.verified()
+    wrong = settings.s3.model_copy(update={"secret_key": SecretStr("not the key")})
+    archive.refused = Archive(wrong, 1)
+    await driver.replace(b"")
+    state = await driver.until_phase("stuck")
+    assert "SignatureDoesNotMatch" in state.last_error
+    archive.refused = None
+    await driver.archive_again()
+    await driver.until_phase("receiving")
+    assert driver.archived() is None
+
+
+@pytest.mark.parametrize("options", [replace(OPTIONS, history_events=50)], ids=["short"])
+async def test_tries_are_counted_across_a_history_left_behind(driver, archive):
+    async def corrupt(_: int) -> None:
+        driver.put(b"wrong")
+
+    archive.after_upload = corrupt
+    await driver.whole_log(b"precious")
+    await driver.environment.sleep(600)
+    state = await driver.until_phase("stuck")
+    assert state.archive_attempts == OPTIONS.archive_tries
