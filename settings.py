@@ -158,7 +158,7 @@ class LifecycleSettings(Group):
         6 * 3600, ge=0, description="seconds from verification until the content is purged"
     )
     archive_tries: int = Field(
-        10, ge=1, description="tries to archive and verify before a log counts as stuck"
+        10, ge=1, le=100, description="tries to archive and verify before a log counts as stuck"
     )
     archive_backoff_seconds: float = Field(
         30, gt=0, description="seconds before the second try; doubles each time, up to an hour"
