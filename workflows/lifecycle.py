@@ -5,13 +5,10 @@ signals may be lost, doubled or late without harm: the next look finds the same 
 """
 
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.types import (
@@ -26,6 +23,17 @@ with workflow.unsafe.imports_passed_through():
         archive_queue,
     )
     from domain import Content, Phase
+    from workflows.policies import (
+        ARCHIVE_RETRIES,
+        ARCHIVE_TIME,
+        DATABASE_TIME,
+        HEARTBEAT,
+        LOCAL_BYTES,
+        LOCAL_ONCE,
+        LOCAL_TIME,
+        RETRIES,
+        reason,
+    )
     from workflows.types import (
         ARCHIVE_AGAIN,
         CONTENT_REPLACED,
@@ -40,22 +48,6 @@ with workflow.unsafe.imports_passed_through():
         Outcome,
     )
 
-# A component that is away comes back: these are tried again until it does. Errors that the same
-# call would meet again are named, by class.
-RETRIES = RetryPolicy(
-    initial_interval=timedelta(seconds=1),
-    backoff_coefficient=2,
-    maximum_interval=timedelta(seconds=30),
-    non_retryable_error_types=["ArchiveRefused", "PartsGone", "ProgramLimitExceededError"],
-)
-# Activities beat while they run, so a worker that died is noticed long before they could time out.
-HEARTBEAT = timedelta(seconds=20)
-LOCAL_TIME = timedelta(seconds=5)
-LOCAL_BYTES = 32 * 1024 * 1024
-DATABASE_TIME = timedelta(minutes=30)
-ARCHIVE_TIME = timedelta(hours=2)
-# The archive may be away for about eight minutes before a try counts as failed.
-ARCHIVE_RETRIES = replace(RETRIES, maximum_attempts=20)
 MAX_BACKOFF_SECONDS = 3600.0
 # The others are over in an instant when all is well; when it is not they are shown, too.
 LASTING_PHASES = ("receiving", "archiving", "verified", "stuck", "done")
@@ -84,7 +76,7 @@ class LogLifecycle:
             except ActivityError as error:
                 if is_cancelled_exception(error):
                     raise
-                await self._wait_stuck(_reason(error))
+                await self._wait_stuck(reason(error))
                 continue
             await workflow.wait_condition(workflow.all_handlers_finished)
             if outcome and not self._state.news:
@@ -194,7 +186,7 @@ class LogLifecycle:
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-            return Verdict(ok=False, reason=_reason(error))
+            return Verdict(ok=False, reason=reason(error))
         return verdict
 
     async def _purge(self, content: Content) -> bool:
@@ -221,7 +213,7 @@ class LogLifecycle:
                     order,
                     result_type=result_type,
                     start_to_close_timeout=LOCAL_TIME,
-                    retry_policy=RetryPolicy(maximum_attempts=1),
+                    retry_policy=LOCAL_ONCE,
                 )
             except ActivityError as error:
                 if is_cancelled_exception(error):
@@ -247,12 +239,12 @@ class LogLifecycle:
             retry_policy=ARCHIVE_RETRIES,
         )
 
-    async def _wait_stuck(self, reason: str) -> None:
+    async def _wait_stuck(self, why: str) -> None:
         """Stay visible until told to go on, or until parts or content come."""
         state = self._state
-        state.last_error, state.tries = reason, 0
+        state.last_error, state.tries = why, 0
         self._enter("stuck")
-        workflow.logger.warning("log is stuck: %s", reason)
+        workflow.logger.warning("log is stuck: %s", why)
         await self._wait(lambda: state.news, None, "")
         state.ended = True  # look again, whatever called us
 
@@ -347,11 +339,3 @@ class LogLifecycle:
             archive_attempts=state.archive_attempts,
             last_error=state.last_error,
         )
-
-
-def _reason(error: ActivityError) -> str:
-    """The innermost cause that says something: a time-out hides the error it gave up on."""
-    cause: BaseException = error
-    while isinstance(cause, FailureError) and cause.cause is not None:
-        cause = cause.cause
-    return f"{error.activity_type}: {cause}"

@@ -16,7 +16,7 @@ from db.parts import store_batch
 from domain import Content
 from tests.conftest import part
 from tests.workflows.conftest import OPTIONS
-from workflows.lifecycle import LOCAL_BYTES
+from workflows.policies import LOCAL_BYTES
 from workflows.types import CONTENT_REPLACED, PARTS_STORED, Batch
 
 
