@@ -57,6 +57,14 @@ def jobs(seed: int, count: int, seconds: float) -> list[Job]:
     ]
 
 
+async def more_parts(jobs: list[Job], count: int) -> None:
+    """Wait until that many more parts are out, or all: in the middle of what is played."""
+    until = sum(job.parts for job in jobs) + count
+    async with asyncio.timeout(60):
+        while sum(job.parts for job in jobs) < until and not all(job.played for job in jobs):
+            await asyncio.sleep(0.02)
+
+
 async def play_and_compare(settings, jobs: list[Job], trouble=None) -> None:
     await asyncio.gather(
         play_fleet(settings.amqp.url.get_secret_value(), jobs),
@@ -86,26 +94,30 @@ def test_the_demo_carries_real_logs_byte_for_byte(stack, data_dir):
 
 @pytest.mark.parametrize("name", ["drain", "worker", "postgres", "temporal", "s3"])
 async def test_a_component_killed_in_mid_flight_loses_nothing(stack, settings, name):
+    played = jobs(seed=7, count=12, seconds=6)
+
     async def kill() -> None:
         for _ in range(2):
-            await asyncio.sleep(1.5)  # in the middle of what is played
+            await more_parts(played, 60)
             process = psutil.Process(pid(stack, name))
             process.kill()
             await asyncio.to_thread(process.wait, 10)
             await stack.up()
 
-    await play_and_compare(settings, jobs(seed=7, count=12, seconds=6), kill)
+    await play_and_compare(settings, played, kill)
 
 
 async def test_a_drain_that_is_told_to_stop_ends_with_its_work_done(stack, settings):
+    played = jobs(seed=8, count=8, seconds=3)
+
     async def stop() -> None:
-        await asyncio.sleep(1)
+        await more_parts(played, 60)
         process = psutil.Process(pid(stack, "drain"))
         process.send_signal(signal.SIGTERM)
         await asyncio.to_thread(process.wait, 30)
         await stack.up()
 
-    await play_and_compare(settings, jobs(seed=8, count=8, seconds=3), stop)
+    await play_and_compare(settings, played, stop)
 
 
 async def test_two_drains_and_two_workers_make_the_same_logs(stack, settings, data_dir):
