@@ -49,7 +49,7 @@ class Place(msgspec.Struct, frozen=True, gc=False):
 
     `is_open`: the attempt takes parts (else they were stale and only counted); `is_log`: it is the
     attempt that readers see; `begun`: this batch began it; `moved`: this batch moved its begin, so
-    that another attempt may be the log now.
+    that another attempt may be the log now; `occupied`: somebody watches the job over Pusher.
     """
 
     log_id: int
@@ -58,6 +58,7 @@ class Place(msgspec.Struct, frozen=True, gc=False):
     is_log: bool
     begun: bool
     moved: bool
+    occupied: bool = False
 
 
 class Log(msgspec.Struct, frozen=True):

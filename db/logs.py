@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 
 from db.connect import Connection
+from db.watch import announce
 from domain import Content, Log
 from errors import ContentReplaced, PartsGone, UnknownLog
 
@@ -126,7 +127,7 @@ UPDATE logs
 SET content = NULL, content_bytes = NULL, content_sha256 = NULL, content_attempt_id = NULL,
     part_count = NULL, missing_parts = NULL, parts_since = NULL, aggregated_at = NULL,
     archiving = false, archived_at = NULL, archive_verified = false, archive_outdated = true,
-    purged_at = NULL, updated_at = now(),
+    purged_at = NULL, generation = generation + 1, updated_at = now(),
     removed_at = CASE WHEN $2::bigint IS NULL THEN removed_at ELSE now() END,
     removed_by = coalesce($2, removed_by)
 WHERE id = $1
@@ -291,6 +292,7 @@ async def replace_content(
         if content:
             await connection.execute(WRITE_WHOLE, log_id, content)
         await connection.execute(RESET, log_id, removed_by)
+        await announce(connection, [job_id])
 
 
 async def mark_archive_deleted(connection: Connection, job_id: int) -> None:

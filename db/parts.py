@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from db.connect import Connection
+from db.watch import announce
 from domain import LAST, Part, Place
 
 OPEN_ATTEMPTS = "SELECT * FROM open_attempts($1, $2, $3, $4)"
@@ -67,7 +68,11 @@ async def store_batch(
             [group.begins_at for group in groups],
             [len(group.parts) for group in groups],
         )
-        placed = [(group, Place(*row)) for group, row in zip(groups, rows, strict=True)]
+        occupied = await announce(connection, {group.job_id for group in groups})
+        placed = [
+            (group, Place(*row, occupied=group.job_id in occupied))
+            for group, row in zip(groups, rows, strict=True)
+        ]
         records = [
             (place.log_id, place.attempt_id, p.received_at, p.number, p.final, p.content)
             for group, place in placed

@@ -1,0 +1,47 @@
+"""Marks of who watches a log, so that parts are announced only where somebody listens."""
+
+from collections.abc import Iterable
+
+from db.connect import Connection
+
+# The channel of NOTIFY; its payload is a job id.
+CHANNEL = "log_parts"
+OCCUPIED_SECONDS = 6 * 3600
+
+MARK = """
+INSERT INTO watched_logs AS w (job_id, way, until)
+VALUES ($1, $2, now() + make_interval(secs => $3))
+ON CONFLICT (job_id, way) DO UPDATE SET until = greatest(w.until, excluded.until)
+"""
+VACATE = "DELETE FROM watched_logs WHERE job_id = $1 AND way = 'pusher'"
+EXPIRE = "DELETE FROM watched_logs WHERE until < now() - interval '1 minute'"
+ANNOUNCE = "SELECT * FROM announce_parts($1)"
+
+
+async def watch(connection: Connection, job_id: int, seconds: float) -> None:
+    """Mark that somebody reads a log's stream for the next `seconds`."""
+    await connection.execute(MARK, job_id, "stream", seconds)
+
+
+async def occupy(connection: Connection, job_id: int) -> None:
+    """Mark that the Pusher channel of a job is occupied, for 6 hours (the contract's time)."""
+    await connection.execute(MARK, job_id, "pusher", OCCUPIED_SECONDS)
+
+
+async def vacate(connection: Connection, job_id: int) -> None:
+    """Take that mark away."""
+    await connection.execute(VACATE, job_id)
+
+
+async def expire(connection: Connection) -> None:
+    """Delete marks that nobody renewed."""
+    await connection.execute(EXPIRE)
+
+
+async def announce(connection: Connection, job_ids: Iterable[int]) -> set[int]:
+    """Wake the streams of these jobs when this transaction commits.
+
+    Returns the jobs whose Pusher channel is occupied.
+    """
+    rows = await connection.fetch(ANNOUNCE, list(job_ids))
+    return {row[0] for row in rows}
