@@ -58,7 +58,7 @@ class Place(msgspec.Struct, frozen=True, gc=False):
     is_log: bool
     begun: bool
     moved: bool
-    occupied: bool = False
+    occupied: bool
 
 
 class Log(msgspec.Struct, frozen=True):

@@ -70,7 +70,7 @@ async def store_batch(
         )
         occupied = await announce(connection, {group.job_id for group in groups})
         placed = [
-            (group, Place(*row, occupied=group.job_id in occupied))
+            (group, Place(**row, occupied=group.job_id in occupied))
             for group, row in zip(groups, rows, strict=True)
         ]
         records = [
