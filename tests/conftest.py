@@ -10,13 +10,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import aio_pika
 import asyncpg
 import boto3
 import httpx
 import pytest
 import uvicorn
+from aio_pika.abc import AbstractChannel
 from pydantic import SecretStr
 
+import wire
 from cli.services import web_services
 from db import logs, reading
 from db.connect import open_pool
@@ -121,6 +124,24 @@ def settings(
     settings = load_settings(**given)
     s3(settings).create_bucket(Bucket=settings.s3.bucket)
     return settings
+
+
+@pytest.fixture
+def amqp_settings(settings: Settings, amqp_url: str) -> Settings:
+    """The same, with a vhost of the test's own."""
+    return settings.model_copy(
+        update={"amqp": settings.amqp.model_copy(update={"url": SecretStr(amqp_url)})}
+    )
+
+
+@pytest.fixture
+async def channel(amqp_settings: Settings) -> AsyncIterator[AbstractChannel]:
+    """A channel in that vhost, where exchange and queue of the parts are declared."""
+    url = amqp_settings.amqp.url.get_secret_value()
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        await wire.declare(channel)
+        yield channel
 
 
 def s3(settings: Settings) -> Any:

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 import aio_pika
 import pytest
-from pydantic import SecretStr
 
 import temporal
 import wire
@@ -24,18 +23,8 @@ from workflows.types import JOB_ID, LifecycleOptions, workflow_id
 
 
 @pytest.fixture
-def settings(settings: Settings, amqp_url: str) -> Settings:
-    return settings.model_copy(
-        update={"amqp": settings.amqp.model_copy(update={"url": SecretStr(amqp_url)})}
-    )
-
-
-@pytest.fixture
-async def channel(settings):
-    async with await aio_pika.connect(settings.amqp.url.get_secret_value()) as connection:
-        channel = await connection.channel()
-        await wire.declare(channel)
-        yield channel
+def settings(amqp_settings: Settings) -> Settings:
+    return amqp_settings
 
 
 @asynccontextmanager

@@ -322,12 +322,14 @@ async def test_readers_are_sent_away_when_web_stops(settings, pool, store, job_i
     await store(p(0, b"a"))
     stopping = AsyncExitStack()
     web = await stopping.enter_async_context(serving(settings, pool))
-    async with httpx.AsyncClient(base_url=web.base_url, headers=web.headers) as client:
-        async with reading(client, job_id) as reader:
-            await reader.parts(1)
-            told = asyncio.create_task(reader.next())
-            await stopping.aclose()
-            assert (await told).name == "reconnect"
+    async with (
+        httpx.AsyncClient(base_url=web.base_url, headers=web.headers) as client,
+        reading(client, job_id) as reader,
+    ):
+        await reader.parts(1)
+        told = asyncio.create_task(reader.next())
+        await stopping.aclose()
+        assert (await told).name == "reconnect"
 
 
 def test_a_cursor_reads_what_it_wrote():
