@@ -1,5 +1,6 @@
 """The Litestar app, put together of its routes, its dependencies and its answers to errors."""
 
+import re
 import time
 from importlib.metadata import version
 from typing import NamedTuple
@@ -28,6 +29,7 @@ from workflows.signals import LogWorkflows
 log = structlog.get_logger()
 
 RETRY_SECONDS = "5"
+_BODY_FIELD = re.compile(r"`\$\.data\.?(.+)`$")
 
 
 def _in_header(description: str) -> SecurityScheme:
@@ -121,8 +123,14 @@ def _error(text: str, status: int, headers: dict[str, str] | None = None) -> Res
 
 def _http_error(_: Request[object, object, State], error: HTTPException) -> Response[object]:
     extra = error.extra if isinstance(error.extra, list) else []
-    fields = [f"{item.get('key')}: {item.get('message')}" for item in extra]
+    fields = [f"{_field(error, item.get('key'))}: {item.get('message')}" for item in extra]
     return _error("; ".join(fields) or error.detail, error.status_code, error.headers)
+
+
+def _field(error: HTTPException, key: object) -> object:
+    """Name a field of a body; of an array Litestar says only that it is the body, its cause more."""
+    where = _BODY_FIELD.search(str(error.__cause__)) if key == "data" else None
+    return where[1] if where else key
 
 
 def _unknown(_: Request[object, object, State], error: UnknownLog) -> Response[object]:
