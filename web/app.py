@@ -12,6 +12,7 @@ from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, Reference, SecurityScheme
 
 from archive.store import Archive
@@ -102,7 +103,10 @@ def make_app(settings: Settings, services: Services) -> Litestar:
             title="logflume",
             version=version("logflume"),
             description="The logs of CI jobs, wherever they are in their lives.",
+            use_handler_docstrings=True,
             components=Components(security_schemes=SECURITY),
+            # Pages that draw it would load their scripts from elsewhere.
+            render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
         ),
     )
 
