@@ -132,7 +132,7 @@ def _http_error(_: Request[object, object, State], error: HTTPException) -> Resp
 
 
 def _field(error: HTTPException, key: object) -> object:
-    """Name a field of a body; of an array Litestar says only that it is the body, its cause more."""
+    """Name a field of a body, which for an array only the error's cause does."""
     where = _BODY_FIELD.search(str(error.__cause__)) if key == "data" else None
     return where[1] if where else key
 
