@@ -11,6 +11,7 @@ from db.parts import AttemptParts, store_batch
 from domain import Part, Place
 from drain.batch import Batch, Reject
 from drain.rejects import Rejects
+from live.forward import Forwarder
 from workflows.types import Batch as Stored
 
 log = structlog.get_logger()
@@ -23,9 +24,10 @@ MAX_BACKOFF_SECONDS = 5.0
 class Flusher:
     """Stores batches; several may be under way at once."""
 
-    def __init__(self, pool: asyncpg.Pool, rejects: Rejects) -> None:
+    def __init__(self, pool: asyncpg.Pool, rejects: Rejects, live: Forwarder | None = None) -> None:
         self._pool = pool
         self._rejects = rejects
+        self._live = live
 
     async def store(self, batch: Batch) -> dict[int, Stored]:
         """Commit a batch's parts, however long Postgres takes to be there.
@@ -65,6 +67,8 @@ class Flusher:
             await self._store(batch, slice(which.start, middle), stored)
             await self._store(batch, slice(middle, which.stop), stored)
         else:
+            if self._live:
+                self._live.submit(placed)
             for job_id, added in _summary(placed):
                 stored[job_id] = stored[job_id] + added if job_id in stored else added
 
