@@ -16,7 +16,7 @@ from archive.store import Archive
 from db.connect import UNREACHABLE
 from errors import ComponentError, ContentReplaced, LogflumeError, UnknownLog
 from settings import Settings
-from web import health, logs
+from web import health, logs, pusher
 from web.auth import token_guard
 
 log = structlog.get_logger()
@@ -38,7 +38,11 @@ def make_app(
         }
     )
     return Litestar(
-        [*health.ROUTES, logs.router(token_guard(settings.web))],
+        [
+            *health.ROUTES,
+            logs.router(token_guard(settings.web)),
+            pusher.router(token_guard(settings.web)),
+        ],
         logging_config=None,  # telemetry.py speaks for all of us
         state=state,
         exception_handlers={

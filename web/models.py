@@ -84,3 +84,15 @@ class HealthBody(msgspec.Struct):
 
     status: str
     dependencies: dict[str, str]
+
+
+class ErrorBody(msgspec.Struct):
+    """What is wrong, in one line for a person."""
+
+    error: str
+
+
+class SubscriptionBody(msgspec.Struct):
+    """The signature that lets a subscriber into a private channel."""
+
+    auth: str
