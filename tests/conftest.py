@@ -48,6 +48,15 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 
 @pytest.fixture(scope="session")
+def pusher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """A stack of its own that holds a Pusher server; its webhooks go to the port of its web."""
+    stack = LocalStack(tmp_path_factory.mktemp("pusher"))
+    asyncio.run(stack.up(["pusher"]))
+    yield stack
+    asyncio.run(stack.down())
+
+
+@pytest.fixture(scope="session")
 def numbers() -> Iterator[int]:
     """Numbers that no two tests share: job ids, names."""
     return itertools.count(1000)
