@@ -238,6 +238,7 @@ class _Session:
             if batch is None:
                 return
             self._acks.opened(batch)
+            self._flusher.opened(batch)
             flush = asyncio.create_task(self._flush(batch))
             self._flushes.add(flush)
             flush.add_done_callback(self._flushed)

@@ -1,6 +1,7 @@
 """Brings one batch to safety: its parts into Postgres, what is no part into the reject queue."""
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
 import asyncpg
@@ -28,17 +29,30 @@ class Flusher:
         self._pool = pool
         self._rejects = rejects
         self._live = live
+        self._unshown: deque[Batch] = deque()
+
+    def opened(self, batch: Batch) -> None:
+        """A batch goes to be flushed; batches are opened in the order they were received."""
+        if self._live:
+            self._unshown.append(batch)
 
     async def store(self, batch: Batch) -> dict[int, Stored]:
         """Commit a batch's parts, however long Postgres takes to be there.
 
-        Returns what was added to which job's log. A part that Postgres refuses becomes one of the
-        batch's rejects.
+        Returns what was added to which job's log; the batch tells where each part went. A part
+        that Postgres refuses becomes one of the batch's rejects.
         """
         stored: dict[int, Stored] = {}
         if batch.parts:
             await self._store(batch, slice(0, len(batch.parts)), stored)
+        batch.stored = True
+        self._show()
         return stored
+
+    def _show(self) -> None:
+        """Hand what is committed over to go live, in the order in which it was received."""
+        while self._live and self._unshown and self._unshown[0].stored:
+            self._live.submit(self._unshown.popleft().placed)
 
     async def keep_rejects(self, batch: Batch) -> list[DeliveredMessage]:
         """Keep what is no part, with the reason; returns what RabbitMQ does not take now."""
@@ -67,8 +81,7 @@ class Flusher:
             await self._store(batch, slice(which.start, middle), stored)
             await self._store(batch, slice(middle, which.stop), stored)
         else:
-            if self._live:
-                self._live.submit(placed)
+            batch.placed += placed
             for job_id, added in _summary(placed):
                 stored[job_id] = stored[job_id] + added if job_id in stored else added
 
