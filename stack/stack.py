@@ -75,13 +75,13 @@ class LocalStack:
         """
         wanted = self._with_needs(DEFAULT if names is None else names)
         async with self._lock():
-            runs = "pusher" in wanted or is_alive(self._register.get("pusher"))
-            set_pusher(self.home, runs=runs)
+            self._set_pusher(wanted)
             started: list[str] = []
             try:
                 await self._start_all(wanted, started, on_ready or (lambda *_: None))
             except BaseException:
                 await self._stop_all(started)
+                self._set_pusher([])
                 raise
         return [name for name in NAMES if name in started]
 
@@ -190,6 +190,10 @@ class LocalStack:
         if process is not None:
             await stop(process, component.stop_signal, component.stop_seconds)
             self._register.set(component.name, None)
+
+    def _set_pusher(self, wanted: list[str]) -> None:
+        runs = is_alive(self._register.get("pusher"))
+        set_pusher(self.home, runs=runs or "pusher" in wanted)
 
     @contextlib.asynccontextmanager
     async def _lock(self) -> AsyncIterator[None]:
