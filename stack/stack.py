@@ -15,10 +15,10 @@ from stack.home import Home, open_home, set_pusher
 from stack.ports import owns, require_free
 from stack.postgres import postgres
 from stack.processes import Register, Running, is_alive, last_line, spawn, stop
+from stack.pusher import pusher
 from stack.rabbitmq import epmd, rabbitmq
 from stack.s3 import s3
 from stack.services import drain, web, worker
-from stack.soketi import pusher
 from stack.tasks import together
 from stack.temporal import temporal
 

@@ -6,7 +6,7 @@ import pytest
 
 from errors import ComponentError
 from settings import load_settings, stack_file
-from stack import soketi
+from stack import pusher as component
 from stack.stack import LocalStack
 
 
@@ -36,7 +36,7 @@ async def test_one_that_was_set_by_hand_stays(tmp_path):
 
 
 async def test_what_is_not_installed_is_told_and_not_set(tmp_path, monkeypatch):
-    monkeypatch.setattr(soketi, "PROGRAM", tmp_path / "nothing")
+    monkeypatch.setattr(component, "PROGRAM", tmp_path / "nothing")
     stack = LocalStack(tmp_path)
     with pytest.raises(ComponentError, match=r"^pusher is not installed: run bin/setup --pusher$"):
         await stack.up(["pusher"])
