@@ -21,7 +21,7 @@ from errors import ComponentError, ContentReplaced, LogflumeError, UnknownLog
 from live.hub import Hub
 from publisher import Publisher
 from settings import Settings, WebSettings
-from web import health, logs, parts, raw, stream, telemetry, writes
+from web import health, logs, parts, pusher, raw, stream, telemetry, writes
 from web.auth import Access
 from web.outline import Outlines
 from web.tell import Teller
@@ -82,7 +82,10 @@ def make_app(settings: Settings, services: Services) -> Litestar:
             "started_at": time.monotonic(),
         }
     )
-    guarded = [*logs.ROUTES, *raw.ROUTES, *stream.ROUTES, *parts.ROUTES, *writes.ROUTES]
+    guarded = [
+        *(*logs.ROUTES, *raw.ROUTES, *stream.ROUTES),
+        *(*parts.ROUTES, *writes.ROUTES, *pusher.ROUTES),
+    ]
     return Litestar(
         [
             *health.ROUTES,

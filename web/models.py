@@ -226,3 +226,9 @@ class HealthBody(msgspec.Struct):
 
     status: str
     dependencies: dict[str, str]
+
+
+class SubscriptionBody(msgspec.Struct):
+    """The signature that lets a subscriber into a private channel."""
+
+    auth: str
