@@ -11,7 +11,6 @@ from db import logs
 from db.parts import store_batch
 from domain import LAST
 from live import feed, follow
-from live.cursor import Cursor
 from tests.conftest import part, serving, write_whole
 from tests.sse import reading
 
@@ -330,12 +329,3 @@ async def test_readers_are_sent_away_when_web_stops(settings, pool, store, job_i
         told = asyncio.create_task(reader.next())
         await stopping.aclose()
         assert (await told).name == "reconnect"
-
-
-def test_a_cursor_reads_what_it_wrote():
-    cursor = Cursor(3, 17)
-    cursor.next, cursor.top, cursor.last_id, cursor.missing = 120, 99, 7, [5, 9]
-    cursor.final = cursor.whole = True
-    twin = Cursor.parse(str(cursor))
-    assert str(twin) == str(cursor) == "3.17.120.99.7.3_5_9"
-    assert Cursor.parse("3.17.120.99.7.3_5_") is None
