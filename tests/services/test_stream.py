@@ -305,6 +305,7 @@ async def test_announcements_are_made_only_for_logs_that_somebody_reads(
 
 async def test_a_listener_that_is_cut_off_comes_back(web, pool, store, job_id, monkeypatch):
     monkeypatch.setattr(feed, "POLL_SECONDS", 60)
+    monkeypatch.setattr(feed, "FIRST_POLL_SECONDS", 60)
     await store(p(0, b"a"))
     async with reading(web, job_id) as reader:
         await reader.parts(1)
