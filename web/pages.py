@@ -1,4 +1,4 @@
-"""The pages for people: one shell of HTML for each, and what they load. No log's text is in them."""
+"""The pages for people: a shell of HTML for each and what it loads, without any log's text."""
 
 import hashlib
 from collections.abc import Callable

@@ -81,7 +81,8 @@ export function applySgr(text, style) {
       if (found !== undefined && code === 48) bg = found;
     }
   }
-  return { fg, bg, flags };
+  const isSame = fg === style.fg && bg === style.bg && flags === style.flags;
+  return isSame ? style : { fg, bg, flags };
 }
 
 /**
@@ -115,6 +116,7 @@ class Line {
   }
 
   print(text) {
+    this.move(this.column);
     for (const char of text) {
       if (this.column >= MAX_COLUMNS) return;
       this.chars[this.column] = char;
@@ -139,13 +141,15 @@ class Line {
     else if (final === "K") this.erase(count);
   }
 
+  /** What is left of the cursor (1), right of it (0), or all (2). */
   erase(how) {
-    if (how !== 1) this.chars.length = this.styles.length = Math.min(this.column, this.chars.length);
-    if (how !== 0) {
-      const until = Math.min(this.column, this.chars.length);
-      this.chars.fill(" ", 0, until);
-      this.styles.fill(RESET, 0, until);
+    if (how === 1) {
+      this.chars.fill(" ", 0, this.column + 1);
+      this.styles.fill(RESET, 0, this.column + 1);
+      return;
     }
+    const kept = how === 0 ? Math.min(this.column, this.chars.length) : 0;
+    this.chars.length = this.styles.length = kept;
   }
 
   runs() {

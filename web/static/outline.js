@@ -4,7 +4,7 @@
  */
 
 const NEWLINE = 10;
-const MARK = /travis_(?:fold|time):(?:start|end):[^\r\n\x1b]{0,180}/g;
+const MARK = /travis_(?:fold|time):(?:start|end):[^\r\n\x1b]{1,200}/g;
 const MAX_MARKS = 20_000;
 // The longest mark, so that one cut between two parts is still found.
 const CARRY_BYTES = 256;
