@@ -12,6 +12,8 @@ import msgspec
 
 # The number of a part that comes after every numbered one (`"last"` on the wire).
 LAST = 2_147_483_647
+# The number of content written whole, before every part.
+WHOLE = -1
 # Postgres and Temporal both count in signed 64 bits.
 MAX_JOB_ID = 2**63 - 1
 
@@ -61,6 +63,26 @@ class Place(msgspec.Struct, frozen=True, gc=False):
     occupied: bool
 
 
+class StoredPart(msgspec.Struct, frozen=True, gc=False):
+    """A part as it lies in the database; number -1 is content written whole."""
+
+    id: int
+    number: int
+    final: bool
+    content: bytes
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One run of a job as its log heard of it; `is_log`: it is what readers see."""
+
+    id: int
+    uuid: str
+    began_at: datetime | None
+    closed_at: datetime | None
+    stale_parts: int
+    is_log: bool
+
+
 class Log(msgspec.Struct, frozen=True):
     """A row of `logs` without its content; times are UTC, sizes bytes."""
 
@@ -79,6 +101,10 @@ class Log(msgspec.Struct, frozen=True):
     purged_at: datetime | None
     removed_at: datetime | None
     removed_by: int | None
+    generation: int
+    """How often content was written whole."""
+    late_parts: bool
+    """Parts came after the aggregation: the content is not all of the log."""
 
     @property
     def phase(self) -> Phase:

@@ -195,6 +195,24 @@ class WebSettings(Group):
     auth_token: SecretStr | None = Field(
         None, description="the token callers must send; unset: every call that needs it is refused"
     )
+    jwt_public_key: str | None = Field(
+        None,
+        description="RSA public key (PEM) that runners' own tokens (JWT, RS512) are checked with; "
+        "unset: only the token opens what they do",
+    )
+    link_secret: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="what links to one log (`logflume share`) are signed with, 32 characters or "
+        "more; unset: there are none",
+    )
+    public_reads: bool = Field(default=False, description="let anyone read logs, without a token")
+    cors_origins: tuple[str, ...] = Field(
+        (), description='origins whose pages may call, as JSON: `["https://ci.example"]`'
+    )
+    max_body_bytes: int = Field(
+        64 * MIB, ge=1024, le=512 * MIB, description="largest body of a request, in bytes"
+    )
 
 
 class StackSettings(Group):

@@ -15,7 +15,7 @@ from activities.types import (
     Verdict,
 )
 from archive.store import Archive
-from db import logs
+from db import logs, reading
 from domain import Content
 from errors import ContentReplaced
 
@@ -59,7 +59,7 @@ class ArchiveActivities:
                 async def read(start: int, size: int) -> bytes:
                     # A connection for each slice: none is held while the archive is slow.
                     async with self._pool.acquire() as connection:
-                        return await logs.content_slice(
+                        return await reading.content_slice(
                             connection, log_id, order.sha256, start, size
                         )
 

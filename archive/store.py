@@ -7,7 +7,7 @@ import asyncio
 import base64
 import functools
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -137,20 +137,21 @@ class Archive:
         return Digest(sha256.hexdigest(), size)
 
     async def stream(
-        self, job_id: int, *, start: int = 0, sha256: str | None = None
-    ) -> AsyncIterator[bytes]:
-        """Read the object piece by piece, from byte `start` on.
+        self, job_id: int, *, start: int = 0, stop: int | None = None, sha256: str | None = None
+    ) -> AsyncGenerator[bytes]:
+        """Read the object piece by piece, from byte `start` to before `stop`.
 
         Raises:
             NotArchived: nothing is archived under the job's key.
             ContentReplaced: the object was not made of content with this SHA-256 (hex).
         """
+        part = f"bytes={start}-{'' if stop is None else stop - 1}"
         try:
             found = await self._call(
                 self._s3.get_object,
                 Bucket=self._bucket,
                 Key=key(job_id),
-                **({"Range": f"bytes={start}-"} if start else {}),
+                **({"Range": part} if part != "bytes=0-" else {}),
             )
         except ArchiveRefused as error:
             if isinstance(error.__cause__, ClientError) and _code(error.__cause__) == "NoSuchKey":

@@ -20,12 +20,13 @@ from temporalio.worker import Worker
 import temporal
 from bench.bare import Bare, nothing
 from bench.servers import servers
-from db import logs
+from db import reading
 from db.connect import open_pool
 from db.parts import store_batch
 from domain import Part
 from drain.signals import Signaller
 from settings import Settings
+from workflows.signals import LogWorkflows
 from workflows.types import Batch, LifecycleOptions, workflow_id
 
 LOGS = 300
@@ -70,7 +71,8 @@ async def rate(count: int, work: Callable[[], Awaitable[None]]) -> float:
 async def signalling(client: Client, settings: Settings) -> AsyncIterator[Signaller]:
     """The drain's own signaller."""
     options = LifecycleOptions(**settings.lifecycle.model_dump())
-    signaller = Signaller(client, settings.temporal.task_queue, options, interval=1, in_flight=32)
+    workflows = LogWorkflows(client, settings.temporal.task_queue, options)
+    signaller = Signaller(workflows, interval=1, in_flight=32)
     yield signaller
     await signaller.close(60)
 
@@ -102,7 +104,7 @@ async def one_alone(pool: asyncpg.Pool, tell: Signaller, job_id: int) -> float:
     tell.add(job_id, Batch(PARTS, PARTS * len(PART), final=True, begun=True))
     while True:
         async with pool.acquire() as connection:
-            log = await logs.find(connection, job_id)
+            log = await reading.find(connection, job_id)
         if log.archived_at:
             return (log.archived_at - ended).total_seconds()
         await asyncio.sleep(0.01)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any
 
+import asyncpg
 import click
 import structlog
 import uvicorn
@@ -14,6 +15,7 @@ import uvloop
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 import temporal
+import wire
 from activities.logs import ArchiveActivities, DatabaseActivities
 from activities.types import archive_queue
 from archive.store import Archive
@@ -21,10 +23,14 @@ from db.connect import check_schema, close_pool, open_pool
 from drain.drain import Drain
 from drain.signals import Signaller
 from errors import ComponentError
+from live.hub import Hub
+from publisher import Publisher
 from settings import Settings, WebSettings, load_settings
 from telemetry import configure_logging
-from web.app import make_app
+from web.app import Services, make_app
+from web.tell import Teller
 from workflows.lifecycle import LogLifecycle
+from workflows.signals import LogWorkflows
 from workflows.types import LifecycleOptions
 
 log = structlog.get_logger()
@@ -63,15 +69,21 @@ async def _drain(settings: Settings) -> None:
         await check_schema(pool)
         signaller = Signaller(
             # Ingest does not wait for Temporal, not even at the start.
-            await temporal.connect(settings.temporal, lazy=True),
-            settings.temporal.task_queue,
-            LifecycleOptions(**settings.lifecycle.model_dump()),
+            await _workflows(settings),
             interval=settings.drain.signal_seconds,
             in_flight=settings.drain.signals_in_flight,
         )
         process = Drain(settings.amqp, settings.drain, pool, signaller)
         _on_stop(process.stop)
         await process.run()
+
+
+async def _workflows(settings: Settings) -> LogWorkflows:
+    return LogWorkflows(
+        await temporal.connect(settings.temporal, lazy=True),
+        settings.temporal.task_queue,
+        LifecycleOptions(**settings.lifecycle.model_dump()),
+    )
 
 
 @click.command()
@@ -146,11 +158,9 @@ async def _web(settings: Settings) -> None:
         pool = await open_pool(settings.database)
         stack.push_async_callback(close_pool, pool)
         await check_schema(pool)
-        archive = Archive(settings.s3, ARCHIVE_THREADS)
-        # Logs can be read while Temporal is away.
-        client = await temporal.connect(settings.temporal, lazy=True)
+        services = await web_services(settings, pool, stack)
         config = uvicorn.Config(
-            make_app(settings, pool, archive, client),
+            make_app(settings, services),
             http="httptools",
             log_config=None,
             access_log=False,
@@ -158,10 +168,31 @@ async def _web(settings: Settings) -> None:
             timeout_graceful_shutdown=10,
         )
         server = _Server(config)
-        _on_stop(lambda: setattr(server, "should_exit", True))
+
+        def end() -> None:
+            # Before uvicorn waits for what is under way: streams have no end of their own.
+            services.hub.close()
+            server.should_exit = True
+
+        _on_stop(end)
         log.info("web_started", host=settings.web.host, port=settings.web.port)
         await server.serve(sockets=[listening])
     log.info("web_stopped")
+
+
+async def web_services(settings: Settings, pool: asyncpg.Pool, stack: AsyncExitStack) -> Services:
+    """Make what the web is put together of; `stack` closes it again."""
+    # Logs can be read while Temporal is away.
+    workflows = await _workflows(settings)
+    publisher = Publisher(settings.amqp.url.get_secret_value(), "logflume web", wire.declare)
+    stack.push_async_callback(publisher.close)
+    teller = Teller(workflows)
+    stack.push_async_callback(teller.close)
+    hub = Hub(pool, settings.database)
+    hearing = asyncio.create_task(hub.run())
+    stack.callback(hearing.cancel)
+    archive = Archive(settings.s3, ARCHIVE_THREADS)
+    return Services(pool, archive, workflows, publisher, hub, teller)
 
 
 class _Server(uvicorn.Server):

@@ -5,9 +5,9 @@ import asyncio
 import click
 
 import temporal
-from db import logs
+from db import reading
 from db.connect import open_pool
-from domain import Log
+from domain import Attempt, Log
 from settings import Settings, load_settings
 from web.lifecycle import Told, ask, lifecycle_body
 
@@ -17,16 +17,19 @@ from web.lifecycle import Told, ask, lifecycle_body
 def show(job_id: int) -> None:
     """Tell where the log of JOB_ID is in its life."""
     settings = load_settings()
-    log, told = asyncio.run(_ask(settings, job_id))
-    body = lifecycle_body(log, told, settings.temporal.ui_url, settings.temporal.namespace)
-    facts = {name: getattr(body, name) for name in body.__struct_fields__ if name != "type"}
+    log, attempts, told = asyncio.run(_ask(settings, job_id))
+    body = lifecycle_body(log, attempts, told, settings.temporal)
+    hidden = ("type", "attempts")
+    facts = {name: getattr(body, name) for name in body.__struct_fields__ if name not in hidden}
     facts["sha256"] = log.content_sha256
+    facts["attempts"] = ", ".join(a.uuid or "(without a uuid)" for a in attempts)
     for name, value in facts.items():
         if value not in (None, ""):
             click.echo(f"{name:<18}{value}")
 
 
-async def _ask(settings: Settings, job_id: int) -> tuple[Log, Told]:
+async def _ask(settings: Settings, job_id: int) -> tuple[Log, list[Attempt], Told]:
     async with await open_pool(settings.database, 1) as pool, pool.acquire() as connection:
-        log = await logs.find(connection, job_id)
-    return log, await ask(await temporal.connect(settings.temporal, lazy=True), job_id)
+        log = await reading.find(connection, job_id)
+        attempts = await reading.attempts(connection, log.id)
+    return log, attempts, await ask(await temporal.connect(settings.temporal, lazy=True), job_id)

@@ -1,27 +1,17 @@
-"""Queries about logs: aggregation, the archive's marks, the purge, and what readers ask.
+"""Writing a log's row: aggregation, the archive's marks, the purge, content written whole.
 
 Aggregation and content written whole lock the log's row before they look at its parts, so that
 each sees all that the other did.
 """
 
 from collections.abc import Sequence
-from typing import Any
-
-import asyncpg
+from typing import Any, NamedTuple
 
 from db.connect import Connection
+from db.reading import LOG_ATTEMPT
 from db.watch import announce
-from domain import Content, Log
-from errors import ContentReplaced, PartsGone, UnknownLog
-
-LOG_COLUMNS = """
-    id, job_id, content_bytes, encode(content_sha256, 'hex') AS content_sha256, part_count,
-    missing_parts, created_at, updated_at, aggregated_at, archiving, archived_at,
-    archive_verified, purged_at, removed_at, removed_by
-"""
-FIND_BY_JOB = f"SELECT {LOG_COLUMNS} FROM logs WHERE job_id = $1"
-FIND_BY_ID = f"SELECT {LOG_COLUMNS} FROM logs WHERE id = $1"
-FIND_MANY = f"SELECT {LOG_COLUMNS} FROM logs WHERE job_id = ANY ($1)"
+from domain import LAST, WHOLE, Content
+from errors import ContentReplaced, PartsGone
 
 LOCK = """
 SELECT id, aggregated_at IS NOT NULL AS aggregated, parts_since, archive_outdated
@@ -32,19 +22,6 @@ LOCK_WHOLE = "SELECT id FROM logs WHERE job_id = $1 FOR UPDATE"
 
 # In the order of a log; the one place where bytes become content.
 CONTENT_PARTS = "SELECT content FROM content_parts($1, $2) ORDER BY number, created_at, id"
-
-CONTENT_KEYS = """
-SELECT attempt_id, number, created_at, id FROM content_parts($1, $2)
-ORDER BY number, created_at, id
-"""
-READ_PARTS = """
-SELECT p.content
-FROM unnest($2::bigint[], $3::integer[], $4::timestamptz[], $5::bigint[]) WITH ORDINALITY
-    k (attempt_id, number, created_at, id, place)
-JOIN log_parts p ON p.log_id = $1 AND p.attempt_id = k.attempt_id AND p.number = k.number
-    AND p.created_at = k.created_at AND p.id = k.id
-ORDER BY k.place
-"""
 
 SUMMARY = """
 SELECT count(*) AS parts, coalesce(sum(octet_length(content)), 0) AS bytes,
@@ -71,7 +48,7 @@ UPDATE logs l SET
     archive_verified = h.sha256 = l.content_sha256 AND l.archive_verified AND NOT $5,
     content_bytes = octet_length(h.content), content_sha256 = h.sha256,
     content_attempt_id = $2, part_count = $3, missing_parts = $4, parts_since = $6,
-    archiving = false, aggregated_at = now(), updated_at = now()
+    late_parts = false, archiving = false, aggregated_at = now(), updated_at = now()
 FROM hashed h
 WHERE l.id = $1
 RETURNING encode(l.content_sha256, 'hex') AS sha256, l.content_bytes, l.archive_verified,
@@ -82,11 +59,6 @@ ATTEMPT = """
 SELECT coalesce(sum(stale_parts), 0)::bigint AS stale_parts,
     coalesce(min(uuid) FILTER (WHERE id = $2), '') AS uuid
 FROM log_attempts WHERE log_id = $1
-"""
-
-SLICE = """
-SELECT substring(content FROM $3::integer + 1 FOR $4) FROM logs
-WHERE id = $1 AND content_sha256 = decode($2, 'hex') AND content IS NOT NULL
 """
 
 MARK_ARCHIVING = """
@@ -125,51 +97,22 @@ WHERE log_id = $1 AND uuid = ''
 RESET = """
 UPDATE logs
 SET content = NULL, content_bytes = NULL, content_sha256 = NULL, content_attempt_id = NULL,
-    part_count = NULL, missing_parts = NULL, parts_since = NULL, aggregated_at = NULL,
-    archiving = false, archived_at = NULL, archive_verified = false, archive_outdated = true,
-    purged_at = NULL, generation = generation + 1, updated_at = now(),
-    removed_at = CASE WHEN $2::bigint IS NULL THEN removed_at ELSE now() END,
-    removed_by = coalesce($2, removed_by)
+    part_count = NULL, missing_parts = NULL, parts_since = NULL, late_parts = false,
+    aggregated_at = NULL, archiving = false, archived_at = NULL, archive_verified = false,
+    archive_outdated = true, purged_at = NULL, generation = generation + 1, updated_at = now(),
+    removed_at = CASE WHEN $2::bigint IS NULL THEN NULL ELSE now() END, removed_by = $2
 WHERE id = $1
 """
-
-LOG_ATTEMPT = "SELECT log_attempt($1)"
 
 MARK_ARCHIVE_DELETED = "UPDATE logs SET archive_outdated = false WHERE job_id = $1"
 
 
-# attempt id, number, created_at, id: with the log's id the primary key of a part
-PartKey = tuple[Any, ...]
+class WholeContent(NamedTuple):
+    """The bytes a job's log is to be, and by whom what it was is removed (None: by nobody)."""
 
-
-async def find(connection: Connection, job_id: int) -> Log:
-    """Read the row of a job's log.
-
-    Raises:
-        UnknownLog: no part and no content ever came for this job.
-    """
-    return _log(await connection.fetchrow(FIND_BY_JOB, job_id), f"job {job_id}")
-
-
-async def find_by_id(connection: Connection, log_id: int) -> Log:
-    """Read the row of a log by its own id.
-
-    Raises:
-        UnknownLog: there is no such log.
-    """
-    return _log(await connection.fetchrow(FIND_BY_ID, log_id), f"id {log_id}")
-
-
-def _log(row: asyncpg.Record | None, name: str) -> Log:
-    if row is None:
-        raise UnknownLog(f"there is no log for {name}")
-    return Log(**row)
-
-
-async def find_many(connection: Connection, job_ids: Sequence[int]) -> dict[int, Log]:
-    """Read the rows of many jobs' logs, by job id; jobs without one are left out."""
-    rows = await connection.fetch(FIND_MANY, job_ids)
-    return {row["job_id"]: Log(**row) for row in rows}
+    job_id: int
+    content: bytes
+    removed_by: int | None = None
 
 
 async def aggregate(connection: Connection, job_id: int, *, force: bool, restore: bool) -> Content:
@@ -213,44 +156,13 @@ async def aggregate(connection: Connection, job_id: int, *, force: bool, restore
             AGGREGATE, *log, told["parts"], told["missing_parts"], restore, since
         )
         assert made  # noqa: S101 - the row is locked
+        await announce(connection, {job_id: LAST})
         return Content(
             **facts,
             sha256=made["sha256"],
             archived=made["archive_verified"],
             purged=made["purged"],
         )
-
-
-async def content_slice(
-    connection: Connection, log_id: int, sha256: str, start: int, size: int
-) -> bytes:
-    """Read `size` bytes from `start` of the content whose SHA-256 (hex) is given.
-
-    Raises:
-        ContentReplaced: the log has other content by now, or none.
-    """
-    found: bytes | None = await connection.fetchval(SLICE, log_id, sha256, start, size)
-    if found is None:
-        raise ContentReplaced(f"the content of log {log_id} is no longer {sha256[:12]}")
-    return found
-
-
-async def content_keys(connection: Connection, log_id: int) -> list[PartKey]:
-    """List the parts of a log by the content rule, in their order."""
-    attempt_id = await connection.fetchval(LOG_ATTEMPT, log_id)
-    return [tuple(row) for row in await connection.fetch(CONTENT_KEYS, log_id, attempt_id)]
-
-
-async def read_parts(connection: Connection, log_id: int, keys: Sequence[PartKey]) -> list[bytes]:
-    """Read the contents of these parts, in the order given.
-
-    Raises:
-        ContentReplaced: some of them are gone, because content was written whole.
-    """
-    rows = await connection.fetch(READ_PARTS, log_id, *map(list, zip(*keys, strict=True)))
-    if len(rows) < len(keys):
-        raise ContentReplaced(f"the content of log {log_id} was written anew")
-    return [row["content"] for row in rows]
 
 
 async def mark_archiving(connection: Connection, job_id: int, sha256: str) -> int:
@@ -275,24 +187,29 @@ async def purge(connection: Connection, job_id: int, sha256: str) -> bool:
     return await connection.fetchval(PURGE, job_id, sha256) is not None
 
 
-async def replace_content(
-    connection: Connection, job_id: int, content: bytes, removed_by: int | None = None
-) -> None:
-    """Write a log's content whole: its parts are gone and the attempts seen until now are closed.
+async def replace_contents(connection: Connection, wholes: Sequence[WholeContent]) -> None:
+    """Write the contents of logs whole, all of them or none; of several for one job the last.
 
-    Empty content clears the log. The content counts as a part before number 0.
+    A log's parts are gone and the attempts seen until now are closed. Empty content clears the
+    log; what is there counts as a part before number 0.
     """
     async with connection.transaction():
-        await connection.execute(MAKE_LOG, job_id)
-        log_id = await connection.fetchval(LOCK_WHOLE, job_id)
-        await connection.execute(MAKE_UNNAMED, log_id)
-        await connection.execute(LOCK_ATTEMPTS, log_id)
-        await connection.execute(DELETE_PARTS, log_id)
-        await connection.execute(CLOSE_ATTEMPTS, log_id)
-        if content:
-            await connection.execute(WRITE_WHOLE, log_id, content)
-        await connection.execute(RESET, log_id, removed_by)
-        await announce(connection, [job_id])
+        # In one order, so that two who write the same logs do not wait for each other.
+        for whole in sorted(wholes, key=lambda whole: whole.job_id):
+            await _replace(connection, whole)
+
+
+async def _replace(connection: Connection, whole: WholeContent) -> None:
+    await connection.execute(MAKE_LOG, whole.job_id)
+    log_id = await connection.fetchval(LOCK_WHOLE, whole.job_id)
+    await connection.execute(MAKE_UNNAMED, log_id)
+    await connection.execute(LOCK_ATTEMPTS, log_id)
+    await connection.execute(DELETE_PARTS, log_id)
+    await connection.execute(CLOSE_ATTEMPTS, log_id)
+    if whole.content:
+        await connection.execute(WRITE_WHOLE, log_id, whole.content)
+    await connection.execute(RESET, log_id, whole.removed_by)
+    await announce(connection, {whole.job_id: WHOLE})
 
 
 async def mark_archive_deleted(connection: Connection, job_id: int) -> None:

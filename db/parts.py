@@ -8,16 +8,24 @@ from db.watch import announce
 from domain import LAST, Part, Place
 
 OPEN_ATTEMPTS = "SELECT * FROM open_attempts($1, $2, $3, $4)"
+# Before anything else is locked: the rows of logs come first, in one order.
+NOTE_LATE_PARTS = """
+UPDATE logs SET late_parts = true WHERE id IN (
+    SELECT id FROM logs WHERE job_id = ANY ($1) AND aggregated_at IS NOT NULL AND NOT late_parts
+    ORDER BY id FOR NO KEY UPDATE
+)
+"""
 COLUMNS = ("log_id", "attempt_id", "created_at", "number", "final", "content")
 
 
 class AttemptParts:
     """The parts of one attempt in a batch; `bytes` is the length of their contents.
 
-    `final`: a numbered part of them is final; `last_final`: a `last` part is.
+    `final`: a numbered part of them is final; `last_final`: a `last` part is. `lowest`: the
+    lowest of their numbers.
     """
 
-    __slots__ = ("begins_at", "bytes", "final", "job_id", "last_final", "parts", "uuid")
+    __slots__ = ("begins_at", "bytes", "final", "job_id", "last_final", "lowest", "parts", "uuid")
 
     def __init__(self, job_id: int, uuid: str) -> None:
         self.job_id = job_id
@@ -25,12 +33,14 @@ class AttemptParts:
         self.parts: list[Part] = []
         self.bytes = 0
         self.final = self.last_final = False
+        self.lowest = LAST
         self.begins_at: datetime | None = None  # stays None for `last` parts, which begin nothing
 
     def add(self, part: Part) -> None:
         """Add a part of this attempt."""
         self.parts.append(part)
         self.bytes += len(part.content)
+        self.lowest = min(self.lowest, part.number)
         if part.number == LAST:
             self.last_final = self.last_final or part.final
             return
@@ -52,6 +62,13 @@ def by_attempt(parts: Iterable[Part]) -> list[AttemptParts]:
     return list(groups.values())
 
 
+def _lowest(groups: Iterable[AttemptParts]) -> dict[int, int]:
+    lowest: dict[int, int] = {}
+    for group in groups:
+        lowest[group.job_id] = min(group.lowest, lowest.get(group.job_id, LAST))
+    return lowest
+
+
 async def store_batch(
     connection: Connection, parts: Sequence[Part]
 ) -> list[tuple[AttemptParts, Place]]:
@@ -60,7 +77,9 @@ async def store_batch(
     Returns where each attempt's parts went. Any error leaves nothing stored.
     """
     groups = by_attempt(parts)
+    job_ids = {group.job_id for group in groups}
     async with connection.transaction():
+        await connection.execute(NOTE_LATE_PARTS, job_ids)
         rows = await connection.fetch(
             OPEN_ATTEMPTS,
             [group.job_id for group in groups],
@@ -68,7 +87,7 @@ async def store_batch(
             [group.begins_at for group in groups],
             [len(group.parts) for group in groups],
         )
-        occupied = await announce(connection, {group.job_id for group in groups})
+        occupied = await announce(connection, _lowest(groups))
         placed = [
             (group, Place(**row, occupied=group.job_id in occupied))
             for group, row in zip(groups, rows, strict=True)

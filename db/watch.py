@@ -1,10 +1,13 @@
 """Marks of who watches a log, so that parts are announced only where somebody listens."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 
-from db.connect import Connection
+import asyncpg
 
-# The channel of NOTIFY; its payload is a job id.
+from db.connect import CONNECT_SECONDS, Connection
+from settings import DatabaseSettings
+
+# The channel of NOTIFY; its payload is a job id and the lowest number of the parts that came.
 CHANNEL = "log_parts"
 OCCUPIED_SECONDS = 6 * 3600
 
@@ -15,7 +18,7 @@ ON CONFLICT (job_id, way) DO UPDATE SET until = greatest(w.until, excluded.until
 """
 VACATE = "DELETE FROM watched_logs WHERE job_id = $1 AND way = 'pusher'"
 EXPIRE = "DELETE FROM watched_logs WHERE until < now() - interval '1 minute'"
-ANNOUNCE = "SELECT * FROM announce_parts($1)"
+ANNOUNCE = "SELECT * FROM announce_parts($1, $2)"
 
 
 async def watch(connection: Connection, job_id: int, seconds: float) -> None:
@@ -38,10 +41,33 @@ async def expire(connection: Connection) -> None:
     await connection.execute(EXPIRE)
 
 
-async def announce(connection: Connection, job_ids: Iterable[int]) -> set[int]:
+async def announce(connection: Connection, lowest: Mapping[int, int]) -> set[int]:
     """Wake the streams of these jobs when this transaction commits.
 
-    Returns the jobs whose Pusher channel is occupied.
+    `lowest` is, by job, the lowest number of the parts that came. Returns the jobs whose Pusher
+    channel is occupied.
     """
-    rows = await connection.fetch(ANNOUNCE, list(job_ids))
+    rows = await connection.fetch(ANNOUNCE, list(lowest), list(lowest.values()))
     return {row[0] for row in rows}
+
+
+async def listen(
+    settings: DatabaseSettings, heard: Callable[[int, int], None], lost: Callable[[], None]
+) -> asyncpg.Connection:
+    """Open a connection that hears announcements: a job and the lowest number that came.
+
+    `lost` is called when the connection ends; what is announced from then on is not heard.
+    """
+    connection = await asyncpg.connect(
+        settings.url.get_secret_value(),
+        timeout=CONNECT_SECONDS,
+        server_settings={"application_name": "logflume listener"},
+    )
+
+    def tell(_connection: object, _pid: int, _channel: str, payload: object) -> None:
+        job_id, number = str(payload).split()
+        heard(int(job_id), int(number))
+
+    connection.add_termination_listener(lambda _: lost())
+    await connection.add_listener(CHANNEL, tell)
+    return connection

@@ -1,13 +1,12 @@
 """From a message's bytes to a part, or a reason why not. The rules are the wire contract's."""
 
-import base64
-import binascii
 import json
 from datetime import UTC, datetime
 
 import msgspec
 
-from domain import LAST, MAX_JOB_ID, Part
+import wire
+from domain import Part
 from errors import RejectedPart
 
 MAX_UUID = 255
@@ -33,9 +32,9 @@ def decode(body: bytes, published_at: datetime | None, received_at: datetime) ->
     """
     message = _parse(body)
     return Part(
-        job_id=_job_id(message.id),
+        job_id=wire.parse_job_id(message.id),
         attempt=_uuid(message.uuid),
-        number=_number(message.number),
+        number=wire.parse_number(message.number),
         content=_content(message),
         final=bool(message.final),
         published_at=published_at,
@@ -61,26 +60,6 @@ def _parse_raw(body: bytes) -> _Message:
         raise RejectedPart(f"neither UTF-8 nor JSON around raw bytes: {error}") from None
 
 
-def _job_id(value: int | str) -> int:
-    if isinstance(value, str):
-        if not (value.isascii() and value.isdecimal() and len(value) <= len(str(MAX_JOB_ID))):
-            raise RejectedPart("id: not a decimal number of at most 19 digits")
-        value = int(value)
-    if not 0 <= value <= MAX_JOB_ID:
-        raise RejectedPart(f"id: not between 0 and {MAX_JOB_ID}")
-    return value
-
-
-def _number(value: int | str) -> int:
-    if value == "last":
-        return LAST
-    if isinstance(value, str):
-        raise RejectedPart("number: the only text allowed is 'last'")
-    if not 0 <= value <= LAST:
-        raise RejectedPart(f"number: not between 0 and {LAST}")
-    return value
-
-
 def _uuid(value: str | None) -> str:
     # NUL is the one character that Postgres cannot hold in text.
     if value and (len(value) > MAX_UUID or "\0" in value or not _is_text(value)):
@@ -104,11 +83,7 @@ def _content(message: _Message) -> bytes:
             raise RejectedPart("log: half of a surrogate pair") from None
     if message.encoding != "base64":
         raise RejectedPart("encoding: only 'base64' is known")
-    try:
-        # Line breaks are allowed, anything else outside the alphabet is a mistake.
-        return base64.b64decode("".join(message.log.split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise RejectedPart("log: not base64") from None
+    return wire.parse_base64(message.log)
 
 
 def utc(time: datetime | None) -> datetime | None:

@@ -1,71 +1,52 @@
 """The queue that keeps what breaks the wire contract, with its bytes and the reason."""
 
-import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
-import aio_pika
 import structlog
 from aio_pika import DeliveryMode, Message
-from aio_pika.abc import AbstractConnection, AbstractExchange
-from aiormq.abc import DeliveredMessage, FieldTable
-from aiormq.exceptions import AMQPError
+from aio_pika.abc import AbstractChannel, AbstractExchange
+from aiormq.abc import DeliveredMessage
 
 import wire
+from errors import ComponentError
+from publisher import Publisher
 
 log = structlog.get_logger()
 
-PUBLISH_SECONDS = 5
 # What one header may take of a frame; the original ones are kept as far as they are plain.
 HEADER_BYTES = 1024
 HEADERS = 32
 
 
 class Rejects:
-    """Publishes rejects with confirms, over a connection of its own.
+    """Publishes rejects, over a connection of its own.
 
     RabbitMQ stops reading from connections that publish when it runs out of memory or disk: the
     drain's acknowledgements must not wait behind a reject just then.
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
-        self._connection: AbstractConnection | None = None
-        self._exchange: AbstractExchange | None = None
-        self._connecting = asyncio.Lock()
+        self._publisher = Publisher(url, "logflume rejects", _declare)
 
     async def keep(self, message: DeliveredMessage, reason: str) -> bool:
         """Keep a message; False where RabbitMQ does not take it now."""
         try:
-            async with asyncio.timeout(PUBLISH_SECONDS):
-                exchange = await self._connected()
-                await exchange.publish(_kept(message, reason), wire.REJECTED_QUEUE)
-        except (AMQPError, OSError, TimeoutError) as error:
-            log.warning("reject_not_kept", reason=reason, error=str(error) or type(error).__name__)
-            await self.close()
+            await self._publisher.publish(_kept(message, reason), wire.REJECTED_QUEUE)
+        except ComponentError as error:
+            log.warning("reject_not_kept", reason=reason, error=str(error))
             return False
         log.warning("part_rejected", reason=reason, bytes=len(message.body))
         return True
 
-    async def _connected(self) -> AbstractExchange:
-        async with self._connecting:
-            if self._exchange is None:
-                properties: FieldTable = {"connection_name": "logflume rejects"}
-                self._connection = await aio_pika.connect(self._url, client_properties=properties)
-                channel = await self._connection.channel()
-                await channel.declare_queue(wire.REJECTED_QUEUE, durable=True)
-                self._exchange = channel.default_exchange
-            return self._exchange
-
     async def close(self) -> None:
         """Close the connection; the next reject makes a new one."""
-        connection, self._connection, self._exchange = self._connection, None, None
-        if connection is not None:
-            try:
-                async with asyncio.timeout(PUBLISH_SECONDS):
-                    await connection.close()
-            except (AMQPError, OSError, TimeoutError):
-                return
+        await self._publisher.close()
+
+
+async def _declare(channel: AbstractChannel) -> AbstractExchange:
+    await channel.declare_queue(wire.REJECTED_QUEUE, durable=True)
+    return channel.default_exchange
 
 
 def _kept(message: DeliveredMessage, reason: str) -> Message:

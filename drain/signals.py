@@ -8,19 +8,9 @@ the drain lives. What a drain that dies has not told stays in the database for t
 import asyncio
 
 import structlog
-from temporalio.client import Client
-from temporalio.common import SearchAttributePair, TypedSearchAttributes
 
-from workflows.types import (
-    JOB_ID,
-    LIFECYCLE,
-    LOG_PHASE,
-    PARTS_STORED,
-    Batch,
-    LifecycleInput,
-    LifecycleOptions,
-    workflow_id,
-)
+from workflows.signals import LogWorkflows
+from workflows.types import PARTS_STORED, Batch
 
 log = structlog.get_logger()
 
@@ -30,18 +20,8 @@ MAX_BACKOFF_SECONDS = 5.0
 class Signaller:
     """Signals, coalesced for each log and tried until Temporal takes them."""
 
-    def __init__(
-        self,
-        client: Client,
-        task_queue: str,
-        options: LifecycleOptions,
-        *,
-        interval: float,
-        in_flight: int,
-    ) -> None:
-        self._client = client
-        self._task_queue = task_queue
-        self._options = options
+    def __init__(self, workflows: LogWorkflows, *, interval: float, in_flight: int) -> None:
+        self._workflows = workflows
         self._interval = interval
         self._held: dict[int, Batch] = {}
         self._resting: set[int] = set()  # jobs told less than an interval ago
@@ -83,7 +63,7 @@ class Signaller:
                 continue
             self._sending += 1
             try:
-                await self._send(job_id, batch)
+                await self._workflows.signal(job_id, PARTS_STORED, [batch])
                 backoff = 0.1
                 self._rest(job_id)
             except Exception as error:  # noqa: BLE001 - whatever it is, the log must be told of
@@ -108,20 +88,6 @@ class Signaller:
     def _hold(self, job_id: int, batch: Batch) -> None:
         held = self._held.get(job_id)
         self._held[job_id] = held + batch if held else batch
-
-    async def _send(self, job_id: int, batch: Batch) -> None:
-        await self._client.start_workflow(
-            LIFECYCLE,
-            LifecycleInput(job_id, self._options),
-            id=workflow_id(job_id),
-            task_queue=self._task_queue,
-            start_signal=PARTS_STORED,
-            start_signal_args=[batch],
-            static_summary=f"log of job {job_id}",
-            search_attributes=TypedSearchAttributes(
-                [SearchAttributePair(JOB_ID, job_id), SearchAttributePair(LOG_PHASE, "receiving")]
-            ),
-        )
 
     def _rest(self, job_id: int) -> None:
         self._resting.add(job_id)

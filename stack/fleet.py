@@ -12,7 +12,7 @@ import asyncpg
 from botocore.exceptions import BotoCoreError, ClientError
 
 from db.connect import UNREACHABLE
-from db.logs import find_many
+from db.reading import find_many
 from domain import Log
 from errors import LogflumeError
 from settings import S3Settings

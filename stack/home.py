@@ -18,7 +18,14 @@ USER = "logflume"
 BUCKET = "logflume-archive"
 # On one's own machine nobody wants to wait for hours to see a log purged.
 LIFECYCLE = {"settle_seconds": 2, "gap_seconds": 5, "purge_seconds": 10}
-SECRETS = ("password", "erlang_cookie", "s3_access_key", "s3_secret_key", "auth_token")
+SECRETS = (
+    "password",
+    "erlang_cookie",
+    "s3_access_key",
+    "s3_secret_key",
+    "auth_token",
+    "link_secret",
+)
 
 
 @dataclass(frozen=True)
@@ -140,6 +147,8 @@ def _settings_of(home: Home) -> dict[str, Any]:
             "port": home.ports["web"],
             "url": f"http://{HOST}:{home.ports['web']}",
             "auth_token": home.secrets["auth_token"],
+            "link_secret": home.secrets["link_secret"],
+            "jwt_public_key": (home.data_dir / "jwt_public.pem").read_text(),
         },
     }
 

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,17 @@ import asyncpg
 import boto3
 import httpx
 import pytest
+import uvicorn
+from pydantic import SecretStr
 
-from db import logs
+from cli.services import web_services
+from db import logs, reading
 from db.connect import open_pool
 from domain import Part
 from settings import Settings, load_settings, stack_file
 from stack.home import Home
 from stack.stack import LocalStack
+from web.app import make_app
 
 SERVERS = ("rabbitmq", "postgres", "temporal", "s3")
 
@@ -139,6 +144,38 @@ async def pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
     await pool.close()
 
 
+TOKEN = "the-token"
+
+
+@asynccontextmanager
+async def serving(
+    settings: Settings, pool: asyncpg.Pool, *, port: int = 0, **web: Any
+) -> AsyncIterator[httpx.AsyncClient]:
+    """The web on a port of its own, and a client of it that sends the token."""
+    changed = {"auth_token": SecretStr(TOKEN), **web}
+    settings = settings.model_copy(update={"web": settings.web.model_copy(update=changed)})
+    async with AsyncExitStack() as stack:
+        services = await web_services(settings, pool, stack)
+        config = uvicorn.Config(
+            make_app(settings, services), port=port, http="httptools", log_config=None
+        )
+        server = uvicorn.Server(config)
+        task = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
+            if task.done():
+                task.result()
+        address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        headers = {"Authorization": f"token {TOKEN}"}
+        try:
+            async with httpx.AsyncClient(base_url=address, headers=headers, timeout=30) as client:
+                yield client
+        finally:
+            services.hub.close()
+            server.should_exit = True
+            await task
+
+
 _clock = itertools.count()
 BEGIN = datetime.now(UTC).replace(microsecond=0)
 
@@ -156,11 +193,19 @@ def part(job_id: int, number: int, content: bytes = b"", **fields: Any) -> Part:
     )
 
 
+async def write_whole(connection: Any, job_id: int, content: bytes) -> None:
+    """Write a log's content whole, as `PUT /logs/{id}` does."""
+    await logs.replace_contents(connection, [logs.WholeContent(job_id, content)])
+
+
 async def content(connection: Any, job_id: int) -> bytes:
     """The bytes of a log by the content rule, read from its parts."""
-    log = await logs.find(connection, job_id)
-    keys = await logs.content_keys(connection, log.id)
-    return b"".join(await logs.read_parts(connection, log.id, keys)) if keys else b""
+    found = await reading.snapshot(connection, await reading.find(connection, job_id))
+    assert found.parts is not None
+    if not found.parts:
+        return b""
+    parts = await reading.read_parts(connection, found.log.id, found.parts, range(len(found.parts)))
+    return b"".join(part.content for part in parts)
 
 
 def shared_logs() -> list[Path]:

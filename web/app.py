@@ -2,45 +2,95 @@
 
 import time
 from importlib.metadata import version
+from typing import NamedTuple
 
 import asyncpg
 import structlog
-from litestar import Litestar, Request, Response
+from litestar import Litestar, Request, Response, Router
+from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.spec import Components, SecurityScheme
-from temporalio.client import Client
+from litestar.openapi.spec import Components, Reference, SecurityScheme
 
 from archive.store import Archive
 from db.connect import UNREACHABLE
 from errors import ComponentError, ContentReplaced, LogflumeError, UnknownLog
-from settings import Settings
-from web import health, logs
-from web.auth import token_guard
+from live.hub import Hub
+from publisher import Publisher
+from settings import Settings, WebSettings
+from web import health, logs, parts, raw, stream, telemetry, writes
+from web.auth import Access
+from web.outline import Outlines
+from web.tell import Teller
+from workflows.signals import LogWorkflows
 
 log = structlog.get_logger()
 
 RETRY_SECONDS = "5"
 
 
-def make_app(
-    settings: Settings, pool: asyncpg.Pool, archive: Archive, temporal: Client
-) -> Litestar:
-    """Put the HTTP service together of what it reads from; runs inside the event loop."""
+def _in_header(description: str) -> SecurityScheme:
+    return SecurityScheme(
+        type="apiKey", name="Authorization", security_scheme_in="header", description=description
+    )
+
+
+SECURITY: dict[str, SecurityScheme | Reference] = {
+    "token": _in_header("`token <AUTH_TOKEN>`"),
+    "signature": _in_header("`token sig:<SHA-1 of all the parts' tokens, joined, in hex>`"),
+    "bearer": SecurityScheme(
+        type="http", scheme="bearer", bearer_format="JWT", description="RS512, `sub` = the job's id"
+    ),
+    "share": SecurityScheme(
+        type="apiKey",
+        name="share",
+        security_scheme_in="query",
+        description="of a link that `logflume share` signed; opens one log, for reading",
+    ),
+}
+
+
+class Services(NamedTuple):
+    """What the app is made of: connections that whoever made them closes again."""
+
+    pool: asyncpg.Pool
+    archive: Archive
+    workflows: LogWorkflows
+    publisher: Publisher
+    hub: Hub
+    teller: Teller
+
+
+def make_app(settings: Settings, services: Services) -> Litestar:
+    """Put the HTTP service together; runs inside the event loop.
+
+    Raises:
+        SettingsError: the key that runners' tokens are checked with is unreadable.
+    """
+    access = Access(settings.web)
     state = State(
         {
+            **services._asdict(),
             "settings": settings,
-            "pool": pool,
-            "archive": archive,
-            "temporal": temporal,
+            "access": access,
+            "temporal": services.workflows.client,
+            "outlines": Outlines(),
             "started_at": time.monotonic(),
         }
     )
+    guarded = [*logs.ROUTES, *raw.ROUTES, *stream.ROUTES, *parts.ROUTES, *writes.ROUTES]
     return Litestar(
-        [*health.ROUTES, logs.router(token_guard(settings.web))],
+        [
+            *health.ROUTES,
+            *telemetry.ROUTES,
+            Router("/", route_handlers=guarded, guards=[access.guard]),
+        ],
         logging_config=None,  # telemetry.py speaks for all of us
         state=state,
+        request_max_body_size=settings.web.max_body_bytes,
+        response_headers={"X-Content-Type-Options": "nosniff"},
+        cors_config=_cors(settings.web),
         exception_handlers={
             HTTPException: _http_error,
             UnknownLog: _unknown,
@@ -50,17 +100,18 @@ def make_app(
             title="logflume",
             version=version("logflume"),
             description="The logs of CI jobs, wherever they are in their lives.",
-            components=Components(
-                security_schemes={
-                    "token": SecurityScheme(
-                        type="apiKey",
-                        name="Authorization",
-                        security_scheme_in="header",
-                        description="`token <AUTH_TOKEN>`",
-                    )
-                }
-            ),
+            components=Components(security_schemes=SECURITY),
         ),
+    )
+
+
+def _cors(settings: WebSettings) -> CORSConfig | None:
+    if not settings.cors_origins:
+        return None
+    return CORSConfig(
+        allow_origins=[*settings.cors_origins],
+        allow_headers=["authorization", "content-type", "last-event-id", "range"],
+        expose_headers=["content-range", "etag", "retry-after"],
     )
 
 

@@ -1,27 +1,151 @@
-"""Who may call what."""
+"""Who may call what: the token, signed links to one log, and the runners' own tokens."""
 
 import hmac
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException, PermissionDeniedException
 from litestar.handlers.base import BaseRouteHandler
-from litestar.types import Guard
 
+from errors import SettingsError
 from settings import WebSettings
 
-SCHEME = "token "
+TOKEN = "token "  # noqa: S105 - the scheme
+BEARER = "Bearer "
+# What a signed link lets its holder do; a token made for anything else opens nothing.
+LINK_SCOPE = "read"
+LINK_ALGORITHM = "HS256"
+PART_ALGORITHM = "RS512"
+# The contract asks for the subject and the signature; times are checked where they are there.
+PART_CLAIMS: Any = {"verify_aud": False, "verify_iat": False, "require": ["sub"]}
+
+# Marks of routes: who may call them, for the guard and for the OpenAPI document.
+TOKEN_ONLY: Any = {"security": [{"token": []}], "opt": {"access": "token"}}
+READERS: Any = {"security": [{"token": []}, {"share": []}], "opt": {"access": "read"}}
+JOB: Any = {"security": [{"token": []}, {"bearer": []}], "opt": {"access": "job"}}
+PARTS: Any = {"security": [{"signature": []}], "opt": {"access": "parts"}}
+
+Connection = ASGIConnection[Any, Any, Any, Any]
 
 
-def token_guard(settings: WebSettings) -> Guard:
-    """Make the guard that lets in callers who send the token, compared in constant time."""
-    token = settings.auth_token.get_secret_value().encode() if settings.auth_token else b""
+class Access:
+    """The rules of the wire contract, as a guard of routes and as questions."""
 
-    def guard(connection: ASGIConnection, _: BaseRouteHandler) -> None:  # type: ignore[type-arg]
-        if not token:
-            raise HTTPException("authentication token is not set", status_code=500)
+    def __init__(self, settings: WebSettings) -> None:
+        """Take over the settings.
+
+        Raises:
+            SettingsError: the key that runners' tokens are checked with is no RSA public key.
+        """
+        self._token = _secret(settings.auth_token)
+        self._link_secret = _secret(settings.link_secret)
+        self._public = settings.public_reads
+        self._key = _public_key(settings.jwt_public_key)
+
+    def guard(self, connection: Connection, handler: BaseRouteHandler) -> None:
+        """Let in who may call a route, by its mark; one without a mark needs the token."""
+        job_id = str(connection.path_params.get("job_id", ""))
+        match handler.opt.get("access"):
+            case "read":
+                by_own_id = connection.query_params.get("by") == "id"
+                if not self._may_read(connection, "" if by_own_id else job_id):
+                    self._check_token(connection)
+            case "job":
+                self._check_job_token(connection, job_id)
+            case "parts":
+                pass  # each part brings its own token
+            case _:
+                self._check_token(connection)
+
+    def _check_job_token(self, connection: Connection, job_id: str) -> None:
         sent = connection.headers.get("authorization", "")
-        given = sent[len(SCHEME) :].encode() if sent[: len(SCHEME)].lower() == SCHEME else b""
-        if not hmac.compare_digest(given, token):
+        if not sent.startswith(BEARER):
+            self._check_token(connection)
+        elif not self.is_for_job(sent[len(BEARER) :], job_id):
+            raise PermissionDeniedException("the token is not one for this job")
+
+    def may_read(self, connection: Connection, job_id: str) -> bool:
+        """Whether a job's log may be read; never raises."""
+        return self._may_read(connection, job_id) or self._has_token(connection)
+
+    def is_for_job(self, token: str, job_id: str) -> bool:
+        """Whether a token is a runner's for this job.
+
+        Raises:
+            HTTPException: 500, there is no key to check it with.
+        """
+        if self._key is None:
+            raise HTTPException("key is not set", status_code=500)
+        try:
+            jwt.decode(
+                token, self._key, algorithms=[PART_ALGORITHM], subject=job_id, options=PART_CLAIMS
+            )
+        except jwt.InvalidTokenError:
+            return False
+        return True
+
+    def _may_read(self, connection: Connection, job_id: str) -> bool:
+        link = connection.query_params.get("share")
+        return self._public or bool(link and self._opens(str(link), job_id))
+
+    def _opens(self, link: str, job_id: str) -> bool:
+        if not self._link_secret or not job_id:
+            return False
+        try:
+            claims = jwt.decode(
+                link,
+                self._link_secret,
+                algorithms=[LINK_ALGORITHM],
+                subject=job_id,
+                options={"require": ["sub", "exp", "scope"]},
+            )
+        except jwt.InvalidTokenError:
+            return False
+        return bool(claims["scope"] == LINK_SCOPE)
+
+    def _check_token(self, connection: Connection) -> None:
+        if not self._token:
+            raise HTTPException("authentication token is not set", status_code=500)
+        if not self._has_token(connection):
             raise PermissionDeniedException("the token is missing or wrong")
 
-    return guard
+    def _has_token(self, connection: Connection) -> bool:
+        sent = connection.headers.get("authorization", "")
+        given = sent[len(TOKEN) :].encode() if sent[: len(TOKEN)].lower() == TOKEN else b""
+        return bool(self._token) and hmac.compare_digest(given, self._token)
+
+
+def sign_link(settings: WebSettings, job_id: int, lifetime: timedelta) -> str:
+    """Make the token of a link that lets its holder read one job's log for some time.
+
+    Raises:
+        SettingsError: there is no secret to sign it with.
+    """
+    if settings.link_secret is None:
+        raise SettingsError(
+            "LOGFLUME_WEB__LINK_SECRET is not set: links cannot be signed; set it, for the web too"
+        )
+    claims = {"sub": str(job_id), "scope": LINK_SCOPE, "exp": datetime.now(UTC) + lifetime}
+    return jwt.encode(claims, settings.link_secret.get_secret_value(), LINK_ALGORITHM)
+
+
+def _secret(setting: Any) -> bytes:
+    return setting.get_secret_value().encode() if setting else b""
+
+
+def _public_key(pem: str | None) -> RSAPublicKey | None:
+    if not pem:
+        return None
+    try:
+        # An environment variable may hold the line breaks as two characters.
+        key = load_pem_public_key(pem.replace("\\n", "\n").encode())
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, RSAPublicKey):
+        raise SettingsError("LOGFLUME_WEB__JWT_PUBLIC_KEY is no RSA public key in PEM form")
+    return key

@@ -1,66 +1,124 @@
 """A log's bytes, from wherever it now is: its parts, its row or the archive."""
 
-from collections.abc import AsyncIterator
+import hashlib
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
 
 import asyncpg
 
 from archive.store import Archive
-from db import logs
-from domain import Log
+from db import reading
+from db.reading import PartList, Snapshot
+from domain import Log, StoredPart
 from errors import ContentReplaced
 
-# What one response holds in memory at a time.
+# What one response holds in memory at a time, a part being as large as it came.
 SLICE_BYTES = 1024 * 1024
 PARTS_AT_ONCE = 500
 # A reader that gets no connection is told to try again.
 ACQUIRE_SECONDS = 5
 
 
-async def stream(pool: asyncpg.Pool, archive: Archive, log: Log) -> AsyncIterator[bytes]:
-    """Read the content piece by piece, in bounded memory.
+class Content:
+    """The bytes a log has at one moment; reading fails where they were replaced since.
+
+    `size` is in bytes; `etag` changes with every byte.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, archive: Archive, found: Snapshot) -> None:
+        self.log = found.log
+        self.parts = found.parts
+        self.attempt_id = found.attempt_id
+        self.is_earlier_attempt = not found.is_log
+        self._pool = pool
+        self._archive = archive
+        if found.parts is None:
+            self.size = found.log.content_bytes or 0
+            self.etag = found.log.content_sha256 or ""
+        else:
+            self.size = found.parts.offsets[-1]
+            # Parts never change: which they are tells what the bytes are.
+            self.etag = "p" + hashlib.sha256(found.parts.ids.tobytes()).hexdigest()
+
+    def read(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        """Read the bytes from `start` to before `stop`, piece by piece, in bounded memory.
+
+        Raises:
+            ContentReplaced: they changed on the way; what was sent so far belongs to no log.
+        """
+        stop = self.size if stop is None else min(stop, self.size)
+        if self.parts is not None:
+            return self._from_parts(self.parts, start, stop)
+        return self._from_row(start, stop)
+
+    async def whole(self) -> bytes:
+        """Read all of it into memory."""
+        return b"".join([piece async for piece in self.read()])
+
+    async def read_parts(self, parts: PartList, which: Sequence[int]) -> list[StoredPart]:
+        """Read the parts at these places of the list."""
+        # A connection for each call: a slow reader holds none.
+        async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+            return await reading.read_parts(connection, self.log.id, parts, which)
+
+    async def _from_parts(self, parts: PartList, start: int, stop: int) -> AsyncIterator[bytes]:
+        for which in groups(parts, range(*_overlapping(parts, start, stop))):
+            begin = parts.offsets[which[0]]
+            piece = b"".join(part.content for part in await self.read_parts(parts, which))
+            yield piece[max(start - begin, 0) : stop - begin]
+
+    async def _from_row(self, start: int, stop: int) -> AsyncIterator[bytes]:
+        """Read slices of the row's content, and what the purge took of it from the archive."""
+        log = self.log
+        while start < stop and log.purged_at is None:
+            try:
+                async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+                    piece = await reading.content_slice(
+                        connection, log.id, self.etag, start, min(SLICE_BYTES, stop - start)
+                    )
+            except ContentReplaced:
+                async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+                    log = await reading.find(connection, log.job_id)
+                if log.content_sha256 != self.etag or log.purged_at is None:
+                    raise
+                break
+            yield piece
+            start += len(piece)
+        if start < stop:
+            archived = self._archive.stream(log.job_id, start=start, stop=stop, sha256=self.etag)
+            async with aclosing(archived):
+                async for piece in archived:
+                    yield piece
+
+
+async def open_content(
+    pool: asyncpg.Pool, archive: Archive, log: Log, attempt: str | None = None
+) -> Content:
+    """Find out what a log, or an earlier attempt of it, is made of now.
 
     Raises:
-        ContentReplaced: it changed on the way; what was sent so far belongs to no log.
+        UnknownLog: it has no such attempt, or no longer.
     """
-    if log.aggregated_at is None:
-        async for piece in _from_parts(pool, log):
-            yield piece
-        return
-    sent = 0
-    async for piece in _from_row(pool, log):
-        yield piece
-        sent += len(piece)
-    if sent < (log.content_bytes or 0):
-        async for piece in archive.stream(log.job_id, start=sent, sha256=log.content_sha256):
-            yield piece
-
-
-async def _from_parts(pool: asyncpg.Pool, log: Log) -> AsyncIterator[bytes]:
-    """Read the parts, some at a time: a slow reader holds no connection."""
     async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-        keys = await logs.content_keys(connection, log.id)
-    for start in range(0, len(keys), PARTS_AT_ONCE):
-        async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-            parts = await logs.read_parts(connection, log.id, keys[start : start + PARTS_AT_ONCE])
-        yield b"".join(parts)
+        return Content(pool, archive, await reading.snapshot(connection, log, attempt))
 
 
-async def _from_row(pool: asyncpg.Pool, log: Log) -> AsyncIterator[bytes]:
-    """Read slices of the row's content; ends early where the purge took it to the archive alone."""
-    for start in range(0, (log.content_bytes or 0) if log.purged_at is None else 0, SLICE_BYTES):
-        async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-            try:
-                piece = await logs.content_slice(
-                    connection, log.id, log.content_sha256 or "", start, SLICE_BYTES
-                )
-            except ContentReplaced:
-                now = await logs.find(connection, log.job_id)
-                if now.content_sha256 != log.content_sha256 or now.purged_at is None:
-                    raise
-                return
-        yield piece
+def _overlapping(parts: PartList, start: int, stop: int) -> tuple[int, int]:
+    """The places of the parts that hold the bytes from `start` to before `stop`."""
+    if start >= stop:
+        return 0, 0
+    first = bisect_right(parts.offsets, start) - 1
+    return first, bisect_right(parts.offsets, stop - 1, first)
 
 
-async def whole(pool: asyncpg.Pool, archive: Archive, log: Log) -> bytes:
-    """Read the whole content into memory."""
-    return b"".join([piece async for piece in stream(pool, archive, log)])
+def groups(parts: PartList, which: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Cut a choice of parts into pieces of about `SLICE_BYTES`, one part at the least."""
+    begin, size = 0, 0
+    for end, place in enumerate(which):
+        if size >= SLICE_BYTES or end - begin >= PARTS_AT_ONCE:
+            yield which[begin:end]
+            begin, size = end, 0
+        size += parts.offsets[place + 1] - parts.offsets[place]
+    if begin < len(which):
+        yield which[begin:]

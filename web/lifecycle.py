@@ -1,14 +1,17 @@
 """What the workflow of a log says of it, beside the row."""
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError
 
-from domain import Log
-from web.models import LifecycleBody
-from workflows.types import LIFECYCLE_QUERY, LOG_PHASE, Lifecycle, workflow_id
+from domain import Attempt, Log, Phase
+from errors import ComponentError
+from settings import TemporalSettings
+from web.models import LifecycleBody, ListBody, ListedLog, attempt_bodies
+from workflows.types import JOB_ID, LIFECYCLE_QUERY, LOG_PHASE, Lifecycle, workflow_id
 
 # A page that waits for a workflow nobody serves helps no one: the row alone tells most of it.
 ASK_SECONDS = timedelta(seconds=2)
@@ -38,12 +41,67 @@ async def ask(client: Client, job_id: int) -> Told:
     return Told(about.run_id, state, is_running)
 
 
-def lifecycle_body(log: Log, told: Told, ui_url: str, namespace: str) -> LifecycleBody:
+async def phases_of(client: Client, job_ids: Sequence[int]) -> dict[int, Phase]:
+    """The phases of those logs whose workflows run; empty where Temporal cannot be asked."""
+    if not job_ids:
+        return {}
+    names = ", ".join(f"'{workflow_id(job_id)}'" for job_id in job_ids)
+    query = f"WorkflowId IN ({names}) AND ExecutionStatus = 'Running'"
+    try:
+        return await _phases(client, query, len(job_ids))
+    except (RPCError, RuntimeError):
+        return {}
+
+
+async def with_phase(client: Client, phase: Phase, count: int) -> dict[int, Phase]:
+    """The newest logs in one phase, by job.
+
+    Raises:
+        ComponentError: Temporal cannot be asked.
+    """
+    try:
+        return await _phases(client, f"LogPhase = '{phase}'", count)
+    except (RPCError, RuntimeError) as error:
+        raise ComponentError(f"Temporal: {error}") from error
+
+
+async def _phases(client: Client, query: str, count: int) -> dict[int, Phase]:
+    found: dict[int, Phase] = {}
+    async for run in client.list_workflows(query, limit=count, rpc_timeout=ASK_SECONDS):
+        told = run.typed_search_attributes
+        job_id, phase = told.get(JOB_ID), told.get(LOG_PHASE)
+        if job_id is not None and phase is not None:
+            found[job_id] = phase  # type: ignore[assignment]
+    return found
+
+
+def list_body(logs: Sequence[Log], told: Mapping[int, Phase], *, limit: int | None) -> ListBody:
+    """Put rows and phases together; a full page (of `limit`) may be followed by another."""
+    listed = [
+        ListedLog(
+            id=log.id,
+            job_id=log.job_id,
+            phase=told.get(log.job_id, log.phase),
+            bytes=log.content_bytes,
+            parts=log.part_count,
+            created_at=log.created_at,
+            updated_at=log.updated_at,
+            removed_at=log.removed_at,
+        )
+        for log in logs
+    ]
+    return ListBody(logs=listed, next=logs[-1].id if logs and len(logs) == limit else None)
+
+
+def lifecycle_body(
+    log: Log, attempts: list[Attempt], told: Told, settings: TemporalSettings
+) -> LifecycleBody:
     """Put the row and the workflow's state together; the workflow knows better while it runs."""
     name = workflow_id(log.job_id)
     state = told.state
     live = state if told.is_running else None
-    link = f"{ui_url}/namespaces/{namespace}/workflows/{name}/{told.run_id or ''}"
+    workflows = f"{settings.ui_url}/namespaces/{settings.namespace}/workflows"
+    link = f"{workflows}/{name}/{told.run_id or ''}"
     return LifecycleBody(
         id=log.id,
         job_id=log.job_id,
@@ -64,5 +122,6 @@ def lifecycle_body(log: Log, told: Told, ui_url: str, namespace: str) -> Lifecyc
         removed_at=log.removed_at,
         workflow_id=name,
         run_id=told.run_id,
-        temporal_ui_url=link if ui_url else None,
+        temporal_ui_url=link if settings.ui_url else None,
+        attempts=attempt_bodies(attempts),
     )

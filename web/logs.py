@@ -1,78 +1,139 @@
-"""Reading a log, and where it is in its life."""
+"""Logs as JSON: one, many, and where one is in its life."""
 
+import codecs
+from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
-from litestar import Router, get
+import msgspec
+from litestar import MediaType, Response, get, post
 from litestar.datastructures import State
-from litestar.exceptions import ValidationException
 from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Stream
-from litestar.types import Guard
 
-from db import logs
-from domain import MAX_JOB_ID, Log
-from web.content import ACQUIRE_SECONDS, stream, whole
-from web.lifecycle import ask, lifecycle_body
-from web.models import LifecycleBody, LogBody, log_body
+from db import reading
+from domain import MAX_JOB_ID, Phase
+from web.auth import READERS, TOKEN_ONLY
+from web.content import ACQUIRE_SECONDS, SLICE_BYTES, Content
+from web.find import find_content, find_log, integer, settled, started
+from web.lifecycle import ask, lifecycle_body, list_body, phases_of, with_phase
+from web.models import LifecycleBody, ListBody, LogBody, LogIdBody, errors, log_body
 
+MOST_LISTED = 200
+# A browser must ask before it shows a log again: it may have been removed.
+REVALIDATE = {"Cache-Control": "private, no-cache"}
 
-def router(guard: Guard) -> Router:
-    """Make the routes under `/logs`, behind the guard."""
-    return Router(
-        "/logs",
-        route_handlers=[get_log, get_raw, get_lifecycle],
-        guards=[guard],
-        tags=["logs"],
-        security=[{"token": []}],
-    )
-
-
-def _integer(name: str, text: str) -> int:
-    # The length first: turning thousands of digits into a number is refused by Python itself.
-    if text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= MAX_JOB_ID:
-        return int(text)
-    raise ValidationException(f"{name} must be an integer between 0 and {MAX_JOB_ID}")
+Limit = Annotated[int, QueryParameter(ge=1, le=MOST_LISTED, description="at most")]
+Before = Annotated[int, QueryParameter(ge=0, le=MAX_JOB_ID, description="`next` of a page")]
+WithContent = Annotated[bool, QueryParameter(description="false: leave the content out")]
+OfAttempt = Annotated[
+    str | None, QueryParameter(description="uuid of a run of the job, if not that of the log")
+]
 
 
-async def _find(state: State, job_id: str) -> Log:
-    number = _integer("job_id", job_id)
+@get("/logs", summary="Recent logs", tags=["logs"], responses=errors(400, 403, 500), **READERS)
+async def list_logs(
+    state: State,
+    phase: FromQuery[Phase | None] = None,
+    before: Before = MAX_JOB_ID,
+    limit: Limit = 50,
+) -> ListBody:
+    """List the newest logs, or the newest in one phase, which only Temporal can tell."""
+    if phase:
+        told = await with_phase(state.temporal, phase, limit)
+        async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+            found = await reading.find_many(connection, list(told))
+        return list_body([found[job_id] for job_id in told if job_id in found], told, limit=None)
     async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-        return await logs.find(connection, number)
+        logs = await reading.newest(connection, before, limit)
+    told = await phases_of(state.temporal, [log.job_id for log in logs])
+    return list_body(logs, told, limit=limit)
 
 
-@get("/{log_id:str}", summary="A log with its content")
+@get(
+    "/logs/{job_id:str}",
+    summary="A log with its content",
+    tags=["logs"],
+    responses=errors(400, 403, 404, 500),
+    **READERS,
+)
 async def get_log(
     state: State,
-    log_id: FromPath[str],
+    job_id: FromPath[str],
     *,
     by: FromQuery[Literal["job_id", "id"]] = "job_id",
-    content: Annotated[bool, QueryParameter(description="false: leave the content out")] = True,
-) -> LogBody:
+    content: WithContent = True,
+    attempt: OfAttempt = None,
+) -> Response[LogBody] | Stream:
     """Answer a log by its job's id, or by its own, wherever its bytes now are."""
     if by == "id":
         async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-            log = await logs.find_by_id(connection, _integer("id", log_id))
+            log = await reading.find_by_id(connection, integer("id", job_id))
     else:
-        log = await _find(state, log_id)
-    return log_body(log, await whole(state.pool, state.archive, log) if content else None)
+        log = await find_log(state, job_id)
+    if not content:
+        return Response(log_body(log, None), headers=REVALIDATE)
+
+    async def read() -> Response[LogBody] | Stream:
+        found = await find_content(state, log, attempt)
+        if found.size <= SLICE_BYTES:
+            return Response(log_body(found.log, await found.whole()), headers=REVALIDATE)
+        pieces = _as_json(found, await started(found.read()))
+        return Stream(pieces, media_type=MediaType.JSON, headers=REVALIDATE)
+
+    return await settled(read)
 
 
-@get("/{job_id:str}/raw", summary="A log's bytes", media_type="text/plain")
-async def get_raw(state: State, job_id: FromPath[str]) -> Stream:
-    """Stream the bytes as they came, from the parts, the database or the archive."""
-    log = await _find(state, job_id)
-    length = str(log.content_bytes) if log.aggregated_at else None
-    return Stream(
-        stream(state.pool, state.archive, log),
-        media_type="text/plain",
-        headers={"Content-Length": length} if length else {},
-    )
+async def _as_json(opened: Content, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same body piece by piece, for a log of any size."""
+    before, empty, after = msgspec.json.encode(log_body(opened.log, b"")).partition(b'"content":"')
+    yield before + empty
+    decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+    async for piece in pieces:
+        yield msgspec.json.encode(decode(piece))[1:-1]
+    yield msgspec.json.encode(decode(b"", final=True))[1:-1] + after
 
 
-@get("/{job_id:str}/lifecycle", summary="Where a log is in its life")
+@get(
+    "/logs/{job_id:str}/id",
+    summary="A log's own id",
+    tags=["logs"],
+    responses=errors(400, 403, 404, 500),
+    **READERS,
+)
+async def get_id(state: State, job_id: FromPath[str]) -> LogIdBody:
+    """Answer the id under which a job's log is kept."""
+    return LogIdBody(id=(await find_log(state, job_id)).id)
+
+
+@get(
+    "/logs/{job_id:str}/lifecycle",
+    summary="Where a log is in its life",
+    tags=["logs"],
+    responses=errors(400, 403, 404, 500),
+    **READERS,
+)
 async def get_lifecycle(state: State, job_id: FromPath[str]) -> LifecycleBody:
-    """Answer the row's times and the workflow's own state."""
-    log = await _find(state, job_id)
+    """Answer the row's times, the job's runs and the workflow's own state."""
+    log = await find_log(state, job_id)
+    async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+        attempts = await reading.attempts(connection, log.id)
     told = await ask(state.temporal, log.job_id)
     settings = state.settings.temporal
-    return lifecycle_body(log, told, settings.ui_url, settings.namespace)
+    return lifecycle_body(log, attempts, told, settings)
+
+
+@post(
+    "/logs/{job_id:str}/archive",
+    summary="Archive a log again",
+    tags=["logs"],
+    status_code=202,
+    responses=errors(400, 403, 404, 500),
+    **TOKEN_ONLY,
+)
+async def archive_again(state: State, job_id: FromPath[str]) -> None:
+    """Ask the workflow to archive the log again; it also frees one that is stuck."""
+    log = await find_log(state, job_id)
+    await state.teller.archive_again(log.job_id)
+
+
+ROUTES = [list_logs, get_log, get_id, get_lifecycle, archive_again]

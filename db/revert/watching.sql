@@ -4,6 +4,6 @@ BEGIN;
 
 DROP FUNCTION announce_parts;
 DROP TABLE watched_logs;
-ALTER TABLE logs DROP COLUMN generation;
+ALTER TABLE logs DROP COLUMN generation, DROP COLUMN late_parts;
 
 COMMIT;

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from db import logs
+from db import logs, reading
 from db.parts import store_batch
 from domain import LAST, Part
-from tests.conftest import BEGIN, content, part
+from tests.conftest import BEGIN, content, part, write_whole
 
 
 @dataclass
@@ -112,11 +112,11 @@ def test_sql_and_model_agree(runner, connection, numbers, happenings):
 
 async def check(connection, job_id: int, happenings: list[list[Part] | bytes]) -> None:
     model = Model()
-    await logs.replace_content(connection, job_id, b"")
+    await write_whole(connection, job_id, b"")
     for happening in happenings:
         if isinstance(happening, bytes):
             model.write(happening)
-            await logs.replace_content(connection, job_id, happening)
+            await write_whole(connection, job_id, happening)
             continue
         received = [
             part(
@@ -132,7 +132,7 @@ async def check(connection, job_id: int, happenings: list[list[Part] | bytes]) -
         for one in received:
             model.receive(one)
         await store_batch(connection, received)
-    log = await logs.find(connection, job_id)
+    log = await reading.find(connection, job_id)
     assert await content(connection, job_id) == model.content
     told = await logs.aggregate(connection, job_id, force=False, restore=False)
     assert told.ended == model.ended
@@ -140,7 +140,7 @@ async def check(connection, job_id: int, happenings: list[list[Part] | bytes]) -
     assert told.missing_parts == model.missing
     made = await logs.aggregate(connection, job_id, force=True, restore=False)
     if made.sha256:
-        stored = await logs.content_slice(connection, log.id, made.sha256, 0, 1000)
+        stored = await reading.content_slice(connection, log.id, made.sha256, 0, 1000)
         assert stored == model.content
     else:
         assert model.content == b""
@@ -165,7 +165,7 @@ def test_order_batches_and_redelivery_do_not_matter(runner, connection, numbers,
             await store_batch(connection, arrived[at : at + size])
         made = await logs.aggregate(connection, job_id, force=False, restore=False)
         assert (made.ended, made.missing_parts) == (True, 0)
-        log = await logs.find(connection, job_id)
-        return await logs.content_slice(connection, log.id, made.sha256, 0, len(text) + 1)
+        log = await reading.find(connection, job_id)
+        return await reading.content_slice(connection, log.id, made.sha256, 0, len(text) + 1)
 
     assert runner.run(deliver()) == text

@@ -19,6 +19,7 @@ from drain.signals import Signaller
 from errors import ComponentError, UnknownLog
 from settings import Settings
 from tests import conftest
+from workflows.signals import LogWorkflows
 from workflows.types import JOB_ID, LifecycleOptions, workflow_id
 
 
@@ -41,13 +42,9 @@ async def channel(settings):
 async def draining(settings: Settings) -> AsyncIterator[Drain]:
     """A drain in this process; stopped as SIGTERM stops it."""
     pool = await open_pool(settings.database, settings.drain.flushes)
-    signaller = Signaller(
-        await temporal.connect(settings.temporal, lazy=True),
-        settings.temporal.task_queue,
-        LifecycleOptions(),
-        interval=0.2,
-        in_flight=4,
-    )
+    client = await temporal.connect(settings.temporal, lazy=True)
+    workflows = LogWorkflows(client, settings.temporal.task_queue, LifecycleOptions())
+    signaller = Signaller(workflows, interval=0.2, in_flight=4)
     drain = Drain(settings.amqp, settings.drain, pool, signaller)
     running = asyncio.create_task(drain.run())
     try:

@@ -7,6 +7,7 @@ from temporalio.api.enums.v1 import EventType
 
 import temporal
 from drain.signals import Signaller
+from workflows.signals import LogWorkflows
 from workflows.types import Batch, LifecycleOptions, workflow_id
 
 ONE = Batch(parts=1, bytes=10)
@@ -24,13 +25,8 @@ async def told(client, job_id: int) -> list[Batch]:
 
 
 def signaller(client, settings, interval: float) -> Signaller:
-    return Signaller(
-        client,
-        settings.temporal.task_queue,
-        LifecycleOptions(),
-        interval=interval,
-        in_flight=4,
-    )
+    workflows = LogWorkflows(client, settings.temporal.task_queue, LifecycleOptions())
+    return Signaller(workflows, interval=interval, in_flight=4)
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from db import logs
+from db import logs, reading
 from db.parts import store_batch
 from domain import LAST
 from errors import PartsGone
-from tests.conftest import BEGIN, content, part
+from tests.conftest import BEGIN, content, part, write_whole
 
 
 async def test_a_batch_is_stored_and_read_in_order_of_number(pool, job_id):
@@ -39,7 +39,7 @@ async def test_one_row_for_each_job_whatever_the_concurrency(pool, job_id):
 async def test_parts_of_a_closed_attempt_are_counted_and_change_nothing(pool, job_id):
     async with pool.acquire() as connection:
         await store_batch(connection, [part(job_id, 0, b"old")])
-        await logs.replace_content(connection, job_id, b"removed")
+        await write_whole(connection, job_id, b"removed")
         [(_, place)] = await store_batch(connection, [part(job_id, 1, b"late", final=True)])
         assert not place.is_open
         assert await content(connection, job_id) == b"removed"
@@ -53,7 +53,7 @@ async def test_clearing_waits_for_parts_under_way_and_takes_them_too(pool, job_i
         await store_batch(drain, [part(job_id, 0, b"x")])
         async with drain.transaction():
             await store_batch(drain, [part(job_id, 1, b"y")])  # inside: not committed yet
-            clear = asyncio.create_task(logs.replace_content(web, job_id, b""))
+            clear = asyncio.create_task(write_whole(web, job_id, b""))
             await until_blocked(pool, web.get_server_pid())
         await clear
         assert await pool.fetchval("SELECT count(*) FROM log_parts") == 0
@@ -63,7 +63,7 @@ async def test_aggregation_sees_what_was_written_whole_while_it_waited(pool, job
     async with pool.acquire() as web, pool.acquire() as worker:
         await store_batch(web, [part(job_id, 0, b"old", final=True)])
         async with web.transaction():
-            await logs.replace_content(web, job_id, b"new")
+            await write_whole(web, job_id, b"new")
             made = asyncio.create_task(logs.aggregate(worker, job_id, force=False, restore=False))
             await until_blocked(pool, worker.get_server_pid())
         assert (await made).sha256 == hashlib.sha256(b"new").hexdigest()
@@ -82,7 +82,7 @@ async def test_a_new_attempt_unsets_what_was_aggregated_and_archived(pool, job_i
         assert await logs.mark_verified(connection, job_id, made.sha256)
         later = part(job_id, 0, b"second", attempt="b")
         await store_batch(connection, [later])
-        log = await logs.find(connection, job_id)
+        log = await reading.find(connection, job_id)
         assert (log.aggregated_at, log.archived_at, log.archive_verified) == (None, None, False)
         assert await content(connection, job_id) == b"second"
 
@@ -95,7 +95,7 @@ async def test_purge_clears_only_what_was_verified(pool, job_id):
         assert await logs.mark_verified(connection, job_id, made.sha256)
         assert not await logs.purge(connection, job_id, "00" * 32)
         assert await logs.purge(connection, job_id, made.sha256)
-        assert (await logs.find(connection, job_id)).purged_at
+        assert (await reading.find(connection, job_id)).purged_at
 
 
 async def test_a_log_whose_parts_are_gone_is_never_made_again_from_what_is_left(pool, job_id):
@@ -107,7 +107,7 @@ async def test_a_log_whose_parts_are_gone_is_never_made_again_from_what_is_left(
         await store_batch(connection, [part(job_id, 2 + n, b"late") for n in range(5)])
         with pytest.raises(PartsGone, match=str(job_id)):
             await logs.aggregate(connection, job_id, force=True, restore=False)
-        log = await logs.find(connection, job_id)
+        log = await reading.find(connection, job_id)
         assert (log.content_sha256, log.archive_verified) == (made.sha256, True)
 
 
@@ -117,7 +117,7 @@ async def test_writing_whole_waits_for_a_run_that_begins(pool, job_id):
         await store_batch(drain, [part(job_id, 0, b"old")])
         async with drain.transaction():
             await store_batch(drain, [part(job_id, 0, b"new", attempt="b")])
-            clear = asyncio.create_task(logs.replace_content(web, job_id, b""))
+            clear = asyncio.create_task(write_whole(web, job_id, b""))
             await until_blocked(pool, web.get_server_pid())
         await clear
         assert await pool.fetchval("SELECT count(*) FROM log_parts") == 0
@@ -133,7 +133,7 @@ async def test_aggregation_waits_for_a_run_that_begins_and_makes_its_log(pool, j
             await until_blocked(pool, worker.get_server_pid())
         told = await made
         assert (told.attempt, told.ended, told.sha256) == ("b", False, "")
-        assert (await logs.find(worker, job_id)).aggregated_at is None
+        assert (await reading.find(worker, job_id)).aggregated_at is None
 
 
 async def test_a_begin_that_moves_makes_another_attempt_the_log(pool, job_id):
@@ -147,5 +147,5 @@ async def test_a_begin_that_moves_makes_another_attempt_the_log(pool, job_id):
         early = part(job_id, 1, b"?", attempt="b", published_at=at[0])
         [(_, place)] = await store_batch(connection, [early])
         assert place.moved and not place.is_log
-        assert (await logs.find(connection, job_id)).aggregated_at is None
+        assert (await reading.find(connection, job_id)).aggregated_at is None
         assert await content(connection, job_id) == b"a"

@@ -1,54 +1,18 @@
 """The HTTP API over a real socket, from wherever a log now is."""
 
-import asyncio
 import hashlib
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 
-import httpx
 import pytest
-import uvicorn
-from pydantic import SecretStr
 
-import temporal
 from archive.store import Archive
 from db import logs
 from db.parts import store_batch
-from tests.conftest import part
-from web.app import make_app
+from tests.conftest import part, serving
 
-TOKEN = "the-token"
 # A character cut between two parts, a NUL, and bytes that are no UTF-8 at all.
 CONTENT = [b"caf\xc3", b"\xa9\0", b"\xff end"]
 BYTES = b"".join(CONTENT)
-
-
-@asynccontextmanager
-async def serving(settings, pool, token: str | None = TOKEN):
-    web = settings.web.model_copy(
-        update={"auth_token": SecretStr(token) if token is not None else None}
-    )
-    app = make_app(
-        settings.model_copy(update={"web": web}),
-        pool,
-        Archive(settings.s3, 4),
-        await temporal.connect(settings.temporal),
-    )
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-        if task.done():
-            task.result()
-    port = server.servers[0].sockets[0].getsockname()[1]
-    headers = {"Authorization": f"token {TOKEN}"}
-    try:
-        async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", headers=headers
-        ) as client:
-            yield client
-    finally:
-        server.should_exit = True
-        await task
 
 
 @pytest.fixture
@@ -197,7 +161,7 @@ async def test_a_wrong_token_is_refused(web, sent):
 
 
 async def test_without_a_token_on_the_server_nobody_gets_in(settings, pool):
-    async with serving(settings, pool, token=None) as web:
+    async with serving(settings, pool, auth_token=None) as web:
         answer = await web.get("/logs/1", headers={"Authorization": "token"})
     assert (answer.status_code, answer.json()) == (
         500,

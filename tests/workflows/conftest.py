@@ -23,11 +23,11 @@ import temporal
 from activities.logs import ArchiveActivities, DatabaseActivities
 from activities.types import archive_queue
 from archive.store import Archive, key
-from db import logs
+from db import reading
 from db.parts import store_batch
 from domain import Log, Part
 from settings import Settings
-from tests.conftest import part, s3
+from tests.conftest import part, s3, write_whole
 from workflows.lifecycle import LogLifecycle
 from workflows.types import (
     ARCHIVE_AGAIN,
@@ -106,7 +106,7 @@ class Driver:
 
     async def replace(self, content: bytes) -> None:
         async with self.pool.acquire() as connection:
-            await logs.replace_content(connection, self.job_id, content)
+            await write_whole(connection, self.job_id, content)
         await self.signal(CONTENT_REPLACED)
 
     async def archive_again(self) -> None:
@@ -139,7 +139,7 @@ class Driver:
 
     async def row(self) -> Log:
         async with self.pool.acquire() as connection:
-            return await logs.find(connection, self.job_id)
+            return await reading.find(connection, self.job_id)
 
     def archived(self) -> bytes | None:
         """The object as any other client of the store reads it."""

@@ -11,10 +11,9 @@ from temporalio import activity
 from activities.logs import ArchiveActivities, DatabaseActivities
 from activities.types import AGGREGATE, AggregateOrder
 from archive.store import Archive
-from db import logs
 from db.parts import store_batch
 from domain import Content
-from tests.conftest import part
+from tests.conftest import part, write_whole
 from tests.workflows.conftest import OPTIONS
 from workflows.policies import LOCAL_BYTES
 from workflows.types import CONTENT_REPLACED, PARTS_STORED, Batch
@@ -132,7 +131,7 @@ async def test_content_that_changes_while_it_is_archived_is_never_marked_verifie
     async def replace_meanwhile(upload: int) -> None:
         if upload == 1:
             async with driver.pool.acquire() as connection:
-                await logs.replace_content(connection, driver.job_id, b"the new text")
+                await write_whole(connection, driver.job_id, b"the new text")
 
     archive.after_upload = replace_meanwhile
     await driver.whole_log(b"the old text")

@@ -1,0 +1,4 @@
+"""Live readers: following a log while it grows, and forwarding its parts to Pusher.
+
+May import the domain, settings and db; never the drain, the web or a workflow.
+"""

@@ -1,0 +1,211 @@
+"""One feed for each watched log: it looks once for all of the log's readers in this process."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+
+import asyncpg
+import structlog
+
+from db.connect import UNREACHABLE, Connection
+from db.follow import Look, late, look
+from db.watch import watch
+from domain import LAST, StoredPart
+from live.cursor import Cursor
+
+log = structlog.get_logger()
+
+# How long a missing number is waited for before what comes after it is shown.
+GAP_SECONDS = 1.0
+# NOTIFY may be missed, once while a mark is made and at any time while the listener is away.
+FIRST_POLL_SECONDS = 1.0
+POLL_SECONDS = 15.0
+# A mark is renewed at the latest with every second poll.
+MARK_SECONDS = 60.0
+# What a reader who does not read may have waiting, in bytes of content and in batches.
+BACKLOG_BYTES = 4 * 1024 * 1024
+BACKLOG_BATCHES = 1000
+ACQUIRE_SECONDS = 5.0
+
+
+class News:
+    """What a feed found for its readers: parts, or that the log is another one (`reset`).
+
+    `aggregated`: no more is expected of the log.
+    """
+
+    __slots__ = ("aggregated", "bytes", "parts", "reset")
+
+    def __init__(
+        self, parts: Iterable[StoredPart] = (), *, aggregated: bool = False, reset: bool = False
+    ) -> None:
+        self.parts = [*parts]
+        self.aggregated = aggregated
+        self.reset = reset
+        self.bytes = sum(len(part.content) for part in self.parts)
+
+
+class Backlog:
+    """What waits for one reader; bounded."""
+
+    def __init__(self) -> None:
+        self._news: deque[News] = deque()
+        self._bytes = 0
+        self._some = asyncio.Event()
+        self.closed = False
+        """The reader is too slow or the process ends: it must come back."""
+
+    def put(self, news: News) -> None:
+        """Add what was found, or give the reader up."""
+        self._news.append(news)
+        self._bytes += news.bytes
+        if self._bytes > BACKLOG_BYTES or len(self._news) > BACKLOG_BATCHES:
+            self.close()
+        self._some.set()
+
+    def close(self) -> None:
+        """Send the reader away; what waits is dropped, for it will ask again."""
+        self.closed = True
+        self._news.clear()
+        self._some.set()
+
+    async def get(self, seconds: float) -> News | None:
+        """Take what was found next; None where nothing came in time, or the backlog is closed."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._some.wait()
+        except TimeoutError:
+            return None
+        if self.closed:
+            return None
+        news = self._news.popleft()
+        self._bytes -= news.bytes
+        if not self._news:
+            self._some.clear()
+        return news
+
+
+class Feed:
+    """Follows one log from where its first reader had caught up, as long as it has readers."""
+
+    def __init__(self, pool: asyncpg.Pool, job_id: int) -> None:
+        self._pool = pool
+        self._job_id = job_id
+        self._readers: set[Backlog] = set()
+        self._wake = asyncio.Event()
+        self._lowest = LAST
+        self._marked_at = -MARK_SECONDS
+        self._poll_seconds = FIRST_POLL_SECONDS
+        self._gap_since: float | None = None
+        self._cursor = Cursor(0, 0)
+        self._task: asyncio.Task[None] | None = None
+
+    def join(self) -> Backlog:
+        """Take a place among the readers; what is found from now on waits there."""
+        backlog = Backlog()
+        self._readers.add(backlog)
+        return backlog
+
+    def leave(self, backlog: Backlog) -> bool:
+        """Give a place up; tells whether it was the last, which ends the feed."""
+        self._readers.discard(backlog)
+        if not self._readers:
+            self.close()
+        return not self._readers
+
+    def start(self, cursor: Cursor) -> None:
+        """Begin to look from this place on, if that has not begun."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(cursor.copy()))
+
+    def wake(self, lowest: int) -> None:
+        """Look: parts came, of which this is the lowest number."""
+        self._lowest = min(self._lowest, lowest)
+        self._wake.set()
+
+    def close(self) -> None:
+        """Stop looking, and send all readers away."""
+        if self._task:
+            self._task.cancel()
+        for reader in self._readers:
+            reader.close()
+
+    async def _run(self, cursor: Cursor) -> None:
+        self._cursor = cursor
+        while True:
+            self._wake.clear()
+            try:
+                seconds = await self._step()
+            except (*UNREACHABLE, asyncpg.PostgresError) as error:
+                log.warning("feed_failed", job_id=self._job_id, error=type(error).__name__)
+                self._lowest = 0  # whatever was announced meanwhile
+                await asyncio.sleep(FIRST_POLL_SECONDS)
+                continue
+            await self._sleep(seconds)
+
+    async def _step(self) -> float:
+        """Look once and tell what is new; returns how long to wait for a call to look again."""
+        cursor = self._cursor
+        found, passed = await self._look(cursor)
+        if not cursor.follows(found.generation, found.attempt_id):
+            self._cursor = Cursor(found.generation, found.attempt_id)
+            if not cursor.is_fresh:
+                self._publish(News(reset=True))
+            return 0
+        ready = self._ready(cursor, found.parts)
+        taken = [part for part in (*passed, *ready) if cursor.take(part) is not None]
+        if taken or found.aggregated:
+            self._publish(News(taken, aggregated=found.aggregated and not found.more))
+        if self._gap_since is not None:
+            return GAP_SECONDS
+        seconds, self._poll_seconds = self._poll_seconds, POLL_SECONDS
+        return 0 if found.more else seconds
+
+    def _ready(self, cursor: Cursor, parts: list[StoredPart]) -> list[StoredPart]:
+        """The parts up to a gap, or all of them once it was waited for."""
+        ready = [*cursor.contiguous(parts)]
+        now = asyncio.get_running_loop().time()
+        if len(ready) < len(parts) and self._gap_since is None:
+            self._gap_since = now
+        if len(ready) == len(parts) or now - (self._gap_since or now) >= GAP_SECONDS:
+            self._gap_since = None
+            return parts
+        return ready
+
+    async def _look(self, cursor: Cursor) -> tuple[Look, list[StoredPart]]:
+        """Look for what is new to the cursor, and for what it passed over or was replaced."""
+        lowest, self._lowest = self._lowest, LAST
+        now = asyncio.get_running_loop().time()
+        async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+            if now - self._marked_at > MARK_SECONDS / 2:
+                await watch(connection, self._job_id, MARK_SECONDS)
+                self._marked_at = now
+            found = await look(connection, self._job_id, cursor.next, cursor.last_id)
+            if found is None:
+                raise ConnectionError("the log is gone")
+            passed: list[StoredPart] = []
+            if cursor.missing or lowest < cursor.next:
+                passed = await passed_parts(connection, found, cursor, lowest)
+        return found, passed
+
+    def _publish(self, news: News) -> None:
+        for reader in self._readers:
+            reader.put(news)
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+
+async def passed_parts(
+    connection: Connection, found: Look, cursor: Cursor, lowest: int
+) -> list[StoredPart]:
+    """Read parts below the cursor that it has not seen: stragglers, and other bytes by now."""
+    if not cursor.follows(found.generation, found.attempt_id):
+        return []
+    return await late(
+        connection, found, cursor.missing, (max(lowest, 0), cursor.next - 1), cursor.top
+    )
