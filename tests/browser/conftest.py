@@ -2,27 +2,22 @@
 
 import asyncio
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
 import asyncpg
 import pytest
-import uvicorn
 from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright
 from pydantic import SecretStr
 
-import temporal
-from archive.store import Archive
 from db import logs
 from db.parts import store_batch
 from settings import Settings
-from tests.conftest import part
-from web.app import make_app
+from tests.conftest import part, serving
 
-TOKEN = "the-token"
 LINK_SECRET = "a secret of thirty-two characters"
+WAIT_SECONDS = 30
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
     "--no-sandbox",
@@ -36,50 +31,34 @@ ARGUMENTS = [
 
 
 class Site:
-    """The web service on a port of its own."""
+    """The web service on a port of its own, which it keeps when it is started again."""
 
-    def __init__(self, settings: Settings, pool: asyncpg.Pool) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, pool: asyncpg.Pool, **web: Any) -> None:
+        self.settings = settings.model_copy(update={"web": settings.web.model_copy(update=web)})
         self.pool = pool
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self.socket.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.port = 0
+        self.running = AsyncExitStack()
 
     async def start(self) -> None:
-        if self.socket.fileno() < 0:
-            self.socket = socket.create_server(("127.0.0.1", self.port))
-        app = make_app(
-            self.settings,
-            self.pool,
-            Archive(self.settings.s3, 4),
-            await temporal.connect(self.settings.temporal),
+        client = await self.running.enter_async_context(
+            serving(self.settings, self.pool, port=self.port)
         )
-        self.server = uvicorn.Server(
-            uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=2)
-        )
-        self.task = asyncio.create_task(self.server.serve(sockets=[self.socket]))
-        while not self.server.started:
-            await asyncio.sleep(0.01)
-            if self.task.done():
-                self.task.result()
+        self.url = str(client.base_url).rstrip("/")
+        self.port = client.base_url.port or 0
 
     async def stop(self) -> None:
-        self.server.should_exit = True
-        await self.task
-        self.socket.close()
+        await self.running.aclose()
 
 
 @pytest.fixture
-def web_changes() -> dict[str, Any]:
-    """Web settings that a test changes by parametrizing; here anyone may read."""
-    return {"public_reads": True}
+def public_reads() -> bool:
+    """Whether anyone may read; a test that parametrizes this changes it."""
+    return True
 
 
 @pytest.fixture
-async def site(settings: Settings, pool: asyncpg.Pool, web_changes) -> AsyncIterator[Site]:
-    given = {"auth_token": SecretStr(TOKEN), "link_secret": SecretStr(LINK_SECRET)}
-    web = settings.web.model_copy(update=given | web_changes)
-    site = Site(settings.model_copy(update={"web": web}), pool)
+async def site(settings: Settings, pool: asyncpg.Pool, public_reads) -> AsyncIterator[Site]:
+    site = Site(settings, pool, public_reads=public_reads, link_secret=SecretStr(LINK_SECRET))
     await site.start()
     yield site
     await site.stop()
@@ -129,11 +108,33 @@ class Visits:
             self.wrong.append(f"asked {request.url}")
 
 
+async def until(page: Page, check: str, given: Any = None) -> None:
+    """Wait until a function of JavaScript is true, asked in every frame.
+
+    Playwright's own way of waiting compiles text in the page, which our policy forbids.
+    """
+    async with asyncio.timeout(WAIT_SECONDS):
+        await page.evaluate(
+            f"""async (given) => {{
+              const check = {check};
+              while (!check(given)) await new Promise((then) => requestAnimationFrame(then));
+            }}""",
+            given,
+        )
+
+
 async def settled(page: Page) -> None:
     """Wait until every row that is there has its text."""
-    await page.wait_for_function(
-        "document.querySelector('.row') && !document.querySelector('.row.waiting')"
+    await until(
+        page, "() => document.querySelector('.row') && !document.querySelector('.row.waiting')"
     )
+
+
+async def first_line(page: Page, line: int) -> None:
+    """Wait until the first row that is there is that of this line."""
+    check = "(line) => Number(document.querySelector('.row .number')?.textContent) === line"
+    await until(page, check, line)
+    await settled(page)
 
 
 @pytest.fixture

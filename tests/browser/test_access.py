@@ -5,10 +5,11 @@ from datetime import timedelta
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.conftest import TOKEN, finish, store
+from tests.browser.conftest import finish, store
+from tests.conftest import TOKEN
 from web.auth import sign_link
 
-CLOSED = pytest.mark.parametrize("web_changes", [{"public_reads": False}])
+CLOSED = pytest.mark.parametrize("public_reads", [False])
 
 
 @CLOSED

@@ -4,7 +4,7 @@ import pytest
 from playwright.async_api import expect
 
 from db import logs
-from tests.browser.conftest import numbers, settled, store
+from tests.browser.conftest import first_line, numbers, settled, store, until
 
 LINES = 1_000_000
 LINE = b"\x1b[32m[%07d]\x1b[0m compiling a module with flags, so that the line is long enough%s\n"
@@ -38,19 +38,14 @@ async def test_a_log_of_a_million_lines(visits, pool, job_id):
 
     scroller = page.locator("#log")
     await scroller.evaluate("log => { log.scrollTop = log.scrollHeight / 2 }")
-    await page.wait_for_function(
-        "Math.abs(Number(document.querySelector('.row .number').textContent) - 500000) < 1000"
-    )
+    middle = "() => Math.abs(document.querySelector('.row').dataset.line - 500000) < 1000"
+    await until(page, middle)
     await settled(page)
     # The wheel moves by rows, however much the scroll bar stands for.
     before = (await numbers(page))[0]
     await page.mouse.move(600, 300)
     await page.mouse.wheel(0, 400)
-    await page.wait_for_function(
-        "before => Number(document.querySelector('.row .number').textContent) === before + 20",
-        arg=before,
-    )
-    await settled(page)
+    await first_line(page, before + 20)
     for row, number in zip(
         await page.locator(".row .text").all_text_contents(), await numbers(page), strict=True
     ):

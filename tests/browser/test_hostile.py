@@ -3,7 +3,7 @@
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.conftest import finish, settled, texts
+from tests.browser.conftest import finish, settled, texts, until
 
 SCRIPT = "<script>window.ran = 1</script><img src=x onerror='window.ran = 1'>"
 HEBREW = "\u05e9\u05dc\u05d5\u05dd"
@@ -104,8 +104,10 @@ async def test_a_megabyte_in_one_line_is_shown_a_piece_at_a_time(visits, pool, j
     more = panel.get_by_role("button", name="show more")
     for shown in range(2, 34):
         await more.click()
-        await page.wait_for_function(
-            "shown => document.querySelector('dialog pre').childNodes.length === shown", arg=shown
+        await until(
+            page,
+            "(shown) => document.querySelector('dialog pre').childNodes.length === shown",
+            shown,
         )
     await expect(more).to_be_hidden()
     assert await panel.locator("pre").text_content() == "0123456789" * 105_000 + "LAST"

@@ -5,13 +5,13 @@ import asyncio
 from playwright.async_api import expect
 
 from db import logs
-from tests.browser.conftest import numbers, store, texts
+from tests.browser.conftest import numbers, settled, store, texts, until
 
 
 async def line_texts(page, count: int) -> list[str]:
     """The texts of a short log, once it has so many lines."""
     await expect(page.locator(".row .number").last).to_have_text(str(count))
-    await page.wait_for_function("!document.querySelector('.row.waiting')")
+    await settled(page)
     return await texts(page)
 
 
@@ -59,10 +59,11 @@ async def test_a_progress_bar_is_rewritten_in_its_place(visits, pool, job_id):
     for number, part in enumerate((b"\r 60%", b"\r100%\n", b"ok\n"), start=1):
         await store(pool, job_id, part, first=number)
         expected = ["start", (" 60%", "100%", "100%")[number - 1], "ok"][: 2 if number < 3 else 3]
-        await page.wait_for_function(
-            """expected => [...document.querySelectorAll(".row .text")]
-                .map(text => text.textContent).join("|") === expected""",
-            arg="|".join(expected),
+        await until(
+            page,
+            """(expected) => [...document.querySelectorAll(".row .text")]
+                .map((text) => text.textContent).join("|") === expected""",
+            "|".join(expected),
         )
 
 

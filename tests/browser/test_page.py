@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.conftest import finish, numbers, settled, store, texts
+from tests.browser.conftest import finish, first_line, numbers, settled, store, texts
 
 STEP = "travis_time:start:0a\r\x1b[0K$ make\r\n"
 LOG = (
@@ -33,8 +33,7 @@ async def page(visits, pool, job_id):
 
 async def to_top(page) -> None:
     await page.keyboard.press("g")
-    await page.wait_for_function("document.querySelector('.row .number')?.textContent === '1'")
-    await settled(page)
+    await first_line(page, 1)
 
 
 async def test_the_end_is_seen_first(page):

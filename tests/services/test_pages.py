@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.services.test_web import serving
+from tests.conftest import TOKEN, serving
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ async def test_a_log_nobody_may_read_has_a_page_that_asks_for_the_token(web):
     answer = await web.get("/jobs/1")
     assert answer.status_code == 403
     assert 'id="token-form"' in answer.text
-    answer = await web.get("/jobs/1", headers={"Authorization": "token the-token"})
+    answer = await web.get("/jobs/1", headers={"Authorization": f"token {TOKEN}"})
     assert answer.status_code == 200
 
 
@@ -60,6 +60,6 @@ async def test_what_is_no_job_id_is_refused_in_json(web, job):
     assert "must be an integer" in answer.json()["error"]
 
 
-@pytest.mark.parametrize("name", ["nope.js", "..%2Fapp.py", "..%2f..%2fpyproject.toml", ".js"])
-async def test_no_other_file_is_served(web, name):
-    assert (await web.get(f"/static/{name}")).status_code == 404
+@pytest.mark.parametrize("file", ["nope.js", "..%2Fapp.py", "..%2f..%2fpyproject.toml", ".js"])
+async def test_no_other_file_is_served(web, file):
+    assert (await web.get(f"/static/{file}")).status_code == 404
