@@ -83,7 +83,7 @@ async def test_content_written_whole_takes_the_place_of_what_was(visits, pool, j
     page = await visits.open(f"/jobs/{job_id}")
     await expect(page.locator("#state")).to_have_text("live")
     async with pool.acquire() as connection:
-        await logs.replace_content(connection, job_id, b"")
+        await logs.replace_contents(connection, [logs.WholeContent(job_id, b"")])
     await store(pool, job_id, b"new run\n", attempt="b")
     await expect(page.locator(".row .text")).to_have_text(["new run"])
 

@@ -9,6 +9,7 @@ import { Stream } from "./stream.js";
 
 const WAIT_SECONDS = 3;
 const TAIL_BLOCKS = 2;
+const FLUSH_MS = 80;
 
 /**
  * Calls `on.state(state, text)` with `loading`, `waiting`, `unavailable`, `live`, `reconnecting` or
@@ -129,21 +130,15 @@ export class Log {
     if (this.run === run) this.reopen();
   }
 
-  /** Many parts a second are taken in once a frame; hidden pages draw no frames, so a timer too. */
+  /** Many parts a second are taken in together: nobody reads faster. */
   #take(bytes) {
     this.incoming.push(bytes);
-    if (this.flushing) return;
-    const flush = () => {
-      clearTimeout(this.flushing);
-      cancelAnimationFrame(frame);
-      this.flushing = 0;
-      this.#flush();
-    };
-    this.flushing = setTimeout(flush, 200);
-    const frame = requestAnimationFrame(flush);
+    this.flushing ||= setTimeout(() => this.#flush(), FLUSH_MS);
   }
 
   #flush() {
+    clearTimeout(this.flushing);
+    this.flushing = 0;
     if (!this.incoming.length) return;
     const length = this.incoming.reduce((sum, bytes) => sum + bytes.length, 0);
     const all = new Uint8Array(length);

@@ -33,7 +33,12 @@ export class Rows {
     this.pinned = false;
     this.lastScroll = 0;
     scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    new ResizeObserver(() => this.refresh()).observe(scroller);
+    // Kept, because to ask for it makes the browser lay the page out there and then.
+    this.windowHeight = scroller.clientHeight;
+    new ResizeObserver(() => {
+      this.windowHeight = scroller.clientHeight;
+      this.refresh();
+    }).observe(scroller);
   }
 
   get rows() {
@@ -52,12 +57,8 @@ export class Rows {
     return Math.min(this.#height, MAX_HEIGHT);
   }
 
-  get #window() {
-    return this.scroller.clientHeight;
-  }
-
   get #maxTop() {
-    return Math.max(this.#height - this.#window, 0);
+    return Math.max(this.#height - this.windowHeight, 0);
   }
 
   get atEnd() {
@@ -66,20 +67,20 @@ export class Rows {
 
   /** Rows a page key moves by. */
   get pageRows() {
-    return Math.max(Math.floor(this.#window / ROW_HEIGHT) - 2, 1);
+    return Math.max(Math.floor(this.windowHeight / ROW_HEIGHT) - 2, 1);
   }
 
   #scrolled() {
     const now = this.scroller.scrollTop;
     if (Math.abs(now - this.lastScroll) < 1) return; // our own doing
     const step = now - this.lastScroll;
-    const barMax = this.#barHeight - this.#window;
+    const barMax = this.#barHeight - this.windowHeight;
     const scaled = this.#height > MAX_HEIGHT;
-    if (scaled && Math.abs(step) > this.#window * 2) this.top = (now / barMax) * this.#maxTop;
+    if (scaled && Math.abs(step) > this.windowHeight * 2) this.top = (now / barMax) * this.#maxTop;
     else this.top += step;
     // At its ends the bar cannot move on, so there it must say the truth at once.
-    if (now <= 0 && Math.abs(step) > this.#window * 2) this.top = 0;
-    if (now >= barMax - 1 && (!scaled || this.top > this.#maxTop - this.#window)) {
+    if (now <= 0 && Math.abs(step) > this.windowHeight * 2) this.top = 0;
+    if (now >= barMax - 1 && (!scaled || this.top > this.#maxTop - this.windowHeight)) {
       this.top = this.#maxTop;
     }
     this.top = Math.min(Math.max(this.top, 0), this.#maxTop);
@@ -94,11 +95,13 @@ export class Rows {
 
   /** Put the bar where the rows are. */
   #settleBar() {
-    const bar = this.#barHeight - this.#window;
+    const bar = this.#barHeight - this.windowHeight;
     const part = this.#maxTop ? this.top / this.#maxTop : 0;
     const at = this.#height > MAX_HEIGHT ? Math.round(part * bar) : this.top;
-    if (Math.abs(this.scroller.scrollTop - at) >= 1) this.scroller.scrollTop = at;
-    this.lastScroll = this.scroller.scrollTop;
+    if (Math.abs(this.lastScroll - at) >= 1) {
+      this.scroller.scrollTop = at;
+      this.lastScroll = this.scroller.scrollTop;
+    }
     this.#placeLayer();
   }
 
@@ -129,8 +132,8 @@ export class Rows {
   /** Bring a line into sight, a third from the top, unless it is in sight already. */
   showLine(line, { always = false } = {}) {
     const at = this.model.folds.rowOf(line) * ROW_HEIGHT;
-    const inSight = at >= this.top + ROW_HEIGHT && at <= this.top + this.#window - 3 * ROW_HEIGHT;
-    if (always || !inSight) this.scrollTo(at - this.#window / 3);
+    const inSight = at >= this.top + ROW_HEIGHT && at <= this.top + this.windowHeight - 3 * ROW_HEIGHT;
+    if (always || !inSight) this.scrollTo(at - this.windowHeight / 3);
     else this.refresh();
   }
 
@@ -146,7 +149,8 @@ export class Rows {
   }
 
   #setHeight() {
-    this.spacer.style.height = `${this.#barHeight}px`;
+    if (this.spacerHeight !== this.#barHeight) this.spacer.style.height = `${this.#barHeight}px`;
+    this.spacerHeight = this.#barHeight;
     const digits = String(Math.max(this.model.folds.lines, 100)).length;
     if (digits !== this.digits) this.scroller.style.setProperty("--digits", String(digits));
     this.digits = digits;
@@ -168,7 +172,7 @@ export class Rows {
     if (this.pinned) this.top = this.#maxTop;
     this.top = Math.min(this.top, this.#maxTop);
     const first = Math.max(Math.floor(this.top / ROW_HEIGHT) - OVERSCAN, 0);
-    const last = Math.min(Math.ceil((this.top + this.#window) / ROW_HEIGHT) + OVERSCAN, this.rows);
+    const last = Math.min(Math.ceil((this.top + this.windowHeight) / ROW_HEIGHT) + OVERSCAN, this.rows);
     this.firstRow = first;
     const wanted = [];
     const kept = new Map();
