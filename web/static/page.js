@@ -61,7 +61,7 @@ function showState(state, text) {
   const message = MESSAGES[state];
   const blocking = message && (state !== "unavailable" || !log.outline);
   $("message").hidden = !blocking;
-  $("message").textContent = blocking ? message : "";
+  $("message").textContent = blocking ? [message, state === "waiting" ? "" : text].join(" ") : "";
   if (message && !blocking) say(text || message);
   $("follow").hidden = state !== "live" && state !== "reconnecting";
   if (state === "ended") setFollow(false);
@@ -89,9 +89,13 @@ function grew() {
   showFacts();
 }
 
+/** A log that ended is no longer streamed: that it is another one now is told by its life. */
 function lived(body) {
-  // A job that ran again while the page was open has another log now.
-  if (log.ended && body.phase === "receiving") log.reopen();
+  const isOther = body.aggregated_at
+    ? body.bytes !== log.outline.bytes
+    : body.phase === "receiving" && (lived.before ?? body.updated_at) !== body.updated_at;
+  lived.before = body.updated_at;
+  if (log.ended && isOther) log.reopen();
 }
 
 async function refused(error) {
