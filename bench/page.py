@@ -61,7 +61,7 @@ async def main(lines: int) -> None:
         pool = await open_pool(settings.database)
         held.push_async_callback(pool.close)
         await stack.up(["web"])
-        await store(pool, BIG, [b"".join(LINE % (n, b"x" * 7) for n in range(lines))], final=True)
+        await store(pool, BIG, [b"".join(LINE % (n, b"x" * 10) for n in range(lines))], final=True)
         async with pool.acquire() as connection:
             made = await logs.aggregate(connection, BIG, force=True, restore=False)
         print(f"a log of {lines:,} lines, {made.bytes:,} bytes")
@@ -125,7 +125,7 @@ async def live(page: Page, url: str, pool: asyncpg.Pool) -> None:
     await page.wait_for_selector("#state:text('live')")
     began = time.perf_counter()
     for number in range(1, LIVE_PARTS):
-        piece = b"".join(LINE % (number * 10 + n, b"y" * 7) for n in range(10))
+        piece = b"".join(LINE % (number * 10 + n, b"y" * 10) for n in range(10))
         await store(pool, LIVE, [piece], first=number)
     await page.evaluate(SETTLED, f"[{(LIVE_PARTS - 1) * 10 + 9:07d}]")
     await tell(page, f"followed {LIVE_PARTS} parts", began)

@@ -7,7 +7,7 @@ from db import logs
 from tests.browser.conftest import first_line, numbers, settled, store, until
 
 LINES = 1_000_000
-LINE = b"\x1b[32m[%07d]\x1b[0m compiling a module; each line has a hundred bytes of which this is one%s\n"
+LINE = b"\x1b[32m[%07d]\x1b[0m compiling a module; each line has a hundred bytes, of which this is one%s\n"
 
 
 def content() -> bytes:

@@ -116,6 +116,7 @@ class Line {
   }
 
   print(text) {
+    if (!text) return;
     this.move(this.column);
     for (const char of text) {
       if (this.column >= MAX_COLUMNS) return;
