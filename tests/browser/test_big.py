@@ -7,11 +7,12 @@ from db import logs
 from tests.browser.conftest import first_line, numbers, settled, store, until
 
 LINES = 1_000_000
-LINE = b"\x1b[32m[%07d]\x1b[0m compiling a module; each line has a hundred bytes, of which this is one%s\n"
+TEXT = b"compiling; each line has a hundred bytes, and this one has them too "
+LINE = b"\x1b[32m[%07d]\x1b[0m " + TEXT + b"%s\n"
 
 
 def content() -> bytes:
-    ends = (b" needle.." if n % 100_000 == 54_321 else b"." * 9 for n in range(LINES))
+    ends = (b" needle....." if n % 100_000 == 54_321 else b"." * 12 for n in range(LINES))
     return b"".join(LINE % line for line in enumerate(ends))
 
 

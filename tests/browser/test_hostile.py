@@ -18,12 +18,12 @@ async def open_log(visits, pool, job_id, content: bytes):
 async def test_markup_is_text(visits, pool, job_id):
     page = await open_log(
         visits, pool, job_id,
-        f"{SCRIPT}\n{MARKUP}\n\x1b[31m{SCRIPT}\x1b[0m\n"
+        f"{SCRIPT}\n{MARKUP}\n\x1b[31m{SCRIPT}\x1b[0m\n{SCRIPT}\0{SCRIPT}\n"
         f"travis_fold:start:{SCRIPT}\r\x1b[0Kx\ny\ntravis_fold:end:{SCRIPT}\r\x1b[0K\n"
         "\x1b]8;;javascript:alert(1)\x07click\x1b]8;;\x07\n".encode(),
     )  # fmt: skip
     shown = await texts(page)
-    assert shown[:3] == [SCRIPT, MARKUP, SCRIPT]
+    assert shown[:4] == [SCRIPT, MARKUP, SCRIPT, f"{SCRIPT}^@{SCRIPT}"]
     assert shown[-1] == "click"
     assert await page.evaluate("window.ran") is None
     assert await page.locator("#log :is(script, img, iframe, style)").count() == 0

@@ -25,17 +25,19 @@ async def test_parts_come_in_and_the_end_is_followed(visits, pool, job_id):
     await store(pool, job_id, b"caf\xc3", b"\xa9 \x1b[3", b"1mred\x1b[0m\n", first=1)
     await expect(page.locator(".row .text").last).to_have_text("café red")
     await expect(page.get_by_text("red", exact=True)).to_be_in_viewport()
+    await store(pool, job_id, b"".join(b"flood %d\n" % n for n in range(200)), first=4)
+    await expect(page.get_by_text("flood 199", exact=True)).to_be_in_viewport()
     # Who scrolls up is left alone.
     await page.mouse.move(600, 300)
     await page.mouse.wheel(0, -600)
     await expect(follow).to_have_attribute("aria-pressed", "false")
     top = (await numbers(page))[0]
-    await store(pool, job_id, b"".join(b"more %d\n" % n for n in range(200)), first=4)
-    await expect(page.locator("#facts")).to_contain_text("301 lines")
+    await store(pool, job_id, b"".join(b"more %d\n" % n for n in range(200)), first=5)
+    await expect(page.locator("#facts")).to_contain_text("501 lines")
     assert (await numbers(page))[0] == top
     await follow.click()
     await expect(page.locator(".row .text").last).to_have_text("more 199")
-    await store(pool, job_id, b"the end\n", first=5, final=True)
+    await store(pool, job_id, b"the end\n", first=6, final=True)
     await expect(page.locator(".row .text").last).to_have_text("the end")
     await expect(follow).to_be_hidden()
     await expect(page.locator("#state")).to_have_text("")
@@ -98,17 +100,19 @@ async def test_search_counts_what_comes_in(visits, pool, job_id):
 
 
 async def test_the_page_goes_on_after_the_service_was_away(visits, site, pool, job_id):
-    await store(pool, job_id, b"0\n1\n")
+    await store(pool, job_id, b"0\n")
     page = await visits.open(f"/jobs/{job_id}")
     await expect(page.locator("#state")).to_have_text("live")
+    await store(pool, job_id, b"1\n", first=1)
+    assert await line_texts(page, 2) == ["0", "1"]
     await site.stop()
-    await expect(page.locator("#state")).to_have_text("reconnecting…")
-    await store(pool, job_id, b"2\n", b"3\n4", first=1)  # nobody tells the page of these
+    await expect(page.locator("#state")).to_have_text("reconnecting\u2026")
+    await store(pool, job_id, b"2\n", b"3\n4", first=2)  # nobody tells the page of these
     await site.start()
     await expect(page.locator("#state")).to_have_text("live")
-    await store(pool, job_id, b"4\n", b"5\n", first=3)
+    await store(pool, job_id, b"4\n", b"5\n", first=4)
     assert await line_texts(page, 6) == ["0", "1", "2", "3", "44", "5"]
-    await store(pool, job_id, b"6\n", first=5, final=True)
+    await store(pool, job_id, b"6\n", first=6, final=True)
     assert await line_texts(page, 7) == ["0", "1", "2", "3", "44", "5", "6"]
 
 

@@ -196,3 +196,36 @@ async def test_lines_are_named_in_the_address(page):
         assert (found["first"], found["last"]) == lines
     for text in ("", "#L", "#L1-", "#Lx", "#L1-L2-L3", "#L99999999999999999999"):
         assert await call(page, "selection", "readHash", text) is None
+
+
+BLOCKS = """async ([before, during]) => {
+  const { Blocks } = await import("/static/blocks.js");
+  const { Outline } = await import("/static/outline.js");
+  const encoded = new TextEncoder().encode(before + during);
+  const outline = new Outline({bytes: 0, lines: 0, block_bytes: 8, newlines: [0], marks: [],
+    marks_truncated: false, cursor: "", ended: false});
+  outline.append(encoded.slice(0, before.length));
+  let answer;
+  const fetchRange = (from, to) =>
+    new Promise((resolve) => (answer = () => resolve(encoded.slice(from, to))));
+  const blocks = new Blocks(fetchRange, () => {}, () => {});
+  blocks.reset(outline);
+  const loading = blocks.load(0, outline.blocks - 1);
+  for (const byte of encoded.slice(before.length)) {
+    outline.append(Uint8Array.of(byte));
+    blocks.append(Uint8Array.of(byte));
+  }
+  answer();
+  await loading;
+  let text = "";
+  for (let i = 0; i < outline.blocks; i++) {
+    text += new TextDecoder().decode(blocks.get(i)?.bytes ?? new Uint8Array());
+  }
+  return text;
+}"""
+
+
+@pytest.mark.parametrize("before", ["a", "abcdefg", "abcdefgh", "abcdefghij"])
+async def test_bytes_that_come_in_while_their_block_is_fetched_are_put_behind(page, before):
+    during = "0123456789\n0123"
+    assert await page.evaluate(BLOCKS, [before, during]) == before + during
