@@ -215,6 +215,47 @@ class WebSettings(Group):
     )
 
 
+class PusherSettings(Group):
+    """Pusher, or a server that speaks its protocol: parts go to readers while a job runs."""
+
+    app_id: str | None = Field(None, description="id of the app; unset: parts are not sent live")
+    key: str | None = Field(None, min_length=1, description="key of the app, which is public")
+    secret: Annotated[SecretStr, Field(min_length=1)] | None = Field(
+        None, description="secret of the app; signs requests, and webhooks are checked by it"
+    )
+    host: str = Field(
+        "api.pusherapp.com",
+        min_length=1,
+        description="host of the HTTP API; at Pusher `api-CLUSTER.pusher.com`, outside of mt1",
+    )
+    port: int = Field(443, ge=1, le=65535, description="port of the HTTP API")
+    tls: bool = Field(default=True, description="whether the HTTP API speaks TLS")
+    secure: bool = Field(
+        default=False,
+        description="send to private channels (`private-job-N`), which readers must be let into "
+        "by `POST /pusher/auth`",
+    )
+    check_existence: bool = Field(
+        default=True,
+        description="send only while the app's webhook says that a job's channel is occupied",
+    )
+    queue_events: int = Field(
+        5000, ge=1, description="events (of 10 KiB at most) that may wait; more are dropped"
+    )
+    senders: int = Field(
+        4, ge=1, le=64, description="requests in flight at once; those of one job never are"
+    )
+
+    @model_validator(mode="after")
+    def _an_app_is_whole(self) -> Self:
+        given = [self.app_id, self.key, self.secret]
+        if any(item is None for item in given) and any(item is not None for item in given):
+            raise ValueError("app_id, key and secret go together: set all three or none")
+        if self.app_id is not None and not (self.app_id.isascii() and self.app_id.isdecimal()):
+            raise ValueError("app_id must be digits")
+        return self
+
+
 class StackSettings(Group):
     """The local stack of real components for development and tests."""
 
@@ -250,6 +291,7 @@ class Settings(BaseSettings):
     lifecycle: LifecycleSettings = LifecycleSettings()
     worker: WorkerSettings = WorkerSettings()
     web: WebSettings = WebSettings()
+    pusher: PusherSettings = PusherSettings()
     stack: StackSettings = StackSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 

@@ -23,6 +23,8 @@ from db.connect import check_schema, close_pool, open_pool
 from drain.drain import Drain
 from drain.signals import Signaller
 from errors import ComponentError
+from live.client import make_sender
+from live.forward import Forwarder
 from live.hub import Hub
 from publisher import Publisher
 from settings import Settings, WebSettings, load_settings
@@ -73,7 +75,9 @@ async def _drain(settings: Settings) -> None:
             interval=settings.drain.signal_seconds,
             in_flight=settings.drain.signals_in_flight,
         )
-        process = Drain(settings.amqp, settings.drain, pool, signaller)
+        sender = make_sender(settings.pusher)
+        live = Forwarder(sender, settings.pusher) if sender else None
+        process = Drain(settings.amqp, settings.drain, pool, signaller, live)
         _on_stop(process.stop)
         await process.run()
 

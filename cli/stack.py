@@ -11,7 +11,7 @@ from rich.table import Table
 
 from errors import ComponentError
 from settings import Settings, load_settings, stack_file
-from stack.components import NAMES
+from stack.components import DEFAULT, NAMES
 from stack.stack import LocalStack, Status
 from stack.tasks import run_until_signal
 
@@ -26,22 +26,30 @@ def stack() -> None:
     """Start, stop and look at the local stack.
 
     The stack is everything logflume needs, on this machine alone: RabbitMQ (with epmd), Postgres,
-    Temporal and an S3 store, and logflume's own drain, worker and web. Data, logs and secrets are
-    in one folder, `.stack` (setting stack.data_dir); deleting it while the stack is down starts
-    afresh. Every other command finds the running stack by itself.
+    Temporal and an S3 store, with --pusher a server of Pusher's protocol too, and logflume's own
+    drain, worker and web. Data, logs and secrets are in one folder, `.stack` (setting
+    stack.data_dir); deleting it while the stack is down starts afresh. Every other command finds
+    the running stack by itself.
     """
 
 
 @stack.command()
 @components
 @click.option("--detach", is_flag=True, help="Return as soon as all is ready; it keeps running.")
-def up(names: tuple[str, ...], *, detach: bool) -> None:
+@click.option(
+    "--pusher",
+    is_flag=True,
+    help="Run a Pusher server too and send parts live to it. A drain and a web that run already "
+    "must be started again to know of it.",
+)
+def up(names: tuple[str, ...], *, detach: bool, pusher: bool) -> None:
     """Start components that do not run yet, with what they need; all, when none is named.
 
     Stays until Ctrl-C and then stops what it started, unless --detach is given.
     """
     local = LocalStack(load_settings().stack.data_dir)
-    sys.exit(run_until_signal(_up(local, names or NAMES, detach=detach)))
+    wanted = (names or DEFAULT) + (("pusher",) if pusher else ())
+    sys.exit(run_until_signal(_up(local, wanted, detach=detach)))
 
 
 @stack.command()
@@ -86,6 +94,8 @@ async def _up(local: LocalStack, names: tuple[str, ...], *, detach: bool) -> int
     console.print(f"web          {settings.web.url}", highlight=False)
     console.print(f"API docs     {settings.web.url}/schema", highlight=False)
     console.print(f"Temporal UI  {settings.temporal.ui_url}", highlight=False)
+    if settings.pusher.app_id:
+        console.print(f"Pusher       {_pusher_url(settings)}", highlight=False)
     if detach or not started:
         return 0
     console.print("Ctrl-C stops what was started.")
@@ -110,6 +120,21 @@ def _table(statuses: list[Status]) -> Table:
     return table
 
 
+def _pusher(settings: Settings) -> dict[str, Any]:
+    secret = settings.pusher.secret
+    return {
+        "pusher_url": _pusher_url(settings),
+        "pusher_app_id": settings.pusher.app_id,
+        "pusher_key": settings.pusher.key,
+        "pusher_secret": secret.get_secret_value() if secret else None,
+    }
+
+
+def _pusher_url(settings: Settings) -> str:
+    pusher = settings.pusher
+    return f"{'https' if pusher.tls else 'http'}://{pusher.host}:{pusher.port}"
+
+
 def _description(settings: Settings, local: LocalStack) -> dict[str, Any]:
     secret_key, token = settings.s3.secret_key, settings.web.auth_token
     folder = local.home.data_dir
@@ -125,6 +150,7 @@ def _description(settings: Settings, local: LocalStack) -> dict[str, Any]:
         "s3_bucket": settings.s3.bucket,
         "web_url": settings.web.url,
         "auth_token": token.get_secret_value() if token else None,
+        **(_pusher(settings) if settings.pusher.app_id else {}),
         "jwt_private_key_file": str(folder / "jwt_private.pem"),
         "jwt_public_key_file": str(folder / "jwt_public.pem"),
         "rabbitmq_management_url": local.home.management_url,

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from aiormq.abc import DeliveredMessage
 
-from domain import Part
+from db.parts import AttemptParts
+from domain import Part, Place
 
 
 @dataclass(slots=True)
@@ -18,13 +19,18 @@ class Reject:
 
 @dataclass(slots=True)
 class Batch:
-    """Messages delivered one after another: their parts, and those that are none."""
+    """Messages delivered one after another: their parts, and those that are none.
+
+    `placed` is filled as the parts are committed; `stored` once all are.
+    """
 
     parts: list[Part] = field(default_factory=list)
     messages: list[DeliveredMessage] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     bytes: int = 0
     last_tag: int = 0
+    placed: list[tuple[AttemptParts, Place]] = field(default_factory=list)
+    stored: bool = False
 
 
 class Batcher:

@@ -21,6 +21,7 @@ from drain.flush import Flusher
 from drain.rejects import Rejects
 from drain.signals import Signaller
 from errors import ComponentError, RejectedPart
+from live.forward import Forwarder
 from settings import AmqpSettings, DrainSettings
 
 log = structlog.get_logger()
@@ -30,6 +31,8 @@ MAX_BACKOFF_SECONDS = 5.0
 # How long the last flushes and signals may take once the drain is told to stop.
 STOP_SECONDS = 20
 CLOSE_SECONDS = 3
+# How long events that wait for Pusher may go out then.
+LIVE_SECONDS = 2
 # How long a reject that RabbitMQ does not take is held before it goes back to the queue.
 REQUEUE_SECONDS = 1
 MICROSECOND = timedelta(microseconds=1)
@@ -46,11 +49,13 @@ class Drain:
         settings: DrainSettings,
         pool: asyncpg.Pool,
         signaller: Signaller,
+        live: Forwarder | None = None,
     ) -> None:
         self._amqp = amqp
         self._settings = settings
         self._pool = pool
         self._signaller = signaller
+        self._live = live
         self._rejects = Rejects(amqp.url.get_secret_value())
         self._stop = asyncio.Event()
 
@@ -80,6 +85,8 @@ class Drain:
                 break
             session = again
         await self._rejects.close()
+        if self._live:
+            await self._live.close(LIVE_SECONDS)
         untold = await self._signaller.close(STOP_SECONDS)
         log.info("drain_stopped", logs_untold=untold)
 
@@ -114,7 +121,7 @@ class Drain:
                     # aio-pika's own consumer makes a second task for each message.
                     await channel.get_underlay_channel(),
                     self._settings,
-                    Flusher(self._pool, self._rejects),
+                    Flusher(self._pool, self._rejects, self._live),
                     self._signaller,
                 )
                 connection.close_callbacks.add(session.lose)
@@ -231,6 +238,7 @@ class _Session:
             if batch is None:
                 return
             self._acks.opened(batch)
+            self._flusher.opened(batch)
             flush = asyncio.create_task(self._flush(batch))
             self._flushes.add(flush)
             flush.add_done_callback(self._flushed)

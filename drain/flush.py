@@ -1,6 +1,7 @@
 """Brings one batch to safety: its parts into Postgres, what is no part into the reject queue."""
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
 import asyncpg
@@ -11,6 +12,7 @@ from db.parts import AttemptParts, store_batch
 from domain import Part, Place
 from drain.batch import Batch, Reject
 from drain.rejects import Rejects
+from live.forward import Forwarder
 from workflows.types import Batch as Stored
 
 log = structlog.get_logger()
@@ -23,20 +25,34 @@ MAX_BACKOFF_SECONDS = 5.0
 class Flusher:
     """Stores batches; several may be under way at once."""
 
-    def __init__(self, pool: asyncpg.Pool, rejects: Rejects) -> None:
+    def __init__(self, pool: asyncpg.Pool, rejects: Rejects, live: Forwarder | None = None) -> None:
         self._pool = pool
         self._rejects = rejects
+        self._live = live
+        self._unshown: deque[Batch] = deque()
+
+    def opened(self, batch: Batch) -> None:
+        """A batch goes to be flushed; batches are opened in the order they were received."""
+        if self._live:
+            self._unshown.append(batch)
 
     async def store(self, batch: Batch) -> dict[int, Stored]:
         """Commit a batch's parts, however long Postgres takes to be there.
 
-        Returns what was added to which job's log. A part that Postgres refuses becomes one of the
-        batch's rejects.
+        Returns what was added to which job's log; the batch tells where each part went. A part
+        that Postgres refuses becomes one of the batch's rejects.
         """
         stored: dict[int, Stored] = {}
         if batch.parts:
             await self._store(batch, slice(0, len(batch.parts)), stored)
+        batch.stored = True
+        self._show()
         return stored
+
+    def _show(self) -> None:
+        """Hand what is committed over to go live, in the order in which it was received."""
+        while self._live and self._unshown and self._unshown[0].stored:
+            self._live.submit(self._unshown.popleft().placed)
 
     async def keep_rejects(self, batch: Batch) -> list[DeliveredMessage]:
         """Keep what is no part, with the reason; returns what RabbitMQ does not take now."""
@@ -65,6 +81,7 @@ class Flusher:
             await self._store(batch, slice(which.start, middle), stored)
             await self._store(batch, slice(middle, which.stop), stored)
         else:
+            batch.placed += placed
             for job_id, added in _summary(placed):
                 stored[job_id] = stored[job_id] + added if job_id in stored else added
 

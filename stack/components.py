@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 
 from stack.processes import Running
 
-# In the order of their start. The first five are servers, the rest is ours.
-NAMES = ("epmd", "rabbitmq", "postgres", "temporal", "s3", "drain", "worker", "web")
+# In the order of their start. The last three are ours, the rest are servers.
+NAMES = ("epmd", "rabbitmq", "postgres", "temporal", "s3", "pusher", "drain", "worker", "web")
+# Those that only run when they are asked for.
+OPTIONAL = ("pusher",)
+DEFAULT = tuple(name for name in NAMES if name not in OPTIONAL)
 
 
 async def nothing() -> None:

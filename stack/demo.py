@@ -7,6 +7,7 @@ import io
 import random
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from stack.runner import new_job_ids, open_log
 from stack.samples import fleet
 from stack.stack import LocalStack, Status
 from stack.tasks import run_until_signal, together
+from web.auth import sign_link
 
 SEED = 1
 JOBS = 12
@@ -76,10 +78,12 @@ async def _demo(jobs: list[Job], *, once: bool) -> int:
         started = await stack.up(on_ready=_tell_ready)
     settings = load_settings()
     try:
+        if not once:
+            _show_addresses(settings, jobs)
         await _play(settings, jobs)
         if once:
             return await _compare(settings, stack, jobs)
-        _show_addresses(settings, jobs)
+        console.print("Ctrl-C ends the demo.")
         await stack.watch(NAMES, _tell_death)
         return 0
     finally:
@@ -118,16 +122,15 @@ def _progress(jobs: list[Job]) -> Table | str:
 
 
 def _show_addresses(settings: Settings, jobs: list[Job]) -> None:
+    """Print where to watch; the links need no token, being signed for an hour."""
     for job in jobs:
-        _show(job.name, f"{settings.web.url}/logs/{job.job_id}/raw")
-    _show("API docs", f"{settings.web.url}/schema")
+        link = sign_link(settings.web, job.job_id, timedelta(hours=1))
+        _show(job.name, f"{settings.web.url}/jobs/{job.job_id}?share={link}")
+    _show("all logs", f"{settings.web.url}/")
+    _show("token", settings.web.auth_token.get_secret_value() if settings.web.auth_token else "")
+    _show("API", f"{settings.web.url}/schema")
     _show("Temporal UI", settings.temporal.ui_url)
-    token = settings.web.auth_token.get_secret_value() if settings.web.auth_token else ""
-    console.print("\nRead a log with its address:")
-    _show(
-        "", f'curl -H "Authorization: token {token}" {settings.web.url}/logs/{jobs[0].job_id}/raw'
-    )
-    console.print("\nCtrl-C ends the demo.")
+    console.print()
 
 
 def _show(name: str, address: str) -> None:

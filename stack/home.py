@@ -2,6 +2,8 @@
 
 import fcntl
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from stack.ports import load_ports
 HOST = "127.0.0.1"
 USER = "logflume"
 BUCKET = "logflume-archive"
+PUSHER_APP_ID = "1"
 # On one's own machine nobody wants to wait for hours to see a log purged.
 LIFECYCLE = {"settle_seconds": 2, "gap_seconds": 5, "purge_seconds": 10}
 SECRETS = (
@@ -25,6 +28,8 @@ SECRETS = (
     "s3_secret_key",
     "auth_token",
     "link_secret",
+    "pusher_key",
+    "pusher_secret",
 )
 
 
@@ -88,9 +93,29 @@ def open_home(data_dir: Path, overrides: dict[str, Any]) -> Home:
     data_dir.mkdir(parents=True, exist_ok=True)
     data_dir.chmod(0o700)
     (data_dir / "logs").mkdir(exist_ok=True)
+    with _locked(data_dir):
+        return _fill(data_dir, overrides)
+
+
+def set_pusher(home: Home, *, runs: bool) -> None:
+    """Write into the settings file where the stack's Pusher server is, or that there is none."""
+    path = stack_file(home.data_dir)
+    with _locked(home.data_dir):
+        kept = read_json(path)
+        # One that was set by hand stays.
+        is_ours = kept.get("pusher", {}).get("key") == home.secrets["pusher_key"]
+        content = {name: group for name, group in kept.items() if name != "pusher" or not is_ours}
+        if runs:
+            content = _merged(kept, {"pusher": _pusher_settings(home)})
+        if content != kept:
+            write_private(path, content)
+
+
+@contextmanager
+def _locked(data_dir: Path) -> Iterator[None]:
     with (data_dir / "home.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return _fill(data_dir, overrides)
+        yield
 
 
 def _fill(data_dir: Path, overrides: dict[str, Any]) -> Home:
@@ -150,6 +175,17 @@ def _settings_of(home: Home) -> dict[str, Any]:
             "link_secret": home.secrets["link_secret"],
             "jwt_public_key": (home.data_dir / "jwt_public.pem").read_text(),
         },
+    }
+
+
+def _pusher_settings(home: Home) -> dict[str, Any]:
+    return {
+        "app_id": PUSHER_APP_ID,
+        "key": home.secrets["pusher_key"],
+        "secret": home.secrets["pusher_secret"],
+        "host": HOST,
+        "port": home.ports["pusher"],
+        "tls": False,
     }
 
 

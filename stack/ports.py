@@ -25,6 +25,8 @@ NAMES = (
     "s3_volume",
     "s3_filer",
     "s3_admin",
+    "pusher",
+    "pusher_metrics",
 )
 # SeaweedFS opens each of these a second time, this far above: still below the ephemeral ports.
 SHADOW = 10_000

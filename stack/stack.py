@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from errors import ComponentError
-from stack.components import NAMES, Component
-from stack.home import Home, open_home
+from stack.components import DEFAULT, NAMES, OPTIONAL, Component
+from stack.home import Home, open_home, set_pusher
 from stack.ports import owns, require_free
 from stack.postgres import postgres
 from stack.processes import Register, Running, is_alive, last_line, spawn, stop
+from stack.pusher import pusher
 from stack.rabbitmq import epmd, rabbitmq
 from stack.s3 import s3
 from stack.services import drain, web, worker
@@ -24,7 +25,7 @@ from stack.temporal import temporal
 READY_SECONDS = 60
 POLL_SECONDS = 0.1
 WATCH_SECONDS = 0.5
-MAKERS = (epmd, rabbitmq, postgres, temporal, s3, drain, worker, web)
+MAKERS = (epmd, rabbitmq, postgres, temporal, s3, pusher, drain, worker, web)
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class LocalStack:
         names: Iterable[str] | None = None,
         on_ready: Callable[[str, float], None] | None = None,
     ) -> list[str]:
-        """Start what does not run yet of `names` (None: of all) and of what they need.
+        """Start what does not run yet of `names` (None: of all but the optional) and their needs.
 
         `on_ready` hears of each component and the seconds it took. Returns the names of those
         started. If one does not get ready, those started are stopped again.
@@ -72,13 +73,15 @@ class LocalStack:
             ComponentError: a component is not installed, its port is taken, it ended, or it was
                 not ready in time.
         """
-        wanted = self._with_needs(NAMES if names is None else names)
+        wanted = self._with_needs(DEFAULT if names is None else names)
         async with self._lock():
+            self._set_pusher(wanted)
             started: list[str] = []
             try:
                 await self._start_all(wanted, started, on_ready or (lambda *_: None))
             except BaseException:
                 await self._stop_all(started)
+                self._set_pusher([])
                 raise
         return [name for name in NAMES if name in started]
 
@@ -88,8 +91,12 @@ class LocalStack:
             await self._stop_all(NAMES if names is None else names)
 
     def status(self) -> list[Status]:
-        """Every component in the order of their start."""
-        return [self._status(self._components[name]) for name in NAMES]
+        """Every component in the order of their start, optional ones if they were started."""
+        return [
+            self._status(self._components[name])
+            for name in NAMES
+            if name not in OPTIONAL or self._register.get(name)
+        ]
 
     async def watch(self, names: Iterable[str], on_death: Callable[[Status], None]) -> None:
         """Tell `on_death` of each of `names` that ends by itself; return when all were stopped."""
@@ -183,6 +190,10 @@ class LocalStack:
         if process is not None:
             await stop(process, component.stop_signal, component.stop_seconds)
             self._register.set(component.name, None)
+
+    def _set_pusher(self, wanted: list[str]) -> None:
+        runs = is_alive(self._register.get("pusher"))
+        set_pusher(self.home, runs=runs or "pusher" in wanted)
 
     @contextlib.asynccontextmanager
     async def _lock(self) -> AsyncIterator[None]:

@@ -4,27 +4,37 @@ import asyncio
 import itertools
 import json
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import aio_pika
 import asyncpg
 import boto3
 import httpx
 import pytest
 import uvicorn
+from aio_pika.abc import AbstractChannel
 from pydantic import SecretStr
 
+import temporal
+import wire
 from cli.services import web_services
 from db import logs, reading
 from db.connect import open_pool
 from domain import Part
+from drain.drain import Drain
+from drain.signals import Signaller
+from live.client import make_sender
+from live.forward import Forwarder
 from settings import Settings, load_settings, stack_file
 from stack.home import Home
 from stack.stack import LocalStack
 from web.app import make_app
+from workflows.signals import LogWorkflows
+from workflows.types import LifecycleOptions
 
 SERVERS = ("rabbitmq", "postgres", "temporal", "s3")
 
@@ -49,6 +59,15 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     stack = LocalStack(tmp_path_factory.mktemp("servers"))
     asyncio.run(stack.up(SERVERS))
     yield stack.home
+    asyncio.run(stack.down())
+
+
+@pytest.fixture(scope="session")
+def pusher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """A stack of its own that holds a Pusher server; its webhooks go to the port of its web."""
+    stack = LocalStack(tmp_path_factory.mktemp("pusher"))
+    asyncio.run(stack.up(["pusher"]))
+    yield stack
     asyncio.run(stack.down())
 
 
@@ -123,6 +142,24 @@ def settings(
     return settings
 
 
+@pytest.fixture
+def amqp_settings(settings: Settings, amqp_url: str) -> Settings:
+    """The same, with a vhost of the test's own."""
+    return settings.model_copy(
+        update={"amqp": settings.amqp.model_copy(update={"url": SecretStr(amqp_url)})}
+    )
+
+
+@pytest.fixture
+async def channel(amqp_settings: Settings) -> AsyncIterator[AbstractChannel]:
+    """A channel in that vhost, where exchange and queue of the parts are declared."""
+    url = amqp_settings.amqp.url.get_secret_value()
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        await wire.declare(channel)
+        yield channel
+
+
 def s3(settings: Settings) -> Any:
     """A plain boto3 client of the test's store, beside ours."""
     store = settings.s3
@@ -142,6 +179,32 @@ async def pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
     pool = await open_pool(settings.database)
     yield pool
     await pool.close()
+
+
+async def until(met: Callable[[], Awaitable[bool]]) -> None:
+    """Postgres and counters tell nobody of a change: look until it is so."""
+    async with asyncio.timeout(30):
+        while not await met():
+            await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def draining(settings: Settings) -> AsyncIterator[Drain]:
+    """A drain in this process; stopped as SIGTERM stops it."""
+    pool = await open_pool(settings.database, settings.drain.flushes)
+    client = await temporal.connect(settings.temporal, lazy=True)
+    workflows = LogWorkflows(client, settings.temporal.task_queue, LifecycleOptions())
+    signaller = Signaller(workflows, interval=0.2, in_flight=4)
+    sender = make_sender(settings.pusher)
+    live = Forwarder(sender, settings.pusher) if sender else None
+    drain = Drain(settings.amqp, settings.drain, pool, signaller, live)
+    running = asyncio.create_task(drain.run())
+    try:
+        yield drain
+    finally:
+        drain.stop()
+        await running
+        await pool.close()
 
 
 TOKEN = "the-token"

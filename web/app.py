@@ -1,5 +1,6 @@
 """The Litestar app, put together of its routes, its dependencies and its answers to errors."""
 
+import re
 import time
 from importlib.metadata import version
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, Reference, SecurityScheme
 
 from archive.store import Archive
@@ -19,7 +21,7 @@ from errors import ComponentError, ContentReplaced, LogflumeError, UnknownLog
 from live.hub import Hub
 from publisher import Publisher
 from settings import Settings, WebSettings
-from web import health, logs, pages, parts, raw, stream, telemetry, writes
+from web import health, logs, pages, parts, pusher, raw, stream, telemetry, writes
 from web.auth import Access
 from web.outline import Outlines
 from web.tell import Teller
@@ -28,6 +30,7 @@ from workflows.signals import LogWorkflows
 log = structlog.get_logger()
 
 RETRY_SECONDS = "5"
+_BODY_FIELD = re.compile(r"`\$\.data\.?(.+)`$")
 
 
 def _in_header(description: str) -> SecurityScheme:
@@ -79,7 +82,10 @@ def make_app(settings: Settings, services: Services) -> Litestar:
             "started_at": time.monotonic(),
         }
     )
-    guarded = [*logs.ROUTES, *raw.ROUTES, *stream.ROUTES, *parts.ROUTES, *writes.ROUTES]
+    guarded = [
+        *(*logs.ROUTES, *raw.ROUTES, *stream.ROUTES),
+        *(*parts.ROUTES, *writes.ROUTES, *pusher.ROUTES),
+    ]
     return Litestar(
         [
             *health.ROUTES,
@@ -101,7 +107,10 @@ def make_app(settings: Settings, services: Services) -> Litestar:
             title="logflume",
             version=version("logflume"),
             description="The logs of CI jobs, wherever they are in their lives.",
+            use_handler_docstrings=True,
             components=Components(security_schemes=SECURITY),
+            # Pages that draw it would load their scripts from elsewhere.
+            render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
         ),
     )
 
@@ -122,8 +131,14 @@ def _error(text: str, status: int, headers: dict[str, str] | None = None) -> Res
 
 def _http_error(_: Request[object, object, State], error: HTTPException) -> Response[object]:
     extra = error.extra if isinstance(error.extra, list) else []
-    fields = [f"{item.get('key')}: {item.get('message')}" for item in extra]
+    fields = [f"{_field(error, item.get('key'))}: {item.get('message')}" for item in extra]
     return _error("; ".join(fields) or error.detail, error.status_code, error.headers)
+
+
+def _field(error: HTTPException, key: object) -> object:
+    """Name a field of a body, which for an array only the error's cause does."""
+    where = _BODY_FIELD.search(str(error.__cause__)) if key == "data" else None
+    return where[1] if where else key
 
 
 def _unknown(_: Request[object, object, State], error: UnknownLog) -> Response[object]:

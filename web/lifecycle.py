@@ -1,7 +1,7 @@
 """What the workflow of a log says of it, beside the row."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import NamedTuple
 
 from temporalio.client import Client, WorkflowExecutionStatus
@@ -14,7 +14,7 @@ from web.models import LifecycleBody, ListBody, ListedLog, attempt_bodies
 from workflows.types import JOB_ID, LIFECYCLE_QUERY, LOG_PHASE, Lifecycle, workflow_id
 
 # A page that waits for a workflow nobody serves helps no one: the row alone tells most of it.
-ASK_SECONDS = timedelta(seconds=2)
+ASK_SECONDS = 2.0
 
 
 class Told(NamedTuple):
@@ -29,13 +29,15 @@ async def ask(client: Client, job_id: int) -> Told:
     """Ask the workflow of a job's log; one that is gone, or nobody serves, tells less."""
     handle = client.get_workflow_handle(workflow_id(job_id))
     try:
-        about = await handle.describe(rpc_timeout=ASK_SECONDS)
-    except (RPCError, RuntimeError):
+        async with asyncio.timeout(ASK_SECONDS):
+            about = await handle.describe()
+    except (RPCError, RuntimeError, TimeoutError):
         return Told()
     is_running = about.status == WorkflowExecutionStatus.RUNNING
     try:
-        state = await handle.query(LIFECYCLE_QUERY, result_type=Lifecycle, rpc_timeout=ASK_SECONDS)
-    except RPCError:
+        async with asyncio.timeout(ASK_SECONDS):
+            state = await handle.query(LIFECYCLE_QUERY, result_type=Lifecycle)
+    except (RPCError, TimeoutError):
         phase = about.typed_search_attributes.get(LOG_PHASE)
         state = Lifecycle(phase, 0, 0, 0, 0, "", 0, "") if phase else None  # type: ignore[arg-type]
     return Told(about.run_id, state, is_running)
@@ -49,7 +51,7 @@ async def phases_of(client: Client, job_ids: Sequence[int]) -> dict[int, Phase]:
     query = f"WorkflowId IN ({names}) AND ExecutionStatus = 'Running'"
     try:
         return await _phases(client, query, len(job_ids))
-    except (RPCError, RuntimeError):
+    except (RPCError, RuntimeError, TimeoutError):
         return {}
 
 
@@ -61,17 +63,18 @@ async def with_phase(client: Client, phase: Phase, count: int) -> dict[int, Phas
     """
     try:
         return await _phases(client, f"LogPhase = '{phase}'", count)
-    except (RPCError, RuntimeError) as error:
-        raise ComponentError(f"Temporal: {error}") from error
+    except (RPCError, RuntimeError, TimeoutError) as error:
+        raise ComponentError(f"Temporal: {error or 'does not answer'}") from error
 
 
 async def _phases(client: Client, query: str, count: int) -> dict[int, Phase]:
     found: dict[int, Phase] = {}
-    async for run in client.list_workflows(query, limit=count, rpc_timeout=ASK_SECONDS):
-        told = run.typed_search_attributes
-        job_id, phase = told.get(JOB_ID), told.get(LOG_PHASE)
-        if job_id is not None and phase is not None:
-            found[job_id] = phase  # type: ignore[assignment]
+    async with asyncio.timeout(ASK_SECONDS):
+        async for run in client.list_workflows(query, limit=count):
+            told = run.typed_search_attributes
+            job_id, phase = told.get(JOB_ID), told.get(LOG_PHASE)
+            if job_id is not None and phase is not None:
+                found[job_id] = phase  # type: ignore[assignment]
     return found
 
 

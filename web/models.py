@@ -154,7 +154,7 @@ class OutlineBody(msgspec.Struct, kw_only=True):
     """What a viewer needs to find its way in a log without reading it.
 
     `newlines[i]` counts the line feeds in the first `i * block_bytes` bytes. `marks` are fold and
-    timing markers as (byte, line from 0, text). `cursor` is where `/stream` goes on after these
+    timing markers as `[byte, line from 0, text]`. `cursor` is where `/stream` goes on after these
     bytes; `ended`: it has no more to tell.
     """
 
@@ -164,7 +164,7 @@ class OutlineBody(msgspec.Struct, kw_only=True):
     lines: int
     block_bytes: int
     newlines: list[int]
-    marks: list[tuple[int, int, str]]
+    marks: list[list[int | str]]
     marks_truncated: bool
     cursor: str
     ended: bool
@@ -226,3 +226,9 @@ class HealthBody(msgspec.Struct):
 
     status: str
     dependencies: dict[str, str]
+
+
+class SubscriptionBody(msgspec.Struct):
+    """The signature that lets a subscriber into a private channel."""
+
+    auth: str

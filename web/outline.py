@@ -23,7 +23,7 @@ class Outline:
 
     bytes: int = 0
     newlines: list[int] = field(default_factory=lambda: [0])
-    marks: list[tuple[int, int, str]] = field(default_factory=list)
+    marks: list[list[int | str]] = field(default_factory=list)
     marks_truncated: bool = False
     ends_in_line: bool = False
 
@@ -74,7 +74,8 @@ class _Reader:
                 break
             line += text.count(b"\n", seen, found.start())
             seen = found.start()
-            self.outline.marks.append((self._at + seen, line, found[0].decode("utf-8", "replace")))
+            mark = found[0].decode("utf-8", "replace")
+            self.outline.marks.append([self._at + seen, line, mark])
         self._line += text.count(b"\n", 0, upto)
         self._at += upto
         self._tail = text[upto:]

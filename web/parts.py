@@ -21,7 +21,7 @@ import wire
 from db.reading import PartList
 from domain import LAST, WHOLE, Log
 from errors import RejectedPart
-from web.auth import JOB, PARTS, READERS
+from web.auth import JOB, OWN, READERS
 from web.content import Content, groups
 from web.find import find_content, find_log, integer, settled, started
 from web.logs import REVALIDATE
@@ -159,7 +159,8 @@ async def put_part(
     tags=["parts"],
     status_code=204,
     responses=errors(400, 403, 413, 500),
-    **PARTS,
+    security=[{"signature": []}],
+    **OWN,
 )
 async def post_parts(
     request: Request[object, object, State], state: State, data: JSONBody[list[PartOfMany]]

@@ -30,7 +30,7 @@ def byte_range(header: str, size: int) -> tuple[int, int] | None:
         start, stop = max(size - int(found[2]), 0), size
     else:
         start, stop = int(found[1]), int(found[2]) + 1 if found[2] else size
-        if stop <= start:
+        if found[2] and stop <= start:
             return None
     if start >= size:
         raise Unsatisfiable

@@ -96,6 +96,19 @@ def test_an_unknown_queue_or_component_is_a_usage_error(run):
         assert "nope" in done.stderr
 
 
+def test_a_link_is_signed_and_never_shows_its_secret(run):
+    secret = "s" * 32
+    web = {"LOGFLUME_WEB__URL": "https://logs.example", "LOGFLUME_WEB__LINK_SECRET": secret}
+    done = run("share", "42", "--for", "1h", **web)
+    assert done.stdout.startswith("https://logs.example/jobs/42?share=ey")
+    assert secret not in done.stdout + done.stderr
+    assert is_one_clear_line(run("share", "42", LOGFLUME_WEB__LINK_SECRET=secret), "WEB__URL")
+    assert is_one_clear_line(run("share", "42", LOGFLUME_WEB__URL="http://x"), "LINK_SECRET")
+    assert is_one_clear_line(run("share", "42", LOGFLUME_WEB__LINK_SECRET="short"), "32")
+    for wrong in ("0m", "1x", "-1h", "400d", "h"):
+        assert run("share", "42", "--for", wrong, **web).returncode == 2
+
+
 def test_doctor_names_everything_that_is_wrong(run):
     done = run("doctor", **NOWHERE)
     assert done.returncode == 1

@@ -3,56 +3,24 @@
 import asyncio
 import json
 import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import aio_pika
 import pytest
-from pydantic import SecretStr
 
 import temporal
 import wire
-from db.connect import open_pool
 from drain.drain import Drain
-from drain.signals import Signaller
 from errors import ComponentError, UnknownLog
 from settings import Settings
 from tests import conftest
-from workflows.signals import LogWorkflows
-from workflows.types import JOB_ID, LifecycleOptions, workflow_id
+from tests.conftest import draining, until
+from workflows.types import JOB_ID, workflow_id
 
 
 @pytest.fixture
-def settings(settings: Settings, amqp_url: str) -> Settings:
-    return settings.model_copy(
-        update={"amqp": settings.amqp.model_copy(update={"url": SecretStr(amqp_url)})}
-    )
-
-
-@pytest.fixture
-async def channel(settings):
-    async with await aio_pika.connect(settings.amqp.url.get_secret_value()) as connection:
-        channel = await connection.channel()
-        await wire.declare(channel)
-        yield channel
-
-
-@asynccontextmanager
-async def draining(settings: Settings) -> AsyncIterator[Drain]:
-    """A drain in this process; stopped as SIGTERM stops it."""
-    pool = await open_pool(settings.database, settings.drain.flushes)
-    client = await temporal.connect(settings.temporal, lazy=True)
-    workflows = LogWorkflows(client, settings.temporal.task_queue, LifecycleOptions())
-    signaller = Signaller(workflows, interval=0.2, in_flight=4)
-    drain = Drain(settings.amqp, settings.drain, pool, signaller)
-    running = asyncio.create_task(drain.run())
-    try:
-        yield drain
-    finally:
-        drain.stop()
-        await running
-        await pool.close()
+def settings(amqp_settings: Settings) -> Settings:
+    return amqp_settings
 
 
 async def publish(channel, *bodies: bytes, **properties) -> None:
@@ -64,13 +32,6 @@ async def publish(channel, *bodies: bytes, **properties) -> None:
 
 def message(job_id: int, number: int | str, log: str = "", **fields) -> bytes:
     return json.dumps({"id": job_id, "number": number, "log": log, "uuid": "u", **fields}).encode()
-
-
-async def until(met) -> None:
-    """Postgres has no event for rows that arrive: look until it is so."""
-    async with asyncio.timeout(30):
-        while not await met():
-            await asyncio.sleep(0.02)
 
 
 async def next_reject(channel):

@@ -28,6 +28,9 @@ def _no_stack(monkeypatch, tmp_path):
         ("LOGFLUME_S3__ENDPOINT", "nowhere", "LOGFLUME_S3__ENDPOINT: not a URL"),
         ("LOGFLUME_DATABASE", "{bad", "database"),
         ("LOGFLUME_WEB__PORT", "70000", "LOGFLUME_WEB__PORT"),
+        ("LOGFLUME_PUSHER__APP_ID", "1", "app_id, key and secret go together"),
+        ("LOGFLUME_PUSHER__SECRET", "hush", "app_id, key and secret go together"),
+        ("LOGFLUME_PUSHER__KEY", "", "LOGFLUME_PUSHER__KEY"),
         ("LOGFLUME_LIFECYCLE__SETTLE_SECONDS", "-1", "LOGFLUME_LIFECYCLE__SETTLE_SECONDS"),
     ],
 )
@@ -37,6 +40,15 @@ def test_a_wrong_setting_is_one_line_that_names_it(monkeypatch, name, value, sai
         load_settings()
     assert "\n" not in str(caught.value)
     assert "hu" not in str(caught.value)
+
+
+@pytest.mark.parametrize("app_id", ["x1", "", "1 ", "\u0661", "1\n"])
+def test_the_id_of_a_pusher_app_is_digits(monkeypatch, app_id):
+    for name, value in (("APP_ID", app_id), ("KEY", "k"), ("SECRET", "hush")):
+        monkeypatch.setenv(f"LOGFLUME_PUSHER__{name}", value)
+    with pytest.raises(SettingsError, match="LOGFLUME_PUSHER: app_id must be digits") as caught:
+        load_settings()
+    assert "hush" not in str(caught.value)
 
 
 def test_the_environment_wins_over_the_stack_file(monkeypatch, tmp_path):

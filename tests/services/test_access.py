@@ -1,0 +1,112 @@
+"""Who may read: the token, a signed link to one log, everyone where that is switched on."""
+
+from datetime import UTC, datetime, timedelta
+
+import jwt
+import pytest
+
+from db.parts import store_batch
+from errors import SettingsError
+from tests.conftest import part, serving
+from web.auth import Access, sign_link
+
+
+@pytest.fixture
+async def web(settings, pool):
+    async with serving(settings, pool) as client:
+        del client.headers["Authorization"]
+        yield client
+
+
+@pytest.fixture
+async def stored(pool, job_id):
+    async with pool.acquire() as connection:
+        await store_batch(connection, [part(job_id, 0, b"text", final=True)])
+    return job_id
+
+
+def reads(job_id: int) -> list[str]:
+    calls = ("", "/raw", "/id", "/lifecycle", "/outline", "/search?q=x", "/stream")
+    return [*(f"/logs/{job_id}{call}" for call in calls), f"/log-parts/{job_id}"]
+
+
+def with_link(path: str, link: str) -> str:
+    return f"{path}{'&' if '?' in path else '?'}share={link}"
+
+
+async def test_a_signed_link_opens_one_log_for_reading(web, settings, stored):
+    link = sign_link(settings.web, stored, timedelta(hours=1))
+    for path in reads(stored):
+        assert (await web.get(path)).status_code == 403, path
+        assert (await web.get(with_link(path, link))).status_code == 200, path
+    for path in [*reads(stored + 1), f"/logs/{stored}?by=id", "/logs", "/logs?job_id=1"]:
+        assert (await web.get(with_link(path, link))).status_code == 403, path
+    for method, path in (("PUT", f"/logs/{stored}"), ("POST", f"/logs/{stored}/archive")):
+        assert (await web.request(method, with_link(path, link))).status_code == 403
+
+
+@pytest.mark.filterwarnings("ignore:The HMAC key is")
+async def test_a_link_that_is_not_ours_opens_nothing(web, settings, servers, stored):
+    secret = settings.web.link_secret.get_secret_value()
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    good = {"sub": str(stored), "scope": "read", "exp": soon}
+    private_key = (servers.data_dir / "jwt_private.pem").read_text()
+    wrong = {
+        "expired": sign_link(settings.web, stored, -timedelta(seconds=1)),
+        "without an end": jwt.encode({"sub": str(stored), "scope": "read"}, secret, "HS256"),
+        "for something else": jwt.encode(good | {"scope": "write"}, secret, "HS256"),
+        "without a scope": jwt.encode({"sub": str(stored), "exp": soon}, secret, "HS256"),
+        "another secret": jwt.encode(good, "x" * 64, "HS256"),
+        "not signed": jwt.encode(good, None, "none"),
+        "another algorithm": jwt.encode(good, secret, "HS512"),
+        "a runner's token": jwt.encode(good, private_key, "RS512"),
+        "nothing": "",
+        "no token": "x.y.z",
+    }
+    for why, link in wrong.items():
+        assert (await web.get(with_link(f"/logs/{stored}/raw", link))).status_code == 403, why
+
+
+async def test_without_a_secret_there_are_no_links(settings, pool, stored):
+    bare = settings.web.model_copy(update={"link_secret": None})
+    with pytest.raises(SettingsError, match="LINK_SECRET"):
+        sign_link(bare, stored, timedelta(hours=1))
+    link = sign_link(settings.web, stored, timedelta(hours=1))
+    forged = jwt.encode({"sub": str(stored), "scope": "read", "exp": 9e9}, None, "none")
+    async with serving(settings, pool, link_secret=None) as web:
+        for each in (link, forged):
+            path = with_link(f"/logs/{stored}/raw", each)
+            assert (await web.get(path, headers={"Authorization": ""})).status_code == 403
+
+
+async def test_public_reads_open_every_log_and_the_list(settings, pool, stored):
+    async with serving(settings, pool, public_reads=True, auth_token=None) as web:
+        del web.headers["Authorization"]
+        for path in [*reads(stored), "/logs"]:
+            assert (await web.get(path)).status_code == 200, path
+
+
+async def test_pages_of_other_origins_may_call_only_where_they_are_named(settings, pool, stored):
+    origin = {"Origin": "https://ci.example"}
+    async with serving(settings, pool) as web:
+        answer = await web.get(f"/logs/{stored}", headers=origin)
+        assert "access-control-allow-origin" not in answer.headers
+    async with serving(settings, pool, cors_origins=("https://ci.example",)) as web:
+        answer = await web.get(f"/logs/{stored}", headers=origin)
+        assert answer.headers["access-control-allow-origin"] == "https://ci.example"
+        asked = origin | {
+            "Access-Control-Request-Method": "GET",
+            "Access-Control-Request-Headers": "authorization",
+        }
+        preflight = await web.options(f"/logs/{stored}", headers=asked)
+        assert preflight.status_code == 204
+        other = await web.get(f"/logs/{stored}", headers={"Origin": "https://evil.example"})
+        assert other.headers.get("access-control-allow-origin") != "https://evil.example"
+
+
+def test_a_key_that_is_none_ends_the_start_with_one_line(settings):
+    for pem in ("nope", "-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----"):
+        with pytest.raises(SettingsError, match="LOGFLUME_WEB__JWT_PUBLIC_KEY is no RSA"):
+            Access(settings.web.model_copy(update={"jwt_public_key": pem}))
+    escaped = settings.web.jwt_public_key.replace("\n", "\\n")
+    Access(settings.web.model_copy(update={"jwt_public_key": escaped}))

@@ -1,0 +1,287 @@
+"""Parts on their way from RabbitMQ to a subscriber, over a real Pusher server."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+
+import aio_pika
+import pytest
+
+import wire
+from db.parts import store_batch
+from domain import LAST
+from live.client import make_sender, trigger
+from live.forward import Forwarder
+from live.tally import EVENTS
+from settings import PusherSettings, Settings, load_settings
+from stack.stack import LocalStack
+from tests.conftest import content, draining, part, serving, until
+from tests.watching import subscriber
+
+
+@pytest.fixture
+def settings(amqp_settings: Settings, pusher: LocalStack) -> Settings:
+    """The test's own vhost, and the Pusher server; parts are sent whoever watches."""
+    found = load_settings(stack={"data_dir": pusher.home.data_dir}).pusher
+    live = found.model_copy(update={"check_existence": False})
+    return amqp_settings.model_copy(update={"pusher": live})
+
+
+def changed(settings: Settings, **fields) -> Settings:
+    return settings.model_copy(update={"pusher": settings.pusher.model_copy(update=fields)})
+
+
+def forwarder(settings: PusherSettings) -> Forwarder:
+    return Forwarder(make_sender(settings), settings)
+
+
+@pytest.fixture
+async def publish(settings) -> AsyncIterator[Callable]:
+    """Publish one part as a runner does."""
+    async with await aio_pika.connect(settings.amqp.url.get_secret_value()) as connection:
+        exchange = await wire.declare(await connection.channel())
+
+        async def publish(job_id: int, number: int | str, log: str, **fields) -> None:
+            body = {"id": job_id, "number": number, "log": log, "uuid": "u", **fields}
+            await exchange.publish(aio_pika.Message(json.dumps(body).encode()), wire.ROUTING_KEY)
+
+        yield publish
+
+
+def counted(result: str) -> float:
+    return EVENTS.labels(result)._value.get()
+
+
+async def stored(pool, count: int) -> None:
+    async def met() -> bool:
+        return await pool.fetchval("SELECT count(*) FROM log_parts") == count
+
+    await until(met)
+
+
+async def marked(pool, job_id: int, *, expected: bool) -> None:
+    async def met() -> bool:
+        found = await pool.fetchval("SELECT count(*) FROM watched_logs WHERE job_id = $1", job_id)
+        return bool(found) is expected
+
+    await until(met)
+
+
+async def test_parts_arrive_live_and_in_order(settings, publish, job_id):
+    async with subscriber(settings.pusher) as reader, draining(settings):
+        await reader.subscribe(f"job-{job_id}")
+        for number in range(50):
+            await publish(job_id, number, f"{number} caf\u00e9\0\n")
+        await publish(job_id, "last", "the end", final=True)
+        assert await reader.parts(51) == [
+            *(
+                {"id": job_id, "_log": f"{n} caf\u00e9\0\n", "number": n, "final": False}
+                for n in range(50)
+            ),
+            {"id": job_id, "_log": "the end", "number": LAST, "final": True},
+        ]
+
+
+async def test_a_later_batch_that_is_committed_first_is_shown_after_the_earlier_one(
+    settings, publish, pool, numbers
+):
+    blocked, job = next(numbers), next(numbers)
+    settings = settings.model_copy(
+        update={"drain": settings.drain.model_copy(update={"batch_seconds": 0.2})}
+    )
+    async with (
+        subscriber(settings.pusher) as reader,
+        draining(settings),
+        pool.acquire() as connection,
+    ):
+        await reader.subscribe(f"job-{job}")
+        await publish(blocked, 0, "both logs are there")
+        await publish(job, 0, "zero")
+        await stored(pool, 2)
+        async with connection.transaction():
+            await connection.execute("SELECT 1 FROM logs WHERE job_id = $1 FOR UPDATE", blocked)
+            await publish(job, 1, "one")
+            await publish(blocked, 0, "waits for the lock", uuid="other")
+            await until(lambda: waits_for_lock(pool))
+            await publish(job, 2, "two")
+            await stored(pool, 3)
+        assert [one["_log"] for one in await reader.parts(3)] == ["zero", "one", "two"]
+
+
+async def waits_for_lock(pool) -> bool:
+    return await pool.fetchval(
+        "SELECT count(*) > 0 FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+
+
+async def test_a_part_of_100_kb_arrives_in_pieces_that_are_whole_together(
+    settings, publish, job_id
+):
+    text = "plain " * 9000 + "\0" * 3000 + "🎉" * 3000 + "end"
+    async with subscriber(settings.pusher) as reader, draining(settings):
+        await reader.subscribe(f"job-{job_id}")
+        await publish(job_id, 3, "before")
+        await publish(job_id, 4, text, final=True)
+        pieces = []
+        assert (await reader.parts(1))[0]["number"] == 3
+        while not (pieces and pieces[-1]["final"]):
+            pieces += await reader.parts(1)
+    assert len(pieces) > 10
+    assert "".join(piece["_log"] for piece in pieces) == text
+    assert [piece["number"] for piece in pieces] == [4 + k * 10**6 for k in range(len(pieces))]
+
+
+async def test_nothing_is_sent_until_the_servers_webhook_says_that_somebody_watches(
+    settings, publish, pool, pusher, job_id
+):
+    settings = changed(settings, check_existence=True)
+    channel, sent = f"job-{job_id}", counted("sent")
+    async with (
+        serving(settings, pool, port=pusher.home.ports["web"]),
+        subscriber(settings.pusher) as reader,
+        draining(settings),
+    ):
+        await publish(job_id, 0, "nobody watches")
+        await stored(pool, 1)
+        await reader.subscribe(channel)
+        await marked(pool, job_id, expected=True)
+        await publish(job_id, 1, "seen")
+        assert [one["_log"] for one in await reader.parts(1)] == ["seen"]
+        await reader.unsubscribe(channel)
+        await marked(pool, job_id, expected=False)
+        await publish(job_id, 2, "nobody watches any more")
+        await stored(pool, 3)
+    assert counted("sent") == sent + 1  # the drain has ended: nothing waits
+
+
+async def test_a_private_channel_is_entered_with_the_webs_signature(
+    settings, publish, pool, job_id
+):
+    settings = changed(settings, secure=True)
+    channel = f"private-job-{job_id}"
+    async with (
+        serving(settings, pool) as web,
+        subscriber(settings.pusher) as reader,
+        draining(settings),
+    ):
+        form = {"socket_id": reader.socket_id, "channel_name": channel}
+        answer = await web.post("/pusher/auth", data=form)
+        await reader.subscribe(channel, auth=answer.json()["auth"])
+        await publish(job_id, 0, "between us")
+        assert [one["_log"] for one in await reader.parts(1)] == ["between us"]
+
+
+async def test_stale_and_superseded_parts_are_not_shown_and_last_parts_are(settings, pool, job_id):
+    live = forwarder(settings.pusher)
+
+    async def commit(*parts) -> None:
+        async with pool.acquire() as connection:
+            live.submit(await store_batch(connection, parts))
+
+    async with subscriber(settings.pusher) as reader:
+        await reader.subscribe(f"job-{job_id}")
+        await commit(part(job_id, 0, b"closed", attempt="stale"))
+        await pool.execute("UPDATE log_attempts SET closed_at = now()")
+        await commit(part(job_id, 0, b"first", attempt="old"))
+        await commit(part(job_id, 0, b"second", attempt="new"))
+        await commit(
+            part(job_id, 1, b"stale", attempt="stale"),
+            part(job_id, LAST, b"stale too", attempt="stale", final=True),
+            part(job_id, 1, b"superseded", attempt="old"),
+            part(job_id, LAST, b"last", attempt="old"),
+            part(job_id, 1, b"third", attempt="new", final=True),
+        )
+        seen = await reader.parts(5)
+        assert [one["_log"] for one in seen] == ["closed", "first", "second", "last", "third"]
+        await live.close(2)
+
+
+@pytest.fixture
+def hanging(pusher: LocalStack):
+    """The Pusher server takes connections and answers nothing."""
+    (pid,) = [item.pid for item in pusher.status() if item.name == "pusher"]
+    os.kill(pid, signal.SIGSTOP)
+    yield
+    os.kill(pid, signal.SIGCONT)
+
+
+async def test_while_pusher_hangs_parts_are_stored_and_what_is_too_much_is_dropped(
+    settings, publish, pool, job_id, hanging
+):
+    settings = changed(settings, queue_events=20, senders=2)
+    dropped = counted("dropped")
+    began = time.monotonic()
+    async with draining(settings):
+        for number in range(200):
+            await publish(job_id, number, f"{number},")
+        await stored(pool, 200)
+        assert time.monotonic() - began < 4  # a request to Pusher times out after 5
+        async with pool.acquire() as connection:
+            whole = await content(connection, job_id)
+        # One sender has the job: room for 10 and the batch under way.
+        assert counted("dropped") - dropped >= 200 - 10 - 10
+        stopping = time.monotonic()
+    assert time.monotonic() - stopping < 4
+    assert whole == "".join(f"{number}," for number in range(200)).encode()
+    assert counted("dropped") - dropped == 200  # the rest when it stopped
+
+
+async def test_while_pusher_is_down_parts_are_stored_and_failures_counted(
+    settings, publish, pool, job_id
+):
+    settings = changed(settings, port=1)
+    failed, sent = counted("failed"), counted("sent")
+    async with draining(settings):
+        for number in range(20):
+            await publish(job_id, number, "x")
+        await stored(pool, 20)
+
+        async def met() -> bool:
+            return counted("failed") > failed
+
+        await until(met)
+    assert counted("sent") == sent
+
+
+async def test_senders_go_on_after_a_failure(settings, pool, job_id, pusher):
+    """What was lost is lost; what comes once Pusher is back arrives."""
+    live = forwarder(settings.pusher)
+    failed = counted("failed")
+    await pusher.down(["pusher"])
+    try:
+        async with pool.acquire() as connection:
+            live.submit(await store_batch(connection, [part(job_id, 0, b"lost")]))
+
+        async def met() -> bool:
+            return counted("failed") == failed + 1
+
+        await until(met)
+    finally:
+        await pusher.up(["pusher"])
+    async with subscriber(settings.pusher) as reader:
+        await reader.subscribe(f"job-{job_id}")
+        async with pool.acquire() as connection:
+            live.submit(await store_batch(connection, [part(job_id, 1, b"here")]))
+        assert [one["_log"] for one in await reader.parts(1)] == ["here"]
+    await live.close(2)
+
+
+async def test_stopping_lets_what_waits_go_out(settings, pool, job_id):
+    live = forwarder(settings.pusher)
+    sent = counted("sent")
+    async with pool.acquire() as connection:
+        placed = await store_batch(connection, [part(job_id, n, b"x") for n in range(500)])
+    live.submit(placed)
+    await live.close(10)
+    assert counted("sent") - sent == 500
+
+
+async def test_a_refusal_is_no_success(settings):
+    sender = make_sender(settings.pusher)
+    event = {"channel": "job-1", "name": "job:log", "data": "{}"}
+    with pytest.raises(Exception, match="Cannot batch-send more than 10"):
+        await trigger(sender, [dict(event) for _ in range(11)])
+    await sender.http.close()

@@ -1,0 +1,67 @@
+"""The description of the API, and that the API answers as it says."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from db import logs
+from db.parts import store_batch
+from tests.conftest import TOKEN, part, serving
+
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_schema_conformance",
+)
+
+
+@pytest.fixture
+async def web(amqp_settings, channel, pool):
+    async with serving(amqp_settings, pool) as client:
+        yield client
+
+
+async def test_every_route_is_described_with_its_access_and_errors(web):
+    described = (await web.get("/schema")).json()
+    assert described == (await web.get("/schema/openapi.json")).json()
+    for path, item in described["paths"].items():
+        for method, operation in item.items():
+            name = f"{method} {path}"
+            assert operation["summary"] and operation["description"], name
+            if path.startswith(("/logs", "/log-parts")):
+                assert operation["security"], name
+                assert {"400", "403", "503"} <= operation["responses"].keys(), name
+    assert {"/logs/{job_id}", "/log-parts/multi", "/metrics"} <= described["paths"].keys()
+
+
+@pytest.mark.timeout(280)
+async def test_no_call_is_answered_outside_the_description(web, pool, tmp_path):
+    async with pool.acquire() as connection:
+        for job in range(4):
+            await store_batch(connection, [part(job, 0, b"text\xff"), part(job, 1, final=True)])
+        await logs.aggregate(connection, 0, force=False, restore=False)
+    command = [
+        str(Path(sys.executable).parent / "schemathesis"),
+        "run",
+        f"{web.base_url}/schema/openapi.json",
+        f"--header=Authorization: token {TOKEN}",
+        f"--checks={','.join(CHECKS)}",
+        # The stream of a log that is open has no end.
+        "--exclude-path-regex=/stream$",
+        "--phases=coverage,fuzzing",
+        "--max-examples=10",
+        "--seed=1",
+        "--request-timeout=10",
+        "--generation-deterministic",
+        "--no-color",
+    ]
+    # In a process of its own: it drives the server that runs here.
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    told = (await process.communicate())[0].decode()
+    assert process.returncode == 0, told[-6000:]

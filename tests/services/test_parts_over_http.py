@@ -1,0 +1,209 @@
+"""Parts over HTTP: who may send them, what is refused, and that 204 means RabbitMQ has them."""
+
+import asyncio
+import base64
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+
+import jwt
+import pytest
+
+import wire
+from domain import LAST
+from tests.conftest import serving
+
+
+@pytest.fixture
+def private_key(servers):
+    return (servers.data_dir / "jwt_private.pem").read_text()
+
+
+@pytest.fixture
+def token_for(private_key):
+    def token_for(job_id: object, **claims) -> str:
+        return jwt.encode({"sub": str(job_id), **claims}, private_key, "RS512")
+
+    return token_for
+
+
+@pytest.fixture
+async def web(amqp_settings, channel, pool):
+    async with serving(amqp_settings, pool) as client:
+        yield client
+
+
+def body(content: bytes = b"hello\0\xff", **fields) -> dict[str, object]:
+    text = base64.encodebytes(content).decode()
+    return {"@type": "log_part", "content": text, "encoding": "base64", "final": False, **fields}
+
+
+def many(*parts: dict) -> dict[str, str]:
+    digest = hashlib.sha1("".join(str(part.get("tok") or "") for part in parts).encode())
+    return {"Authorization": f"token sig:{digest.hexdigest()}"}
+
+
+async def published(channel, count: int) -> list[dict]:
+    queue = await channel.declare_queue(wire.QUEUE, durable=True)
+    messages = [await queue.get(no_ack=True, timeout=10) for _ in range(count)]
+    for message in messages:
+        assert (message.content_type, message.type) == (wire.CONTENT_TYPE, wire.MESSAGE_TYPE)
+        assert message.delivery_mode == 2
+        assert datetime.now(UTC) - message.timestamp < timedelta(minutes=1)
+    assert await queue.get(no_ack=True, fail=False) is None
+    return [json.loads(message.body) for message in messages]
+
+
+async def test_a_part_is_published_as_a_runner_would(web, channel, token_for, job_id):
+    answer = await web.put(f"/log-parts/{job_id}/7", json=body())
+    assert (answer.status_code, answer.content) == (204, b"")
+    bearer = {"Authorization": f"Bearer {token_for(job_id)}"}
+    sent = body(b"x" * 100, final=True)
+    answer = await web.put(f"/log-parts/{job_id}/last?source=worker", json=sent, headers=bearer)
+    assert answer.status_code == 204
+    first, second = await published(channel, 2)
+    assert first == {
+        "id": job_id,
+        "number": 7,
+        "log": base64.b64encode(b"hello\0\xff").decode(),
+        "encoding": "base64",
+        "final": False,
+    }
+    assert (second["number"], second["final"]) == (LAST, True)
+    assert base64.b64decode(second["log"]) == b"x" * 100
+
+
+async def test_a_jobs_token_opens_that_job_only(web, channel, private_key, token_for, job_id):
+    wrong = {
+        "another job": token_for(job_id + 1),
+        "another algorithm": jwt.encode({"sub": str(job_id)}, private_key, "RS256"),
+        "no signature": jwt.encode({"sub": str(job_id)}, None, "none"),
+        "hmac with the public key": jwt.encode({"sub": str(job_id)}, "p" * 64, "HS512"),
+        "no subject": jwt.encode({"a": 1}, private_key, "RS512"),
+        "a number as subject": jwt.encode({"a": 1}, private_key, "RS512"),
+        "expired": token_for(job_id, exp=datetime.now(UTC) - timedelta(hours=1)),
+        "no token": "x",
+    }
+    for why, token in wrong.items():
+        answer = await web.put(
+            f"/log-parts/{job_id}/0", json=body(), headers={"Authorization": f"Bearer {token}"}
+        )
+        assert answer.status_code == 403, why
+        assert "token" in answer.json()["error"]
+    for header in ("", "token nope", "Basic x"):
+        answer = await web.put(
+            f"/log-parts/{job_id}/0", json=body(), headers={"Authorization": header}
+        )
+        assert answer.status_code == 403
+    assert await published(channel, 0) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "said"),
+    [
+        ("x/0", body(), "job_id must be an integer"),
+        ("1/x", body(), "number: "),
+        ("1/-1", body(), "number: "),
+        (f"1/{2**31}", body(), "number: "),
+        ("1/0", body(**{"@type": "log"}), "@type should be log_part"),
+        ("1/0", body(encoding="text"), "invalid encoding"),
+        ("1/0", body() | {"content": "a?b="}, "content: not base64"),
+        ("1/0", body() | {"content": 7}, "content"),
+        ("1/0", {"@type": "log_part"}, "content"),
+        ("1/0", [], "object"),
+    ],
+)
+async def test_a_malformed_part_is_refused_with_its_field(web, channel, path, sent, said):
+    answer = await web.put(f"/log-parts/{path}", json=sent)
+    assert answer.status_code == 400
+    assert said in answer.json()["error"]
+    assert await published(channel, 0) == []
+
+
+async def test_what_is_no_json_or_too_large_is_refused(amqp_settings, channel, pool):
+    async with serving(amqp_settings, pool, max_body_bytes=2000) as web:
+        for path in ("/log-parts/1/0", "/log-parts/multi"):
+            call = web.put if path.endswith("0") else web.post
+            answer = await call(path, content=b"{nope", headers=many())
+            assert answer.status_code in (400, 403)
+        assert (await web.put("/log-parts/1/0", content=b"{nope")).status_code == 400
+        large = await web.put("/log-parts/1/0", json=body(b"x" * 3000))
+        assert (large.status_code, "error" in large.json()) == (413, True)
+
+        async def chunks():
+            for _ in range(10):
+                yield b"x" * 1000
+
+        answer = await web.put("/logs/1", content=chunks())
+        assert answer.status_code == 413
+    assert await published(channel, 0) == []
+
+
+async def test_many_parts_of_many_jobs_each_by_its_own_token(web, channel, token_for, job_id):
+    parts = [
+        body(b"a", job_id=job_id, number=0, tok=token_for(job_id)),
+        body(b"b", job_id=str(job_id + 1), number="1", tok=token_for(job_id + 1)),
+        body(b"forged", job_id=job_id + 2, number=0, tok=token_for(job_id)),
+        body(b"bare", job_id=job_id, number=1),
+        body(b"c", job_id=job_id, number="last", tok=token_for(job_id), final=True),
+    ]
+    answer = await web.post("/log-parts/multi", json=parts, headers=many(*parts))
+    assert (answer.status_code, answer.content) == (204, b"")
+    kept = {(p["id"], p["number"], p["log"]) for p in await published(channel, 3)}
+    assert kept == {(job_id, 0, "YQ=="), (job_id + 1, 1, "Yg=="), (job_id, LAST, "Yw==")}
+    metrics = (await web.get("/metrics")).text
+    assert "logflume_web_parts_dropped_total" in metrics
+
+
+async def test_many_parts_need_their_signature_and_are_taken_all_or_none(
+    web, channel, token_for, job_id
+):
+    good = body(b"a", job_id=job_id, number=0, tok=token_for(job_id))
+    answer = await web.post("/log-parts/multi", json=[good])
+    assert answer.status_code == 403
+    for wrong in ({"job_id": "x"}, {"number": -1}, {"encoding": "x"}, {"@type": "x"}):
+        parts = [good, good | wrong]
+        answer = await web.post("/log-parts/multi", json=parts, headers=many(*parts))
+        assert answer.status_code == 400
+        assert answer.json()["error"].startswith("1: ")
+    answer = await web.post("/log-parts/multi", json=good, headers=many())
+    assert answer.status_code == 400
+    assert await published(channel, 0) == []
+    assert (await web.post("/log-parts/multi", json=[], headers=many())).status_code == 204
+
+
+async def test_without_a_key_runners_tokens_open_nothing(amqp_settings, channel, pool):
+    async with serving(amqp_settings, pool, jwt_public_key=None) as web:
+        answer = await web.put("/log-parts/1/0", json=body(), headers={"Authorization": "Bearer x"})
+        assert (answer.status_code, answer.json()) == (500, {"error": "key is not set"})
+        part = body(job_id=1, number=0, tok="x")
+        answer = await web.post("/log-parts/multi", json=[part], headers=many(part))
+        assert (answer.status_code, answer.json()) == (500, {"error": "key is not set"})
+        assert (await web.put("/log-parts/1/0", json=body())).status_code == 204
+
+
+async def test_no_204_for_what_rabbitmq_did_not_keep(web, channel, job_id):
+    """A part that no queue takes would be dropped by the exchange; the next call mends that."""
+    assert (await web.put(f"/log-parts/{job_id}/0", json=body())).status_code == 204
+    await channel.queue_delete(wire.QUEUE)
+    answer = await web.put(f"/log-parts/{job_id}/1", json=body())
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"]
+    assert (await web.put(f"/log-parts/{job_id}/1", json=body())).status_code == 204
+    assert [part["number"] for part in await published(channel, 1)] == [1]
+
+
+async def test_while_rabbitmq_is_away_parts_are_refused_and_logs_are_read(settings, pool, job_id):
+    away = settings.amqp.model_copy(update={"url": type(settings.amqp.url)("amqp://127.0.0.1:1/")})
+    async with serving(settings.model_copy(update={"amqp": away}), pool) as web:
+        answer = await web.put(f"/log-parts/{job_id}/0", json=body())
+        assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
+        assert (await web.get(f"/logs/{job_id}")).status_code == 404
+
+
+async def test_parts_sent_at_once_are_all_kept(web, channel, job_id):
+    answers = await asyncio.gather(
+        *(web.put(f"/log-parts/{job_id}/{n}", json=body(b"%d" % n)) for n in range(60))
+    )
+    assert {answer.status_code for answer in answers} == {204}
+    assert {part["number"] for part in await published(channel, 60)} == {*range(60)}

@@ -1,0 +1,341 @@
+"""`/stream` over a real socket: nothing twice, nothing left out, whatever happens meanwhile."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import asyncpg
+import httpx
+import pytest
+
+from db import logs
+from db.parts import store_batch
+from domain import LAST
+from live import feed, follow
+from live.cursor import Cursor
+from tests.conftest import part, serving, write_whole
+from tests.sse import reading
+
+
+@pytest.fixture
+async def web(settings, pool):
+    async with serving(settings, pool) as client:
+        yield client
+
+
+@pytest.fixture
+def store(pool, job_id):
+    async def store(*parts) -> None:
+        async with pool.acquire() as connection:
+            await store_batch(
+                connection, [part(job_id, number, content, **f) for number, content, f in parts]
+            )
+
+    return store
+
+
+def p(number: int, content: bytes, **fields):
+    return number, content, fields
+
+
+async def aggregate(pool, job_id: int, *, force: bool = False) -> None:
+    async with pool.acquire() as connection:
+        await logs.aggregate(connection, job_id, force=force, restore=False)
+
+
+async def test_history_then_live_then_final(web, store, job_id):
+    await store(p(0, b"a\xc3"), p(1, b"\xa9\0"))
+    async with reading(web, job_id) as reader:
+        assert await reader.parts(2) == [(0, b"a\xc3"), (1, b"\xa9\0")]
+        await store(p(2, b"c"))
+        assert await reader.parts(1) == [(2, b"c")]
+        await store(p(3, b"", final=True))
+        last = await reader.next()
+        assert last.data == {
+            "number": 3, "content": "", "encoding": "base64", "final": True, "in_order": True,
+        }  # fmt: skip
+        assert (await reader.next()).name == "final"
+        with pytest.raises(EOFError):
+            await reader.next()
+    async with reading(web, job_id, query="") as reader:
+        texts = [(await reader.next()).data["content"] for _ in range(4)]
+        assert texts == ["a\N{REPLACEMENT CHARACTER}", "\N{REPLACEMENT CHARACTER}\0", "c", ""]
+
+
+async def test_headers_keep_proxies_and_caches_away(web, store, job_id):
+    await store(p(0, b"a", final=True))
+    answer = await web.get(f"/logs/{job_id}/stream")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.headers["x-accel-buffering"] == "no"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_every_event_is_a_place_to_resume_from(web, store, job_id):
+    await store(*(p(n, b"%d" % n) for n in range(5)), p(LAST, b"z"), p(5, b"", final=True))
+    numbers = [0, 1, 2, 3, 4, 5, LAST]
+    async with reading(web, job_id) as reader:
+        ids = [(await reader.next()).id for _ in numbers]
+    for seen, id_ in enumerate(ids, 1):
+        async with reading(web, job_id, after=id_) as reader:
+            assert [n for n, _ in await reader.parts(len(numbers) - seen)] == numbers[seen:]
+            assert (await reader.next()).name == "final"
+
+
+async def test_a_reader_resumes_across_aggregation_and_a_restart_of_web(
+    settings, pool, store, job_id
+):
+    await store(p(0, b"a"), p(1, b"b"))
+    async with serving(settings, pool) as web, reading(web, job_id) as reader:
+        assert await reader.parts(2) == [(0, b"a"), (1, b"b")]
+        place = reader.last_id
+    await store(p(2, b"c", final=True))
+    await aggregate(pool, job_id)
+    async with serving(settings, pool) as web, reading(web, job_id, after=place) as reader:
+        assert await reader.parts(1) == [(2, b"c")]
+        assert (await reader.next()).name == "final"
+
+
+async def test_a_stream_ends_when_a_log_without_a_final_part_is_aggregated(
+    web, pool, store, job_id
+):
+    await store(p(0, b"a"))
+    async with reading(web, job_id) as reader:
+        await reader.parts(1)
+        await aggregate(pool, job_id, force=True)
+        assert (await reader.next()).name == "final"
+    await store(p(1, b"late"))
+    async with reading(web, job_id) as reader:  # it is open again
+        assert await reader.parts(2) == [(0, b"a"), (1, b"late")]
+        await store(p(2, b"", final=True))
+        assert [(await reader.next()).name for _ in range(2)] == ["part", "final"]
+
+
+async def test_parts_committed_out_of_order_are_told_in_order(web, store, job_id):
+    await store(p(0, b"a"))
+    async with reading(web, job_id) as reader:
+        await reader.parts(1)
+        await store(p(2, b"c"))
+        await store(p(1, b"b"))
+        assert await reader.parts(2) == [(1, b"b"), (2, b"c")]
+
+
+async def test_a_straggler_is_told_late_and_once(web, store, job_id):
+    await store(p(0, b"a"), p(3, b"d", final=True))
+    async with reading(web, job_id) as reader:
+        await reader.parts(2)  # history does not wait for what is missing
+        place = reader.last_id
+        await store(p(2, b"c"))
+        late = await reader.next()
+        assert (late.data["number"], late.data["in_order"]) == (2, False)
+        await store(p(1, b"b"))
+        assert (await reader.next()).data["number"] == 1
+        assert (await reader.next()).name == "final"
+    async with reading(web, job_id, after=place) as reader:
+        assert sorted(await reader.parts(2)) == [(1, b"b"), (2, b"c")]
+        assert (await reader.next()).name == "final"
+
+
+async def test_a_gap_in_live_parts_is_waited_for_only_so_long(web, store, job_id):
+    await store(p(0, b"a"))
+    async with reading(web, job_id) as reader:
+        await reader.parts(1)
+        await store(p(2, b"c"))
+        assert await reader.parts(1) == [(2, b"c")]
+
+
+async def test_a_part_delivered_again_is_not_told_again_and_other_bytes_are(web, store, job_id):
+    await store(p(0, b"a"), p(1, b"b"))
+    async with reading(web, job_id) as reader:
+        await reader.parts(2)
+        place = reader.last_id
+        await store(p(1, b"b"), p(0, b"A"))
+        replaced = await reader.next()
+        assert (replaced.data["number"], replaced.content) == (0, b"A")
+        assert replaced.data["in_order"] is False
+        await store(p(2, b"c", final=True))
+        assert await reader.parts(1) == [(2, b"c")]
+    async with reading(web, job_id, after=place) as reader:
+        assert await reader.parts(2) == [(0, b"A"), (2, b"c")]
+
+
+async def test_readers_begin_again_when_content_is_written_whole(web, pool, store, job_id):
+    await store(p(0, b"secret"))
+    async with reading(web, job_id) as reader:
+        await reader.parts(1)
+        place = reader.last_id
+        async with pool.acquire() as connection:
+            await write_whole(connection, job_id, b"removed")
+        assert (await reader.next()).name == "reset"
+        assert await reader.parts(1) == [(-1, b"removed")]
+        assert (await reader.next()).name == "final"
+    await store(p(1, b"late secret"))
+    async with reading(web, job_id, after=place) as reader:
+        assert (await reader.next()).name == "reset"
+        assert await reader.parts(1) == [(-1, b"removed")]
+        assert (await reader.next()).name == "final"
+
+
+async def test_readers_begin_again_when_the_job_runs_again(web, store, job_id):
+    await store(p(0, b"old"))
+    async with reading(web, job_id) as reader:
+        await reader.parts(1)
+        await store(p(0, b"new", attempt="b"))
+        assert (await reader.next()).name == "reset"
+        assert await reader.parts(1) == [(0, b"new")]
+        await store(p(1, b"older", attempt="a"), p(1, b"er", attempt="b", final=True))
+        assert await reader.parts(1) == [(1, b"er")]
+        assert (await reader.next()).name == "final"
+
+
+async def test_a_cleared_log_is_followed_into_its_next_run(web, pool, store, job_id):
+    await store(p(0, b"old"))
+    async with reading(web, job_id) as reader:
+        await reader.parts(1)
+        async with pool.acquire() as connection:
+            await write_whole(connection, job_id, b"")
+        assert (await reader.next()).name == "reset"
+        await store(p(0, b"new", attempt="b", final=True))
+        assert await reader.parts(1) == [(0, b"new")]
+        assert (await reader.next()).name == "final"
+
+
+async def test_an_id_that_is_none_of_ours_begins_again(web, store, job_id):
+    await store(p(0, b"a", final=True))
+    for id_ in ("x", "1", "9" * 50, "0.0.0.0.0.9", "-1.-1.-1.-1.-1.0"):
+        async with reading(web, job_id, after=id_) as reader:
+            assert (await reader.next()).name == "reset"
+            assert await reader.parts(1) == [(0, b"a")]
+
+
+async def test_a_log_whose_parts_went_is_told_from_its_content(web, pool, store, job_id):
+    content = bytes(range(256)) * 10_000
+    await store(p(0, content, final=True))
+    await aggregate(pool, job_id)
+    await pool.execute("DELETE FROM log_parts")
+    async with reading(web, job_id) as reader:
+        first = await reader.next()
+        events = [first, await reader.next(), await reader.next()]
+        assert b"".join(event.content for event in events) == content
+        assert [event.data["final"] for event in events] == [False, False, True]
+        assert (await reader.next()).name == "final"
+    async with reading(web, job_id, after=first.id) as reader:
+        assert (await reader.next()).id == events[1].id
+
+
+async def test_a_large_history_comes_in_pages(web, store, job_id):
+    count = 1700
+    await store(*(p(n, b"%d," % n) for n in range(count)), p(LAST, b"end", final=True))
+    async with reading(web, job_id) as reader:
+        told = await reader.parts(count + 1)
+    assert told == [*((n, b"%d," % n) for n in range(count)), (LAST, b"end")]
+
+
+async def test_many_readers_cost_one_query(web, store, job_id, monkeypatch):
+    await store(p(0, b"a"))
+    looks = []
+    real = feed.look
+
+    async def counted(*arguments):
+        looks.append(arguments)
+        return await real(*arguments)
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        ready = asyncio.Barrier(51)
+
+        async def read() -> None:
+            async with reading(web, job_id) as reader:
+                await reader.parts(1)
+                await ready.wait()
+                await ready.wait()
+                assert await reader.parts(1) == [(1, b"b")]
+
+        for _ in range(50):
+            group.create_task(read())
+        await ready.wait()
+        monkeypatch.setattr(feed, "look", counted)
+        monkeypatch.setattr(feed, "POLL_SECONDS", 60)
+        await ready.wait()
+        await store(p(1, b"b"))
+    assert len(looks) <= 3  # the wake-up, and a poll that may fall into it
+
+
+async def test_a_reader_who_does_not_read_is_sent_away(web, store, job_id, monkeypatch):
+    monkeypatch.setattr(feed, "BACKLOG_BYTES", 100_000)
+    await store(p(0, b"a"))
+    async with reading(web, job_id) as slow:
+        await slow.parts(1)
+        for n in range(1, 80):
+            await store(p(n, b"x" * 200_000))
+        numbers = []
+        while (event := await slow.next()).name == "part":
+            numbers.append(event.data["number"])
+        assert event.name == "reconnect"
+        assert numbers == [*range(1, len(numbers) + 1)] and len(numbers) < 79
+    async with reading(web, job_id, after=slow.last_id) as reader:
+        assert (await reader.next()).data["number"] == len(numbers) + 1
+
+
+async def test_heartbeats_come_while_nothing_does(web, store, job_id, monkeypatch):
+    monkeypatch.setattr(follow, "HEARTBEAT_SECONDS", 0.05)
+    await store(p(0, b"a"))
+    async with reading(web, job_id) as reader:
+        await reader.parts(1)
+        with pytest.raises(TimeoutError):
+            await reader.next(1)
+        assert reader.comments > 2
+
+
+async def test_announcements_are_made_only_for_logs_that_somebody_reads(
+    web, settings, store, pool, job_id
+):
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    listener = await asyncpg.connect(settings.database.url.get_secret_value())
+    await listener.add_listener("log_parts", lambda *told: heard.put_nowait(told[3]))
+    await store(p(0, b"a"))
+    async with reading(web, job_id) as reader:
+        await reader.parts(1)
+        marked = "SELECT count(*) FROM watched_logs WHERE job_id = $1"
+        async with asyncio.timeout(20):
+            while not await pool.fetchval(marked, job_id):
+                await asyncio.sleep(0.01)
+        await store(p(2, b"c"), p(1, b"b"))
+        assert await asyncio.wait_for(heard.get(), 20) == f"{job_id} 1"
+        await reader.parts(2)
+    assert heard.empty()
+    await listener.close()
+
+
+async def test_a_listener_that_is_cut_off_comes_back(web, pool, store, job_id, monkeypatch):
+    monkeypatch.setattr(feed, "POLL_SECONDS", 60)
+    await store(p(0, b"a"))
+    async with reading(web, job_id) as reader:
+        await reader.parts(1)
+        cut = """
+            SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE application_name = 'logflume listener' AND datname = current_database()
+        """
+        assert await pool.fetch(cut)
+        await store(p(1, b"b", final=True))
+        assert await reader.parts(1) == [(1, b"b")]
+
+
+async def test_readers_are_sent_away_when_web_stops(settings, pool, store, job_id):
+    await store(p(0, b"a"))
+    stopping = AsyncExitStack()
+    web = await stopping.enter_async_context(serving(settings, pool))
+    async with (
+        httpx.AsyncClient(base_url=web.base_url, headers=web.headers) as client,
+        reading(client, job_id) as reader,
+    ):
+        await reader.parts(1)
+        told = asyncio.create_task(reader.next())
+        await stopping.aclose()
+        assert (await told).name == "reconnect"
+
+
+def test_a_cursor_reads_what_it_wrote():
+    cursor = Cursor(3, 17)
+    cursor.next, cursor.top, cursor.last_id, cursor.missing = 120, 99, 7, [5, 9]
+    cursor.final = cursor.whole = True
+    twin = Cursor.parse(str(cursor))
+    assert str(twin) == str(cursor) == "3.17.120.99.7.3_5_9"
+    assert Cursor.parse("3.17.120.99.7.3_5_") is None
