@@ -64,26 +64,26 @@ def router(may_read: MayRead) -> Router:
     """
     files = read_files()
 
-    @get("/", summary="Recent logs, for people", media_type=MediaType.HTML)
+    @get("/", media_type=MediaType.HTML)
     async def front(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Answer the shell of the front page."""
         return _answer(request, files["front.html"])
 
-    @get("/jobs/{job_id:str}", summary="A log, for people", media_type=MediaType.HTML)
+    @get("/jobs/{job_id:str}", media_type=MediaType.HTML)
     async def job(request: Request[Any, Any, Any], job_id: FromPath[str]) -> Response[bytes]:
         """Answer the shell of a log's page."""
         _check_number(job_id)
         allowed = may_read(request, job_id)
         return _answer(request, files["job.html"], 200 if allowed else 403)
 
-    @get("/static/{name:str}", include_in_schema=False)
+    @get("/static/{name:str}")
     async def static(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
         """Answer a file that the pages load."""
         if name not in files:
             raise NotFoundException(f"no file {name!r}")
         return _answer(request, files[name])
 
-    return Router("/", route_handlers=[front, job, static], tags=["pages"])
+    return Router("/", route_handlers=[front, job, static], include_in_schema=False)
 
 
 def _check_number(text: str) -> None:
