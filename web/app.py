@@ -21,7 +21,7 @@ from errors import ComponentError, ContentReplaced, LogflumeError, UnknownLog
 from live.hub import Hub
 from publisher import Publisher
 from settings import Settings, WebSettings
-from web import health, logs, parts, pusher, raw, stream, telemetry, writes
+from web import health, logs, pages, parts, pusher, raw, stream, telemetry, writes
 from web.auth import Access
 from web.outline import Outlines
 from web.tell import Teller
@@ -91,6 +91,7 @@ def make_app(settings: Settings, services: Services) -> Litestar:
             *health.ROUTES,
             *telemetry.ROUTES,
             Router("/", route_handlers=guarded, guards=[access.guard]),
+            pages.router(access.may_read),
         ],
         logging_config=None,  # telemetry.py speaks for all of us
         state=state,

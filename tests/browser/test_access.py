@@ -1,0 +1,72 @@
+"""Who may see a log's page, and how the page gets its token or its link along."""
+
+from datetime import timedelta
+
+import pytest
+from playwright.async_api import expect
+
+from tests.browser.conftest import finish, store
+from tests.conftest import TOKEN
+from web.auth import sign_link
+
+CLOSED = pytest.mark.parametrize("public_reads", [False])
+
+
+@CLOSED
+async def test_the_page_asks_for_the_token_and_keeps_it_for_the_tab(visits, pool, job_id):
+    await store(pool, job_id, b"secret text\n")
+    page = await visits.open(f"/jobs/{job_id}", rows=False)
+    form = page.locator("#token-form")
+    await expect(form).to_be_visible()
+    await expect(page.get_by_text("secret text")).to_have_count(0)
+    await page.get_by_label("Token").fill("wrong")
+    await page.keyboard.press("Enter")
+    await expect(form).to_be_visible()
+    await expect(form).to_contain_text("token is missing or wrong")
+    await page.get_by_label("Token").fill(TOKEN)
+    await page.get_by_role("button", name="Show the log").click()
+    await expect(page.locator(".row .text")).to_have_text("secret text")
+    await expect(page.locator("#state")).to_have_text("live")  # the stream sends it too
+    await page.reload()
+    await expect(page.locator(".row .text")).to_have_text("secret text")
+    async with page.expect_download() as download:
+        await page.get_by_role("link", name="Download").click()
+    assert (await (await download.value).path()).read_bytes() == b"secret text\n"
+    assert TOKEN not in page.url
+
+
+@CLOSED
+async def test_a_shared_link_opens_one_log(visits, site, pool, numbers, job_id):
+    await store(pool, job_id, b"shared text\n")
+    other = next(numbers)
+    await finish(pool, other, b"other text\n")
+    link = sign_link(site.settings.web, job_id, timedelta(minutes=5))
+    page = await visits.open(f"/jobs/{job_id}?share={link}")
+    await expect(page.locator(".row .text")).to_have_text("shared text")
+    await store(pool, job_id, b"live text\n", first=1, final=True)
+    await expect(page.locator(".row .text").last).to_have_text("live text")
+    await page.locator("[name=q]").fill("text")
+    await expect(page.locator("#search output")).to_contain_text("of 2")
+    async with page.expect_download() as download:
+        await page.get_by_role("link", name="Download").click()
+    assert (await (await download.value).path()).read_bytes() == b"shared text\nlive text\n"
+    await page.goto(f"/jobs/{other}?share={link}")
+    await expect(page.locator("#token-form")).to_be_visible()
+    await expect(page.get_by_text("other text")).to_have_count(0)
+
+
+@CLOSED
+async def test_a_link_that_ran_out_opens_nothing(visits, site, pool, job_id):
+    await store(pool, job_id, b"shared text\n")
+    link = sign_link(site.settings.web, job_id, timedelta(seconds=-1))
+    page = await visits.open(f"/jobs/{job_id}?share={link}", rows=False)
+    await expect(page.locator("#token-form")).to_be_visible()
+
+
+@CLOSED
+async def test_the_front_page_asks_for_the_token(visits, pool, job_id):
+    await finish(pool, job_id, b"text\n")
+    page = await visits.open("/", rows=False)
+    await page.get_by_label("Token").fill(TOKEN)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("link", name=str(job_id))).to_be_visible()

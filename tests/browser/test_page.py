@@ -1,0 +1,209 @@
+"""Reading a log that has ended: folds, colours, search, links to lines, copying, themes."""
+
+import re
+
+import pytest
+from playwright.async_api import expect
+
+from tests.browser.conftest import finish, first_line, numbers, settled, store, texts
+
+STEP = "travis_time:start:0a\r\x1b[0K$ make\r\n"
+LOG = (
+    (
+        "travis_fold:start:outer\r\x1b[0Kouter head\r\n"  # 1
+        "travis_fold:start:inner\r\x1b[0Kinner head\r\n"  # 2
+        "needle in the inner fold\r\n"  # 3
+        "travis_fold:end:inner\r\x1b[0K\r\n"  # 4
+        "travis_fold:end:outer\r\x1b[0K\r\n"  # 5
+        + STEP  # 6
+        + "\x1b[31;1mred\x1b[0m \x1b[38;2;1;2;3mtrue\x1b[0m \x1b[38;5;208morange\x1b[0m\r\n"  # 7
+        "10%\r50%\r\x1b[K100%\r\n"  # 8
+        "needle again, a Needle\r\n"  # 9
+        "travis_time:end:0a:start=1,finish=2,duration=83000000000\r\x1b[0Kdone\r\n"  # 10
+         + "".join(f"filler {n}\r\n" for n in range(11, 401)) + "the last needle\r\n"  # 401
+    ).encode()
+)
+
+
+@pytest.fixture
+async def page(visits, pool, job_id):
+    await finish(pool, job_id, LOG)
+    return await visits.open(f"/jobs/{job_id}")
+
+
+async def to_top(page) -> None:
+    await page.keyboard.press("g")
+    await first_line(page, 1)
+
+
+async def test_the_end_is_seen_first(page):
+    await expect(page.locator(".row .text").last).to_have_text("the last needle")
+    await expect(page.locator("#facts")).to_contain_text("401 lines")
+    assert len(await numbers(page)) < 100
+
+
+async def test_folds_are_closed_and_open_by_click_and_by_key(page):
+    await to_top(page)
+    assert (await numbers(page))[:3] == [1, 5, 6]
+    assert (await texts(page))[:3] == ["outer head", "", "$ make"]
+    outer = page.get_by_role("button", name="fold outer")
+    await expect(outer).to_have_attribute("aria-expanded", "false")
+    await page.get_by_text("outer head").click()
+    await expect(outer).to_have_attribute("aria-expanded", "true")
+    await expect(page.locator(".row .number").nth(2)).to_have_text("4")
+    assert (await numbers(page))[:5] == [1, 2, 4, 5, 6]
+    inner = page.get_by_role("button", name="fold inner")
+    await inner.focus()
+    await page.keyboard.press("Enter")
+    await expect(inner).to_have_attribute("aria-expanded", "true")
+    await expect(inner).to_be_focused()
+    await settled(page)
+    assert (await texts(page))[:4] == ["outer head", "inner head", "needle in the inner fold", ""]
+    await page.keyboard.press("Space")
+    await expect(page.get_by_text("needle in the inner fold")).to_have_count(0)
+    await page.keyboard.press("[")
+    await expect(outer).to_be_focused()
+    await page.keyboard.press("c")
+    await expect(page.locator(".row .number").nth(1)).to_have_text("5")
+    await page.keyboard.press("e")
+    await expect(page.locator(".row .number").nth(2)).to_have_text("3")
+
+
+async def test_steps_tell_how_long_they_took(page):
+    await to_top(page)
+    row = page.locator(".row", has_text="$ make")
+    await expect(row.locator(".tag.time")).to_have_text("1m 23s")
+
+
+async def test_colours_and_rewriting(page):
+    await to_top(page)
+    red = page.get_by_text("red", exact=True)
+    await expect(red).to_have_css("font-weight", "700")
+    await expect(page.get_by_text("true", exact=True)).to_have_css("color", "rgb(1, 2, 3)")
+    await expect(page.get_by_text("orange", exact=True)).to_have_css("color", "rgb(255, 135, 0)")
+    assert (await texts(page))[4:6] == ["100%", "needle again, a Needle"]
+    shade = await red.evaluate("element => getComputedStyle(element).color")
+    await page.keyboard.press("t")
+    await expect(red).not_to_have_css("color", shade)
+
+
+async def test_search_finds_lines_that_are_not_on_the_screen_or_folded_away(page):
+    await page.keyboard.press("/")
+    await page.keyboard.type("needle")
+    count = page.locator("#search output")
+    await expect(count).to_have_text("3 of 3")
+    await expect(page.locator(".row.here .text")).to_have_text("the last needle")
+    await page.keyboard.press("Enter")
+    await expect(count).to_have_text("1 of 3")
+    await expect(page.locator(".row.here .text")).to_have_text("needle in the inner fold")
+    await page.get_by_role("button", name="Next match").click()
+    await expect(page.locator(".row.here .text")).to_have_text("needle again, a Needle")
+    marked = "[...CSS.highlights.get('found')].map(range => range.toString())"
+    assert (await page.evaluate(marked)).count("Needle") == 1
+    await page.get_by_role("button", name="Match case").click()
+    await page.locator("[name=q]").fill("Needle")
+    await expect(count).to_have_text("1 of 1")
+    await page.locator("[name=q]").fill("nowhere")
+    await expect(count).to_have_text("no match")
+    await page.keyboard.press("Escape")
+    await expect(count).to_have_text("")
+
+
+async def test_a_link_to_lines_opens_folds_and_selects(visits, pool, job_id):
+    await finish(pool, job_id, LOG)
+    page = await visits.open(f"/jobs/{job_id}#L3-L7")
+    await expect(page.get_by_text("needle in the inner fold")).to_be_visible()
+    await expect(page.locator(".row.selected")).to_have_count(5)
+    await expect(page.locator("#range")).to_have_text("Lines 3\u20137")
+
+
+async def test_lines_are_selected_by_click_and_shift(page):
+    await page.locator(".row .number", has_text=re.compile("^390$")).click()
+    await expect(page).to_have_url(re.compile(r"#L390$"))
+    await page.locator(".row .number", has_text=re.compile("^394$")).click(modifiers=["Shift"])
+    await expect(page).to_have_url(re.compile(r"#L390-L394$"))
+    await expect(page.locator(".row.selected")).to_have_count(5)
+    await page.keyboard.press("Escape")
+    await expect(page.locator(".row.selected")).to_have_count(0)
+    assert "#" not in page.url
+
+
+async def test_copies_are_clean(page):
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await page.evaluate("location.hash = '#L7-L9'")
+    await expect(page.locator(".row.selected")).to_have_count(3)
+    await page.keyboard.press("y")
+    await expect(page.locator("#toast")).to_have_text("Copied 3 lines")
+    copied = await page.evaluate("navigator.clipboard.readText()")
+    assert copied == "red true orange\n100%\nneedle again, a Needle"
+    # What is selected with the mouse has no line numbers either.
+    await page.evaluate("""() => {
+      const rows = document.querySelectorAll(".row.selected");
+      getSelection().setBaseAndExtent(rows[0], 0, rows[2], rows[2].childNodes.length);
+      document.execCommand("copy");
+    }""")
+    assert await page.evaluate("navigator.clipboard.readText()") == copied
+
+
+async def test_download_is_the_bytes(page, job_id):
+    async with page.expect_download() as download:
+        await page.get_by_role("link", name="Download").click()
+    path = await (await download.value).path()
+    assert path.read_bytes() == LOG
+    await expect(page.get_by_role("link", name="Raw")).to_have_attribute(
+        "href", f"/logs/{job_id}/raw"
+    )
+
+
+async def test_the_keyboard_has_a_help_and_the_log_a_phase(page, job_id):
+    await page.keyboard.press("?")
+    await expect(page.get_by_role("dialog")).to_contain_text("Search the whole log")
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    await expect(page.locator("#phase")).to_have_text("aggregating")
+    await page.keyboard.press("i")
+    link = page.get_by_role("link", name="Open in Temporal UI")
+    await expect(link).to_have_attribute("href", re.compile(f"log-{job_id}"))
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+async def test_the_systems_theme_holds_until_one_is_chosen(visits, pool, job_id, scheme):
+    await finish(pool, job_id, LOG)
+    page = await visits.open(f"/jobs/{job_id}", color_scheme=scheme)
+    grounds = {"dark": "rgb(13, 17, 23)", "light": "rgb(255, 255, 255)"}
+    await expect(page.locator("body")).to_have_css("background-color", grounds.pop(scheme))
+    await page.get_by_role("button", name="Dark or light").click()
+    [(_, other)] = grounds.items()
+    await expect(page.locator("body")).to_have_css("background-color", other)
+    await page.reload()
+    await expect(page.locator("body")).to_have_css("background-color", other)
+
+
+async def test_a_phone_is_wide_enough(visits, pool, job_id):
+    await finish(pool, job_id, LOG + b"x" * 500 + b"\n")
+    page = await visits.open(
+        f"/jobs/{job_id}", viewport={"width": 375, "height": 667}, has_touch=True, is_mobile=True
+    )
+    overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert await page.evaluate(overflow) == 0
+    for name in ("Download", "Dark or light", "Next match"):
+        box = await page.get_by_label(name).bounding_box()
+        assert box is not None
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= 375, name
+    await page.goto("/")
+    await expect(page.locator("#logs")).to_be_visible()
+    assert await page.evaluate(overflow) == 0
+
+
+async def test_an_empty_log_and_a_log_that_is_not_there_yet(visits, pool, job_id):
+    page = await visits.open(f"/jobs/{job_id}", rows=False)
+    await expect(page.locator("#message")).to_contain_text("Waiting for the first line")
+    await store(pool, job_id, b"here it is\n")
+    await expect(page.locator(".row .text")).to_have_text("here it is")
+    await expect(page.locator("#message")).to_be_hidden()
+
+
+async def test_a_log_without_output(visits, pool, job_id):
+    await finish(pool, job_id, b"")
+    page = await visits.open(f"/jobs/{job_id}", rows=False)
+    await expect(page.locator("#facts")).to_have_text("No output")
