@@ -33,10 +33,10 @@ ARGUMENTS = [
 class Site:
     """The web service on a port of its own, which it keeps when it is started again."""
 
-    def __init__(self, settings: Settings, pool: asyncpg.Pool, **web: Any) -> None:
+    def __init__(self, settings: Settings, pool: asyncpg.Pool, port: int, **web: Any) -> None:
         self.settings = settings.model_copy(update={"web": settings.web.model_copy(update=web)})
         self.pool = pool
-        self.port = 0
+        self.port = port
         self.running = AsyncExitStack()
 
     async def start(self) -> None:
@@ -57,8 +57,18 @@ def public_reads() -> bool:
 
 
 @pytest.fixture
-async def site(settings: Settings, pool: asyncpg.Pool, public_reads) -> AsyncIterator[Site]:
-    site = Site(settings, pool, public_reads=public_reads, link_secret=SecretStr(LINK_SECRET))
+def site_port() -> int:
+    """The port of the site, any one that is free; a test that overrides this names another."""
+    return 0
+
+
+@pytest.fixture
+async def site(
+    settings: Settings, pool: asyncpg.Pool, public_reads, site_port
+) -> AsyncIterator[Site]:
+    site = Site(
+        settings, pool, site_port, public_reads=public_reads, link_secret=SecretStr(LINK_SECRET)
+    )
     await site.start()
     yield site
     await site.stop()
@@ -67,8 +77,7 @@ async def site(settings: Settings, pool: asyncpg.Pool, public_reads) -> AsyncIte
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip("no Chromium here: install the package chromium")
+    assert path, "no Chromium here: run `bin/setup --browser`"
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield browser

@@ -1,0 +1,88 @@
+"""The other client of live parts: pusher-js through a real Pusher server, as travis-web has it."""
+
+import json
+from pathlib import Path
+
+import aio_pika
+import pytest
+
+import wire
+from settings import load_settings
+from tests.browser.conftest import until
+from tests.conftest import TOKEN, draining
+from tests.conftest import until as until_true
+
+PUSHER_JS = Path(__file__).parents[2] / ".npm/node_modules/pusher-js/dist/web/pusher.min.js"
+
+SUBSCRIBE = """
+([key, port, channel, token]) => {
+  window.events = [];
+  const pusher = new Pusher(key, {
+    cluster: "none", wsHost: "127.0.0.1", wsPort: port, forceTLS: false,
+    enabledTransports: ["ws"], disableStats: true,
+    channelAuthorization: {
+      endpoint: "/pusher/auth", transport: "ajax", headers: { Authorization: `token ${token}` },
+    },
+  });
+  const subscription = pusher.subscribe(channel);
+  subscription.bind("pusher:subscription_succeeded", () => { window.subscribed = true; });
+  subscription.bind("job:log", (data) => window.events.push(data));
+}
+"""
+
+
+@pytest.fixture(params=[False, True], ids=["public", "private"])
+def secure(request) -> bool:
+    return request.param
+
+
+@pytest.fixture
+def settings(amqp_settings, pusher, secure):
+    live = load_settings(stack={"data_dir": pusher.home.data_dir}).pusher
+    return amqp_settings.model_copy(update={"pusher": live.model_copy(update={"secure": secure})})
+
+
+@pytest.fixture
+def site_port(pusher) -> int:
+    """Where the Pusher server sends its webhooks."""
+    return pusher.home.ports["web"]
+
+
+async def test_parts_reach_pusher_js_and_the_page_at_once(
+    visits, settings, channel, pool, job_id, secure
+):
+    exchange = await channel.get_exchange(wire.EXCHANGE)
+
+    async def publish(number: int, text: str, **fields) -> None:
+        body = {"id": job_id, "number": number, "log": text, "uuid": "u", **fields}
+        await exchange.publish(aio_pika.Message(json.dumps(body).encode()), wire.ROUTING_KEY)
+
+    async def occupied() -> bool:
+        query = "SELECT count(*) FROM watched_logs WHERE job_id = $1 AND way = 'pusher'"
+        return bool(await pool.fetchval(query, job_id))
+
+    async def stored() -> bool:
+        return bool(await pool.fetchval("SELECT count(*) FROM log_parts"))
+
+    async with draining(settings):
+        await publish(0, "before anybody watched\n")
+        await until_true(stored)
+        page = await visits.open(f"/jobs/{job_id}")
+        # The other client on the same page: our policy lets no foreign script in, so it is lifted.
+        other = await visits.open("/", rows=False, bypass_csp=True)
+        await other.add_script_tag(path=PUSHER_JS)
+        name = f"private-job-{job_id}" if secure else f"job-{job_id}"
+        live = settings.pusher
+        await other.evaluate(SUBSCRIBE, [live.key, live.port, name, TOKEN])
+        await until(other, "() => window.subscribed")
+        await until_true(occupied)
+        await publish(1, "caf\u00e9 <script>\n")
+        await publish(2, "x" * 25_000)
+        await publish(3, "", final=True)
+        await until(other, "() => window.events.some((event) => event.final)")
+        events = await other.evaluate("window.events")
+        await until(page, "() => document.body.innerText.includes('café <script>')")
+    ordered = sorted(events, key=lambda event: event["number"] % 10**6)
+    assert "".join(event["_log"] for event in ordered) == "café <script>\n" + "x" * 25_000
+    assert {event["id"] for event in events} == {job_id}
+    assert [event["final"] for event in ordered] == [False] * (len(events) - 1) + [True]
