@@ -1,13 +1,14 @@
 """Publishing to RabbitMQ with confirms: what was published is kept, or it is said so."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import aio_pika
 from aio_pika import Message
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
 from aiormq.abc import FieldTable
-from aiormq.exceptions import AMQPError
+from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 
 import wire
 from errors import ComponentError
@@ -25,6 +26,7 @@ class Publisher:
         self._name = name
         self._declare = declare
         self._connection: AbstractConnection | None = None
+        self._channel: AbstractChannel | None = None
         self._exchange: AbstractExchange | None = None
         self._connecting = asyncio.Lock()
 
@@ -34,28 +36,42 @@ class Publisher:
         Raises:
             ComponentError: RabbitMQ did not say so; it may have the message all the same.
         """
+        async with self._reaching() as exchange:
+            await exchange.publish(message, routing_key)
+
+    async def check(self) -> None:
+        """Find out whether RabbitMQ is there and lets us publish.
+
+        Raises:
+            ComponentError: it is not, or does not.
+        """
+        async with self._reaching():
+            pass
+
+    @asynccontextmanager
+    async def _reaching(self) -> AsyncIterator[AbstractExchange]:
         try:
             async with asyncio.timeout(PUBLISH_SECONDS):
-                exchange = await self._connected()
-                await exchange.publish(message, routing_key)
-        except (AMQPError, OSError, TimeoutError, ValueError) as error:
+                yield await self._connected()
+        except (AMQPError, OSError, TimeoutError, ValueError, ChannelInvalidStateError) as error:
             await self.close()
             said = str(error) or type(error).__name__
             raise ComponentError(f"{wire.describe(self._url)}: {said}") from error
 
     async def _connected(self) -> AbstractExchange:
         async with self._connecting:
-            if self._exchange is None:
+            if self._exchange is None or self._channel is None or self._channel.is_closed:
+                await self.close()
                 properties: FieldTable = {"connection_name": self._name}
                 self._connection = await aio_pika.connect(self._url, client_properties=properties)
-                self._exchange = await self._declare(
-                    await self._connection.channel(on_return_raises=True)
-                )
+                self._channel = await self._connection.channel(on_return_raises=True)
+                self._exchange = await self._declare(self._channel)
             return self._exchange
 
     async def close(self) -> None:
         """Close the connection; the next message makes a new one."""
-        connection, self._connection, self._exchange = self._connection, None, None
+        connection, self._connection = self._connection, None
+        self._channel = self._exchange = None
         if connection is not None:
             try:
                 async with asyncio.timeout(PUBLISH_SECONDS):

@@ -89,7 +89,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     """What a log is made of at one moment.
 
     `parts` is None where the row's content (or the archive, once it is purged) holds all of it.
-    `attempt_id` is 0 where no attempt has begun; `is_log`: it is the one that readers see.
+    `attempt_id` is 0 there, and where no attempt has begun; `is_log`: it is the one that readers
+    see.
     """
 
     log: Log
@@ -144,6 +145,8 @@ async def snapshot(connection: Connection, log: Log, attempt: str | None = None)
     Raises:
         UnknownLog: the log has no such attempt, or its parts are gone.
     """
+    if attempt is None and log.aggregated_at is not None and not log.late_parts:
+        return Snapshot(log, 0, None)
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         log = await find_by_id(connection, log.id)
         current = await connection.fetchval(LOG_ATTEMPT, log.id) or 0
@@ -153,7 +156,7 @@ async def snapshot(connection: Connection, log: Log, attempt: str | None = None)
                 parts = await _list(connection, LIST_PARTS_OF_EARLIER, log.id, wanted)
                 return Snapshot(log, wanted, parts, is_log=False)
         if await _is_in_row(connection, log):
-            return Snapshot(log, current, None)
+            return Snapshot(log, 0, None)
         return Snapshot(log, current, await _list(connection, LIST_PARTS, log.id, current))
 
 

@@ -120,6 +120,24 @@ def manage(servers: Home, method: str, path: str, body: dict[str, str] | None = 
     return answer.json() if answer.content else None
 
 
+async def close_connections(servers: Home, vhost: str, client: str) -> None:
+    """Have the broker close the connections of one of our clients, as an operator may."""
+
+    def close() -> bool:
+        found = manage(servers, "GET", f"vhosts/{vhost}/connections")
+        mine = [
+            one["name"]
+            for one in found
+            if one.get("client_properties", {}).get("connection_name") == client
+        ]
+        for one in mine:
+            manage(servers, "DELETE", "connections/" + one.replace(" ", "%20").replace(">", "%3E"))
+        return bool(mine)
+
+    # The management's own list of connections lags behind by some seconds.
+    await until(lambda: asyncio.to_thread(close))
+
+
 @pytest.fixture
 def settings(
     servers: Home, database_url: str, name: str, monkeypatch: pytest.MonkeyPatch

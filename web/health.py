@@ -37,9 +37,10 @@ async def ready(state: State) -> Response[HealthBody]:
     """Ask every dependency; 503 while one of them does not answer."""
     found = dict(
         zip(
-            ("postgres", "archive", "temporal"),
+            ("postgres", "rabbitmq", "archive", "temporal"),
             await asyncio.gather(
                 _check(state.pool.fetchval("SELECT 1")),
+                _check(state.publisher.check()),
                 _check(state.archive.check()),
                 _check(state.temporal.count_workflows("WorkflowId = ''")),
             ),

@@ -14,7 +14,7 @@ from drain.drain import Drain
 from errors import ComponentError, UnknownLog
 from settings import Settings
 from tests import conftest
-from tests.conftest import draining, until
+from tests.conftest import close_connections, draining, until
 from workflows.types import JOB_ID, workflow_id
 
 
@@ -134,7 +134,7 @@ async def test_a_lost_connection_is_made_again_and_no_part_lost_or_doubled(
         for n, text in enumerate(sent):
             await publish(channel, message(job_id, n, text))
             if n in (100, 200):
-                await _close_connections(servers, name)
+                await close_connections(servers, name, "logflume")
         await until(lambda: _equals(_read(pool, job_id), "".join(sent).encode()))
     assert await waiting(channel) == 0
 
@@ -144,26 +144,6 @@ async def _read(pool, job_id: int) -> bytes:
         return await content(pool, job_id)
     except UnknownLog:
         return b""
-
-
-async def _close_connections(servers, vhost: str) -> None:
-    """Have the broker close the drain's connection, as an operator may."""
-
-    def close() -> bool:
-        found = conftest.manage(servers, "GET", f"vhosts/{vhost}/connections")
-        mine = [
-            one["name"]
-            for one in found
-            if one.get("client_properties", {}).get("connection_name") == "logflume"
-        ]
-        for one in mine:
-            conftest.manage(
-                servers, "DELETE", "connections/" + one.replace(" ", "%20").replace(">", "%3E")
-            )
-        return bool(mine)
-
-    # The management's own list of connections lags behind by some seconds.
-    await until(lambda: asyncio.to_thread(close))
 
 
 async def test_a_queue_that_is_deleted_is_declared_and_consumed_again(

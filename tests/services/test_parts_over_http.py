@@ -11,7 +11,7 @@ import pytest
 
 import wire
 from domain import LAST
-from tests.conftest import serving
+from tests.conftest import close_connections, serving
 
 
 @pytest.fixture
@@ -191,6 +191,15 @@ async def test_no_204_for_what_rabbitmq_did_not_keep(web, channel, job_id):
     assert answer.headers["retry-after"]
     assert (await web.put(f"/log-parts/{job_id}/1", json=body())).status_code == 204
     assert [part["number"] for part in await published(channel, 1)] == [1]
+
+
+async def test_a_lost_connection_is_made_again(web, channel, servers, name, job_id):
+    assert (await web.put(f"/log-parts/{job_id}/0", json=body())).status_code == 204
+    await close_connections(servers, name, "logflume web")
+    async with asyncio.timeout(20):
+        while (await web.put(f"/log-parts/{job_id}/1", json=body())).status_code != 204:
+            await asyncio.sleep(0.05)
+    assert {part["number"] for part in await published(channel, 2)} == {0, 1}
 
 
 async def test_while_rabbitmq_is_away_parts_are_refused_and_logs_are_read(settings, pool, job_id):

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from datetime import timedelta
 
+import asyncpg
 import pytest
 
 from db import logs, reading
@@ -149,3 +150,13 @@ async def test_a_begin_that_moves_makes_another_attempt_the_log(pool, job_id):
         assert place.moved and not place.is_log
         assert (await reading.find(connection, job_id)).aggregated_at is None
         assert await content(connection, job_id) == b"a"
+
+
+async def test_of_many_contents_all_are_written_or_none(pool, job_id):
+    async with pool.acquire() as connection:
+        await store_batch(connection, [part(job_id, 0, b"kept")])
+        fails = logs.WholeContent(job_id + 1, b"x", removed_by=2**70)
+        with pytest.raises(asyncpg.DataError):
+            await logs.replace_contents(connection, [logs.WholeContent(job_id, b"x"), fails])
+        assert await content(connection, job_id) == b"kept"
+        assert await pool.fetchval("SELECT count(*) FROM logs") == 1

@@ -11,7 +11,6 @@ from db import logs
 from db.parts import store_batch
 from domain import LAST
 from live import feed, follow
-from live.cursor import Cursor
 from tests.conftest import part, serving, write_whole
 from tests.sse import reading
 
@@ -306,6 +305,7 @@ async def test_announcements_are_made_only_for_logs_that_somebody_reads(
 
 async def test_a_listener_that_is_cut_off_comes_back(web, pool, store, job_id, monkeypatch):
     monkeypatch.setattr(feed, "POLL_SECONDS", 60)
+    monkeypatch.setattr(feed, "FIRST_POLL_SECONDS", 60)
     await store(p(0, b"a"))
     async with reading(web, job_id) as reader:
         await reader.parts(1)
@@ -330,12 +330,3 @@ async def test_readers_are_sent_away_when_web_stops(settings, pool, store, job_i
         told = asyncio.create_task(reader.next())
         await stopping.aclose()
         assert (await told).name == "reconnect"
-
-
-def test_a_cursor_reads_what_it_wrote():
-    cursor = Cursor(3, 17)
-    cursor.next, cursor.top, cursor.last_id, cursor.missing = 120, 99, 7, [5, 9]
-    cursor.final = cursor.whole = True
-    twin = Cursor.parse(str(cursor))
-    assert str(twin) == str(cursor) == "3.17.120.99.7.3_5_9"
-    assert Cursor.parse("3.17.120.99.7.3_5_") is None

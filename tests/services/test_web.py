@@ -178,7 +178,7 @@ async def test_uptime_and_health_need_no_token(web):
     ready = await web.get("/health/ready")
     assert (ready.status_code, ready.json()["dependencies"]) == (
         200,
-        {"postgres": "ok", "archive": "ok", "temporal": "ok"},
+        {"postgres": "ok", "rabbitmq": "ok", "archive": "ok", "temporal": "ok"},
     )
 
 
