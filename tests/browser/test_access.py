@@ -32,7 +32,11 @@ async def test_the_page_asks_for_the_token_and_keeps_it_for_the_tab(visits, pool
     async with page.expect_download() as download:
         await page.get_by_role("link", name="Download").click()
     assert (await (await download.value).path()).read_bytes() == b"secret text\n"
-    assert TOKEN not in page.url
+    async with page.expect_popup() as popup:
+        await page.get_by_role("link", name="Raw").click()
+    raw = await popup.value
+    await expect(raw.locator("body")).to_contain_text("secret text")
+    assert TOKEN not in page.url + raw.url
 
 
 @CLOSED
