@@ -95,9 +95,10 @@ class Http(asyncio.Protocol):
 
 
 async def load(say: Say, server: Server, path: str, connections: int, seconds: float) -> None:
-    """Ask for a path again and again over so many connections; says the `Load`."""
+    """Ask for a path again and again over connections; says True once warm, then the `Load`."""
     clients = [await Http.open(server) for _ in range(connections)]
     await _ask(clients, path, WARM_SECONDS)
+    say(True)  # noqa: FBT003
     say(await _ask(clients, path, seconds))
 
 

@@ -65,15 +65,15 @@ async def main(seconds: float) -> None:
         exchange = await wire.declare(await connection.channel(publisher_confirms=False))
         for run in RUNS:
             before = cpu_seconds(stack)
-            began = time.perf_counter()
             seen = await measure(exchange, pool, web_server(settings), run, seconds)
-            took = time.perf_counter() - began
-            used = {name: spent - before[name] for name, spent in cpu_seconds(stack).items()}
+            after = cpu_seconds(stack)
             print(f"{run.name:<32}{told(seen.of(run.read[:1]))}")
             if run.read[1:]:
                 print(f"{'  and of the others':<32}{told(seen.of(run.read[1:]))}")
-            cores = ", ".join(f"{name} {used[name] / took:.2f}" for name in ("drain", "web"))
-            print(f"{'  processors used':<32}{cores}, postgres {used['postgres'] / took:.2f}")
+            parts = seconds * (RATE + bool(run.others) * OTHERS_RATE)
+            names = ("drain", "web", "postgres")
+            costs = [f"{name} {1000 * (after[name] - before[name]) / parts:.2f}" for name in names]
+            print(f"{'  CPU for a part, ms':<32}{', '.join(costs)}")
             if seen.sent_away:
                 print(f"{'  readers sent away':<32}{seen.sent_away}")
 

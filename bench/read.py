@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import asyncpg
 import httpx
@@ -20,9 +21,10 @@ from bench.apart import apart
 from bench.client import Load, load
 from bench.figures import told
 from bench.files import serve_files
-from bench.servers import Server, servers, web_server
+from bench.servers import Server, cpu_seconds, servers, web_server
 from db.connect import open_pool
 from settings import Settings
+from stack.stack import LocalStack
 
 MEGABYTES, SECONDS = 50, 10.0
 CONNECTIONS = 10
@@ -41,25 +43,45 @@ async def main(megabytes: int, seconds: float) -> None:
         await stack.up(["web"])
         web = web_server(settings)
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="logflume-bench-")))
-        small = {f"GET /logs/ID, {name}": f"/logs/{job_id}" for name, job_id in SMALL.items()}
-        keep(web, small["GET /logs/ID, in the row"], folder / "small")
-        large = {f"/raw, {name}": f"/logs/{job_id}/raw" for name, job_id in LARGE.items()}
-        keep(web, large["/raw, in the row"], folder / "large")
-        async with files(folder) as plain:
-            base = await measure(plain, "/small", CONNECTIONS, seconds)
-            print(f"{'file of 100 KiB':<26}{base.rate:8.0f} requests/s          {told(base.waits)}")
-            for name, path in small.items():
-                found = await measure(web, path, CONNECTIONS, seconds)
-                ratio = found.rate / base.rate
-                print(
-                    f"{name:<26}{found.rate:8.0f} requests/s, {ratio:4.0%}    {told(found.waits)}"
-                )
-            base = await measure(plain, "/large", 1, seconds)
-            print(f"{f'file of {megabytes} MB':<26}{base.megabytes:8.0f} MB/s")
-            for name, path in large.items():
-                found = await measure(web, path, 1, seconds)
-                ratio = found.megabytes / base.megabytes
-                print(f"{name:<26}{found.megabytes:8.0f} MB/s, {ratio:4.0%}")
+        keep(web, f"/logs/{SMALL['in the row']}", folder / "small")
+        keep(web, f"/logs/{LARGE['in the row']}/raw", folder / "large")
+        plain = await held.enter_async_context(files(folder))
+
+        base = await measure(stack, plain, "/small", CONNECTIONS, seconds)
+        print(f"{'file of 100 KiB':<26}{base.load.rate:6.0f} requests/s        {base.waits}")
+        for name, job_id in SMALL.items():
+            found = await measure(stack, web, f"/logs/{job_id}", CONNECTIONS, seconds)
+            ratio = found.load.rate / base.load.rate
+            figures = f"{found.load.rate:6.0f} requests/s, {ratio:4.0%}"
+            print(f"{f'GET /logs/ID, {name}':<26}{figures}  {found.waits}; {found.cpu}")
+
+        base = await measure(stack, plain, "/large", 1, seconds)
+        print(f"{f'file of {megabytes} MB':<26}{base.load.megabytes:6.0f} MB/s")
+        for name, job_id in LARGE.items():
+            found = await measure(stack, web, f"/logs/{job_id}/raw", 1, seconds)
+            ratio = found.load.megabytes / base.load.megabytes
+            print(
+                f"{f'/raw, {name}':<26}{found.load.megabytes:6.0f} MB/s, {ratio:4.0%}  {found.cpu}"
+            )
+
+
+class Measured(NamedTuple):
+    """A load, and the CPU seconds that web and Postgres spent on it."""
+
+    load: Load
+    web: float
+    postgres: float
+
+    @property
+    def waits(self) -> str:
+        """How long a request took."""
+        return told(self.load.waits)
+
+    @property
+    def cpu(self) -> str:
+        """What a request cost, in milliseconds of CPU."""
+        web, postgres = (1000 * one / len(self.load.waits) for one in (self.web, self.postgres))
+        return f"CPU: web {web:.2f} ms, Postgres {postgres:.2f} ms"
 
 
 async def make_logs(pool: asyncpg.Pool, settings: Settings, megabytes: int) -> None:
@@ -90,11 +112,16 @@ async def files(folder: Path) -> AsyncIterator[Server]:
         yield Server("127.0.0.1", await hear(), "")
 
 
-async def measure(server: Server, path: str, connections: int, seconds: float) -> Load:
+async def measure(
+    stack: LocalStack, server: Server, path: str, connections: int, seconds: float
+) -> Measured:
     """Load one path for a time, from a process of its own."""
     async with apart(load, server, path, connections, seconds) as hear:
+        await hear()
+        before = cpu_seconds(stack)
         found: Load = await hear()
-        return found
+        after = cpu_seconds(stack)
+    return Measured(found, *(after[name] - before[name] for name in ("web", "postgres")))
 
 
 if __name__ == "__main__":
