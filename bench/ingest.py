@@ -19,6 +19,7 @@ import uvloop
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 import wire
+from bench.figures import told
 from bench.servers import cpu_seconds, servers
 from db.connect import open_pool
 from db.parts import COLUMNS
@@ -54,8 +55,7 @@ async def main(parts: int) -> None:
         for name, seconds in {**used, "all": sum(used.values())}.items():
             print(f"CPU of {name:<19}{1000 * seconds / parts:10.3f} s per 1,000 parts")
         waits = await latencies(channel, pool)
-        told = ", ".join(f"p{p} {1000 * waits[len(waits) * p // 100]:.0f} ms" for p in (50, 99))
-        print(f"publish to row at {RATE} parts/s: {told}")
+        print(f"publish to row at {RATE} parts/s: {told(waits)}")
 
 
 def message(number: int, job: int | None = None) -> bytes:
@@ -132,7 +132,7 @@ async def drain(
 
 
 async def latencies(channel: AbstractChannel, pool: asyncpg.Pool) -> list[float]:
-    """Seconds from publish until the row can be seen, sorted."""
+    """Seconds from publish until the row can be seen."""
     waits = []
     exchange = await channel.get_exchange(wire.EXCHANGE)
     async with pool.acquire() as connection:
@@ -147,7 +147,7 @@ async def latencies(channel: AbstractChannel, pool: asyncpg.Pool) -> list[float]
                 await asyncio.sleep(0.001)
             waits.append(time.perf_counter() - began)
             await asyncio.sleep(max(0.0, 1 / RATE - waits[-1]))
-    return sorted(waits)
+    return waits
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -19,11 +19,11 @@ from temporalio.worker import Worker
 
 import temporal
 from bench.bare import Bare, nothing
+from bench.figures import percentile
+from bench.logs import PART, store
 from bench.servers import servers
 from db import reading
 from db.connect import open_pool
-from db.parts import store_batch
-from domain import Part
 from drain.signals import Signaller
 from settings import Settings
 from workflows.signals import LogWorkflows
@@ -31,7 +31,6 @@ from workflows.types import Batch, LifecycleOptions, workflow_id
 
 LOGS = 300
 ALONE = 10
-PART = b"0123456789abcdef" * 64  # 1 KiB
 PARTS = 100
 TIMES = {"settle_seconds": 0, "gap_seconds": 0, "purge_seconds": 0}
 
@@ -46,7 +45,7 @@ async def main(count: int) -> None:
         async with signalling(client, settings) as tell:
             alone = [await one_alone(pool, tell, job_id) for job_id in range(ALONE)]
             jobs = range(1000, 1000 + count)
-            await asyncio.gather(*(store(pool, job_id) for job_id in jobs))
+            await asyncio.gather(*(store(pool, job_id, PARTS) for job_id in jobs))
             full = await rate(count, lambda: finish(client, tell, jobs))
         events = (await client.get_workflow_handle(workflow_id(1000)).describe()).history_length
         await stack.down(["worker"])
@@ -56,7 +55,7 @@ async def main(count: int) -> None:
     print(f"whole lives           {full:8.1f} logs/s, {events} history events a log")
     print(f"four empty activities {bare:8.1f} workflows/s")
     print(f"ratio                 {full / bare:8.2f}")
-    middle = sorted(alone)[len(alone) // 2]
+    middle = percentile(alone, 50)
     print(f"final part to verified, one log at a time, settle 0: median {middle:.3f} s")
 
 
@@ -77,21 +76,10 @@ async def signalling(client: Client, settings: Settings) -> AsyncIterator[Signal
     await signaller.close(60)
 
 
-async def store(pool: asyncpg.Pool, job_id: int) -> None:
-    """Store a log of 100 KiB, as the drain does."""
-    now = datetime.now(UTC)
-    parts = [
-        Part(job_id, "run", number, PART, number == PARTS - 1, now, now + timedelta(0, 0, number))
-        for number in range(PARTS)
-    ]
-    async with pool.acquire() as connection:
-        await store_batch(connection, parts)
-
-
 async def finish(client: Client, tell: Signaller, jobs: range) -> None:
     """Signal every log's end and wait until each workflow is closed."""
     for job_id in jobs:
-        tell.add(job_id, Batch(PARTS, PARTS * len(PART), final=True, begun=True))
+        tell.add(job_id, Batch(PARTS + 1, PARTS * len(PART), final=True, begun=True))
     closed = f"ExecutionStatus = 'Completed' AND JobId >= {jobs.start}"
     while (await client.count_workflows(closed)).count < len(jobs):
         await asyncio.sleep(0.25)
@@ -99,9 +87,9 @@ async def finish(client: Client, tell: Signaller, jobs: range) -> None:
 
 async def one_alone(pool: asyncpg.Pool, tell: Signaller, job_id: int) -> float:
     """Seconds from the final part's commit until the archive is verified, on an idle system."""
-    await store(pool, job_id)
+    await store(pool, job_id, PARTS)
     ended = datetime.now(UTC)
-    tell.add(job_id, Batch(PARTS, PARTS * len(PART), final=True, begun=True))
+    tell.add(job_id, Batch(PARTS + 1, PARTS * len(PART), final=True, begun=True))
     while True:
         async with pool.acquire() as connection:
             log = await reading.find(connection, job_id)

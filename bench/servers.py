@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -13,6 +14,27 @@ from settings import Settings, load_settings, stack_file
 from stack.stack import LocalStack
 
 SERVERS = ("rabbitmq", "postgres", "temporal", "s3")
+
+
+class Server(NamedTuple):
+    """Where an HTTP server listens, and the token it wants."""
+
+    host: str
+    port: int
+    token: str
+
+    def request(self, path: str) -> bytes:
+        """A GET as it goes over the wire."""
+        return (
+            f"GET {path} HTTP/1.1\r\nHost: {self.host}\r\nAuthorization: token {self.token}\r\n\r\n"
+        ).encode()
+
+
+def web_server(settings: Settings) -> Server:
+    """The stack's own web."""
+    token = settings.web.auth_token
+    assert token  # noqa: S101 - the stack makes one
+    return Server(settings.web.host, settings.web.port, token.get_secret_value())
 
 
 @asynccontextmanager

@@ -1,0 +1,66 @@
+"""Logs for a benchmark to read, made by the same code as the processes' own."""
+
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+
+from archive.store import Archive
+from db import logs, reading
+from db.connect import Connection
+from db.parts import store_batch
+from domain import Content, Part
+from settings import S3Settings
+
+PART = b"0123456789abcde\n" * 64  # 1 KiB
+BATCH = 1_000
+
+
+async def store_part(
+    connection: Connection, job_id: int, number: int, content: bytes, *, final: bool = False
+) -> None:
+    """Commit one part and wake who follows the log, as the drain does."""
+    now = datetime.now(UTC)
+    await store_batch(connection, [Part(job_id, "run", number, content, final, now, now)])
+
+
+async def store(pool: asyncpg.Pool, job_id: int, parts: int, content: bytes = PART) -> None:
+    """Store a log of so many parts of the same bytes, and an empty final one, as the drain does."""
+    now = datetime.now(UTC)
+    made = [
+        Part(
+            job_id,
+            "run",
+            number,
+            content if number < parts else b"",
+            number == parts,
+            now,
+            now + timedelta(0, 0, number),
+        )
+        for number in range(parts + 1)
+    ]
+    async with pool.acquire() as connection:
+        for at in range(0, len(made), BATCH):
+            await store_batch(connection, made[at : at + BATCH])
+
+
+async def aggregate(pool: asyncpg.Pool, job_id: int) -> Content:
+    """Make a log's content of its parts."""
+    async with pool.acquire() as connection:
+        return await logs.aggregate(connection, job_id, force=False, restore=False)
+
+
+async def archive(settings: S3Settings, pool: asyncpg.Pool, job_id: int, content: Content) -> None:
+    """Bring a log's content to the archive and purge it from the database."""
+    sha256 = content.sha256
+    assert sha256  # noqa: S101 - it was aggregated
+    async with pool.acquire() as connection:
+        log_id = await logs.mark_archiving(connection, job_id, sha256)
+
+        async def read(start: int, size: int) -> bytes:
+            return await reading.content_slice(connection, log_id, sha256, start, size)
+
+        await Archive(settings, 1).upload(
+            job_id, read, content.bytes, sha256=sha256, parts=content.parts
+        )
+        await logs.mark_verified(connection, job_id, sha256)
+        await logs.purge(connection, job_id, sha256)

@@ -1,0 +1,91 @@
+"""Readers of `/stream` that note when each part reached them; run in a process of their own."""
+
+import asyncio
+import re
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple, cast
+
+from bench.apart import Say
+from bench.logs import PART
+from bench.servers import Server
+
+# When a part was sent, by the clock that all processes of a machine share.
+STAMP = re.compile(rb'"number":(\d+),"content":"at=([0-9.]+) ')
+AT_ONCE = 50
+
+
+def stamped() -> bytes:
+    """A part's content that tells the time it was made."""
+    return b"at=%.6f " % time.monotonic() + PART
+
+
+class Seen(NamedTuple):
+    """What readers saw: by part, the seconds it took to each; how many were sent away."""
+
+    waits: dict[tuple[int, int], list[float]]
+    sent_away: int
+
+    def of(self, job_ids: Sequence[int]) -> list[float]:
+        """The seconds of every part of these jobs."""
+        return [one for (job, _), waits in self.waits.items() if job in job_ids for one in waits]
+
+
+class Reader(asyncio.Protocol):
+    """Reads one stream to its end, as cheaply as that can be.
+
+    It does not take the chunks of the transfer apart: the server sends each event as one.
+    """
+
+    def __init__(self, request: bytes) -> None:
+        self._request = request
+        self._got = b""
+        self.opened, self.ended = asyncio.Event(), asyncio.Event()
+        self.waits: list[tuple[int, float]] = []
+        self.is_final = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask for the stream."""
+        cast("asyncio.WriteTransport", transport).write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        """Note the parts whose events are complete."""
+        now = time.monotonic()
+        events, end, self._got = (self._got + data).rpartition(b"\n\n")
+        if not end:
+            return
+        self.waits += [(int(number), now - float(at)) for number, at in STAMP.findall(events)]
+        if b"event: part\n" in events:
+            self.opened.set()
+        if b"event: final\n" in events:
+            self.is_final = True
+            self.ended.set()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Nothing comes any more."""
+        self.opened.set()
+        self.ended.set()
+
+
+async def read_streams(say: Say, server: Server, job_ids: Sequence[int]) -> None:
+    """Read a stream of each of the jobs; says True once each told its history, then the `Seen`."""
+    readers = [Reader(server.request(f"/logs/{job_id}/stream")) for job_id in job_ids]
+    loop = asyncio.get_running_loop()
+    for at in range(0, len(readers), AT_ONCE):
+        some = readers[at : at + AT_ONCE]
+        for reader in some:
+            await loop.create_connection(partial(_same, reader), server.host, server.port)
+        await asyncio.gather(*(reader.opened.wait() for reader in some))
+    say(True)  # noqa: FBT003
+    await asyncio.gather(*(reader.ended.wait() for reader in readers))
+    waits = defaultdict(list)
+    for job_id, reader in zip(job_ids, readers, strict=True):
+        for number, wait in reader.waits:
+            waits[job_id, number].append(wait)
+    say(Seen(dict(waits), sum(not reader.is_final for reader in readers)))
+
+
+def _same(reader: Reader) -> Reader:
+    return reader
