@@ -25,6 +25,17 @@ CONNECT_SECONDS = 10
 CLOSE_SECONDS = 5
 
 
+class _Unreset(asyncpg.Connection):
+    """A connection that goes back to its pool as it is.
+
+    The pool would ask Postgres to reset it, a round trip for each use. There is nothing to reset:
+    what we set, we set for a transaction, and who listens has a connection of its own.
+    """
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
 async def open_pool(settings: DatabaseSettings, connections: int | None = None) -> asyncpg.Pool:
     """Open a pool of at most `connections` (the setting where None).
 
@@ -37,6 +48,7 @@ async def open_pool(settings: DatabaseSettings, connections: int | None = None) 
             settings.url.get_secret_value(),
             min_size=1,
             max_size=most,
+            connection_class=_Unreset,
             timeout=CONNECT_SECONDS,
             server_settings={"application_name": "logflume", "timezone": "UTC"},
         )

@@ -71,11 +71,12 @@ class Backlog:
 
     async def get(self, seconds: float) -> News | None:
         """Take what was found next; None where nothing came in time, or the backlog is closed."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._some.wait()
-        except TimeoutError:
-            return None
+        if not self._some.is_set():
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._some.wait()
+            except TimeoutError:
+                return None
         if self.closed:
             return None
         news = self._news.popleft()
