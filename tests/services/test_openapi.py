@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from db import logs
 from db.parts import store_batch
+from settings import PusherSettings
 from tests.conftest import TOKEN, part, serving
 
 CHECKS = (
@@ -21,7 +23,9 @@ CHECKS = (
 
 @pytest.fixture
 async def web(amqp_settings, channel, pool):
-    async with serving(amqp_settings, pool) as client:
+    pusher = PusherSettings(app_id="1", key="key", secret=SecretStr("secret"))
+    settings = amqp_settings.model_copy(update={"pusher": pusher})
+    async with serving(settings, pool) as client:
         yield client
 
 
