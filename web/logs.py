@@ -37,7 +37,10 @@ async def list_logs(
     before: Before = MAX_JOB_ID,
     limit: Limit = 50,
 ) -> ListBody:
-    """List the newest logs, or the newest in one phase, which only Temporal can tell."""
+    """List the newest logs, or the newest in one phase, which only Temporal can tell.
+
+    It knows of the phases that last: `receiving`, `archiving`, `verified`, `stuck`, `done`.
+    """
     if phase:
         told = await with_phase(state.temporal, phase, limit)
         async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:

@@ -5,17 +5,8 @@ import { size, when } from "./lifecycle.js";
 import { themeButton } from "./theme.js";
 import { askForToken } from "./token.js";
 
-const PHASES = [
-  "receiving",
-  "settling",
-  "aggregating",
-  "archiving",
-  "verifying",
-  "verified",
-  "purging",
-  "done",
-  "stuck",
-];
+// Those that last; the others are over in an instant, and Temporal is not told of them.
+const PHASES = ["receiving", "archiving", "verified", "done", "stuck"];
 const LIMIT = "50";
 const POLL_MS = 10_000;
 
