@@ -8,7 +8,8 @@ LogflumeError            its text is one clear line for a person
 ├── RejectedPart         a message breaks the wire contract; its text is the reason
 ├── UnknownLog           no log has this id
 ├── ContentReplaced      the content changed while it was being read
-└── PartsGone            parts a log was made of are no longer there
+├── PartsGone            parts a log was made of are no longer there
+└── UnderMaintenance     an operator keeps everyone away from parts for a while
 """
 
 
@@ -46,3 +47,11 @@ class ContentReplaced(LogflumeError):
 
 class PartsGone(LogflumeError):
     """Parts that a log was made of went with their partition; its archive must stay as it is."""
+
+
+class UnderMaintenance(LogflumeError):
+    """An operator keeps everyone away from parts for a while: `seconds` from now."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"maintenance: parts can be had again in {seconds:.0f} s")
+        self.seconds = seconds

@@ -13,6 +13,7 @@ COMMANDS = {
     "db": ("cli.db", "Deploy, verify or revert the database schema."),
     "doctor": ("cli.doctor", "Check every component and setting, and say what to do."),
     "drain": ("cli.services", "Take parts from RabbitMQ into Postgres."),
+    "maintenance": ("cli.maintenance", "Keep everyone away from parts for a while."),
     "publish": ("cli.publish", "Play files as CI jobs, in a runner's wire format."),
     "share": ("cli.share", "Print a link that opens one log, for reading, for a while."),
     "show": ("cli.show", "Tell where a job's log is in its life."),

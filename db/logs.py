@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from db.connect import Connection
+from db.maintenance import check_writing
 from db.reading import LOG_ATTEMPT
 from db.watch import announce
 from domain import LAST, WHOLE, Content
@@ -123,8 +124,10 @@ async def aggregate(connection: Connection, job_id: int, *, force: bool, restore
 
     Raises:
         PartsGone: some of the parts it was made of before are no longer there.
+        UnderMaintenance: an operator keeps everyone away from parts.
     """
     async with connection.transaction():
+        await check_writing(connection)
         # Sorting a whole log's parts should not go to disk for an ordinary one.
         await connection.execute("SET LOCAL work_mem = '64MB'")
         row = await connection.fetchrow(LOCK, job_id)
@@ -192,8 +195,12 @@ async def replace_contents(connection: Connection, wholes: Sequence[WholeContent
 
     A log's parts are gone and the attempts seen until now are closed. Empty content clears the
     log; what is there counts as a part before number 0.
+
+    Raises:
+        UnderMaintenance: an operator keeps everyone away from parts.
     """
     async with connection.transaction():
+        await check_writing(connection)
         # In one order, so that two who write the same logs do not wait for each other.
         for whole in sorted(wholes, key=lambda whole: whole.job_id):
             await _replace(connection, whole)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from db.connect import Connection
+from db.maintenance import check_writing
 from db.watch import announce
 from domain import LAST, Part, Place
 
@@ -75,10 +76,14 @@ async def store_batch(
     """Commit the parts of open attempts and count those of closed ones.
 
     Returns where each attempt's parts went. Any error leaves nothing stored.
+
+    Raises:
+        UnderMaintenance: an operator keeps everyone away from parts.
     """
     groups = by_attempt(parts)
     job_ids = {group.job_id for group in groups}
     async with connection.transaction():
+        await check_writing(connection)
         await connection.execute(NOTE_LATE_PARTS, job_ids)
         rows = await connection.fetch(
             OPEN_ATTEMPTS,

@@ -8,6 +8,7 @@ from itertools import accumulate
 import asyncpg
 import msgspec
 
+from db import maintenance
 from db.connect import Connection
 from domain import Attempt, Log, StoredPart
 from errors import ContentReplaced, UnknownLog
@@ -144,9 +145,11 @@ async def snapshot(connection: Connection, log: Log, attempt: str | None = None)
 
     Raises:
         UnknownLog: the log has no such attempt, or its parts are gone.
+        UnderMaintenance: an operator keeps everyone away from parts.
     """
     if attempt is None and log.aggregated_at is not None and not log.late_parts:
         return Snapshot(log, 0, None)
+    await maintenance.check(connection)
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         log = await find_by_id(connection, log.id)
         current = await connection.fetchval(LOG_ATTEMPT, log.id) or 0

@@ -12,6 +12,7 @@ from db.parts import AttemptParts, store_batch
 from domain import Part, Place
 from drain.batch import Batch, Reject
 from drain.rejects import Rejects
+from errors import UnderMaintenance
 from live.forward import Forwarder
 from workflows.types import Batch as Stored
 
@@ -20,6 +21,8 @@ log = structlog.get_logger()
 # A flush that takes longer has lost its Postgres without being told.
 STORE_SECONDS = 60
 MAX_BACKOFF_SECONDS = 5.0
+# How often a flush asks whether maintenance is over: it may be, before its time.
+MAINTENANCE_SECONDS = 1.0
 
 
 class Flusher:
@@ -93,6 +96,9 @@ class Flusher:
                     return await store_batch(connection, parts)
             except _REFUSED:
                 raise
+            except UnderMaintenance as error:
+                log.info("flush_waits", parts=len(parts), seconds=round(error.seconds))
+                await asyncio.sleep(min(error.seconds, MAINTENANCE_SECONDS))
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 said = str(error.args[0]) if error.args else type(error).__name__
                 log.warning("flush_failed", parts=len(parts), error=said, retry_in=backoff)

@@ -1,5 +1,6 @@
 """The Litestar app, put together of its routes, its dependencies and its answers to errors."""
 
+import math
 import re
 import time
 from importlib.metadata import version
@@ -17,7 +18,7 @@ from litestar.openapi.spec import Components, Reference, SecurityScheme
 
 from archive.store import Archive
 from db.connect import UNREACHABLE
-from errors import ComponentError, ContentReplaced, LogflumeError, UnknownLog
+from errors import ComponentError, ContentReplaced, LogflumeError, UnderMaintenance, UnknownLog
 from live.hub import Hub
 from publisher import Publisher
 from settings import Settings, WebSettings
@@ -146,6 +147,8 @@ def _unknown(_: Request[object, object, State], error: UnknownLog) -> Response[o
 
 
 def _unexpected(request: Request[object, object, State], error: Exception) -> Response[object]:
+    if isinstance(error, UnderMaintenance):
+        return _error(str(error), 503, {"Retry-After": str(math.ceil(error.seconds))})
     if isinstance(error, (*UNREACHABLE, ComponentError, ContentReplaced)):
         said = str(error) or type(error).__name__
         log.warning("request_failed", path=request.url.path, error=said)

@@ -6,7 +6,7 @@ from typing import TypeVar
 from litestar.datastructures import State
 from litestar.exceptions import ValidationException
 
-from db import reading
+from db import maintenance, reading
 from domain import MAX_JOB_ID, Log
 from errors import ContentReplaced
 from web.content import ACQUIRE_SECONDS, Content, open_content
@@ -39,6 +39,16 @@ async def find_log(state: State, job_id: str) -> Log:
     number = integer("job_id", job_id)
     async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
         return await reading.find(connection, number)
+
+
+async def check_maintenance(state: State) -> None:
+    """Find out whether parts may be read and written.
+
+    Raises:
+        UnderMaintenance: an operator keeps everyone away from them.
+    """
+    async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+        await maintenance.check(connection)
 
 
 async def find_content(state: State, log: Log, attempt: str | None = None) -> Content:

@@ -23,7 +23,7 @@ from domain import LAST, WHOLE, Log
 from errors import RejectedPart
 from web.auth import JOB, OWN, READERS
 from web.content import Content, groups
-from web.find import find_content, find_log, integer, settled, started
+from web.find import check_maintenance, find_content, find_log, integer, settled, started
 from web.logs import REVALIDATE
 from web.models import PartBody, PartOfMany, PartsBody, PartToStore, errors
 from web.telemetry import PARTS_DROPPED, PARTS_RECEIVED
@@ -60,6 +60,7 @@ async def get_parts(  # noqa: PLR0913 - they are the contract's
 ) -> Stream:
     """Answer parts in the order of their numbers."""
     log = await find_log(state, job_id)
+    await check_maintenance(state)
     wanted = _numbers(part_numbers) if part_numbers else None
 
     async def read() -> Stream:
@@ -149,7 +150,9 @@ async def put_part(
     state: State, job_id: FromPath[str], number: FromPath[str], data: JSONBody[PartToStore]
 ) -> None:
     """Answer once RabbitMQ has the part safe: it takes the same way as those of the runners."""
-    await state.publisher.publish(_message(integer("job_id", job_id), number, data), ROUTING_KEY)
+    message = _message(integer("job_id", job_id), number, data)
+    await check_maintenance(state)
+    await state.publisher.publish(message, ROUTING_KEY)
     PARTS_RECEIVED.inc()
 
 
@@ -167,6 +170,7 @@ async def post_parts(
 ) -> None:
     """Answer once RabbitMQ has the parts safe; those without a good token are dropped."""
     _check_signature(request.headers.get("authorization", ""), data)
+    await check_maintenance(state)
     messages = []
     for place, part in enumerate(data):
         try:

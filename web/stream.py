@@ -21,7 +21,7 @@ from live.cursor import Cursor
 from live.follow import Follower, Sign, Told
 from web.auth import READERS
 from web.content import ACQUIRE_SECONDS, SLICE_BYTES, Content
-from web.find import find_content, find_log
+from web.find import check_maintenance, find_content, find_log
 from web.models import errors
 from web.telemetry import STREAMS, STREAMS_SENT_AWAY
 
@@ -75,6 +75,7 @@ async def _events(
             parts_are_there = await reading.has_all_parts(connection, log.id)
         if not parts_are_there:
             return _of_content(await find_content(state, log), last_event_id, encoding)
+    await check_maintenance(state)
     cursor = Cursor.parse(last_event_id)
     if last_event_id and cursor is None:
         cursor = Cursor(-1, 0)  # a place in no log there is: the reader is told to begin again

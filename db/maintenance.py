@@ -1,0 +1,60 @@
+"""The maintenance switch: while it is on, nobody reads or writes parts. It expires by itself."""
+
+from datetime import datetime, timedelta
+
+from db.connect import Connection
+from errors import UnderMaintenance
+
+# Shared by everyone who writes parts, so that switching on can wait for them.
+LOCK_KEY = 7_001_001
+
+SWITCH_ON = """
+INSERT INTO maintenance (until) VALUES (now() + $1)
+ON CONFLICT (is_on) DO UPDATE SET until = excluded.until
+RETURNING until
+"""
+SWITCH_OFF = "DELETE FROM maintenance"
+UNTIL = "SELECT until FROM maintenance WHERE until > now()"
+SECONDS_LEFT = "SELECT extract(epoch FROM until - now()) FROM maintenance WHERE until > now()"
+JOIN_WRITERS = f"SELECT pg_advisory_xact_lock_shared({LOCK_KEY})"
+WAIT_FOR_WRITERS = f"SELECT pg_advisory_xact_lock({LOCK_KEY})"
+
+
+async def switch_on(connection: Connection, lifetime: timedelta) -> datetime:
+    """Switch on, for so long from now; returns once nobody writes parts any more, with the end."""
+    until: datetime = await connection.fetchval(SWITCH_ON, lifetime)
+    # Those who began before saw the switch off; who begins now sees it on.
+    await connection.execute(WAIT_FOR_WRITERS)
+    return until
+
+
+async def switch_off(connection: Connection) -> None:
+    """Switch off."""
+    await connection.execute(SWITCH_OFF)
+
+
+async def until(connection: Connection) -> datetime | None:
+    """When it will be over; None where the switch is off."""
+    found: datetime | None = await connection.fetchval(UNTIL)
+    return found
+
+
+async def check(connection: Connection) -> None:
+    """Find out whether parts may be read.
+
+    Raises:
+        UnderMaintenance: the switch is on.
+    """
+    seconds = await connection.fetchval(SECONDS_LEFT)
+    if seconds is not None:
+        raise UnderMaintenance(float(seconds))
+
+
+async def check_writing(connection: Connection) -> None:
+    """Find out whether parts may be written, and be waited for until this transaction ends.
+
+    Raises:
+        UnderMaintenance: the switch is on.
+    """
+    await connection.execute(JOIN_WRITERS)
+    await check(connection)

@@ -1,0 +1,7 @@
+-- Revert logflume:maintenance from pg
+
+BEGIN;
+
+DROP TABLE maintenance;
+
+COMMIT;

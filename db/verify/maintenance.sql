@@ -1,0 +1,3 @@
+-- Verify logflume:maintenance on pg
+
+SELECT until FROM maintenance WHERE false;

@@ -1,0 +1,123 @@
+"""The maintenance switch: nobody touches parts while it is on, and all goes on after it."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from datetime import timedelta
+
+import aio_pika
+import pytest
+
+import wire
+from db import logs, maintenance
+from db.parts import store_batch
+from errors import UnderMaintenance
+from tests.conftest import content, draining, part, serving, until
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def settings(amqp_settings):
+    return amqp_settings
+
+
+async def test_drains_hold_what_they_have_and_go_on(settings, channel, pool, job_id):
+    exchange = await channel.get_exchange(wire.EXCHANGE)
+
+    async def publish(number: int) -> None:
+        body = json.dumps({"id": job_id, "number": number, "log": f"{number},", "uuid": "u"})
+        await exchange.publish(aio_pika.Message(body.encode()), wire.ROUTING_KEY)
+
+    async def stored(count: int) -> bool:
+        return await pool.fetchval("SELECT count(*) FROM log_parts") == count
+
+    async def taken() -> bool:
+        queue = await channel.declare_queue(wire.QUEUE, durable=True)
+        return queue.declaration_result.message_count == 0
+
+    async with pool.acquire() as connection:
+        async with draining(settings):
+            await publish(0)
+            await until(lambda: stored(1))
+            await maintenance.switch_on(connection, HOUR)
+            await publish(1)
+            await until(taken)
+            assert await stored(1)
+            await maintenance.switch_off(connection)
+            await until(lambda: stored(2))
+            await maintenance.switch_on(connection, timedelta(seconds=1))
+            await publish(2)
+            await until(lambda: stored(3))  # it expired by itself
+        assert await content(connection, job_id) == b"0,1,2,"
+    queue = await channel.declare_queue(wire.QUEUE, durable=True)
+    assert queue.declaration_result.message_count == 0
+
+
+async def test_calls_for_parts_are_told_when_to_come_again(settings, channel, pool, job_id):
+    async with serving(settings, pool) as web, pool.acquire() as connection:
+        await store_batch(connection, [part(job_id, 0, b"done", final=True)])
+        await logs.aggregate(connection, job_id, force=False, restore=False)
+        await store_batch(connection, [part(job_id + 1, 0, b"open")])
+        await maintenance.switch_on(connection, timedelta(seconds=300))
+        body = {"@type": "log_part", "content": "YQ==", "encoding": "base64", "final": False}
+        empty = {"Authorization": "token sig:da39a3ee5e6b4b0d3255bfef95601890afd80709"}
+        answers = [
+            await web.put(f"/log-parts/{job_id}/0", json=body),
+            await web.post("/log-parts/multi", json=[], headers=empty),
+            await web.get(f"/log-parts/{job_id + 1}"),
+            await web.put(f"/logs/{job_id}", content=b"x"),
+            await web.post("/logs/multi", json=[{"job_id": job_id, "content": "x"}]),
+            await web.get(f"/logs/{job_id + 1}"),
+            await web.get(f"/logs/{job_id + 1}/raw"),
+            await web.get(f"/logs/{job_id + 1}/stream"),
+        ]
+        for answer in answers:
+            assert answer.status_code == 503, answer.request.url
+            assert 290 < int(answer.headers["retry-after"]) <= 300
+            assert "maintenance" in answer.json()["error"]
+        # What is no longer in parts can be read, and so can a log's state.
+        assert (await web.get(f"/logs/{job_id}")).json()["content"] == "done"
+        assert (await web.get(f"/logs/{job_id + 1}?content=false")).status_code == 200
+        assert (await web.get(f"/logs/{job_id + 1}/lifecycle")).status_code == 200
+        await maintenance.switch_off(connection)
+        assert (await web.get(f"/logs/{job_id + 1}")).json()["content"] == "open"
+        assert (await web.put(f"/log-parts/{job_id}/0", json=body)).status_code == 204
+
+
+async def test_switching_on_waits_for_who_writes(pool, job_id):
+    async with pool.acquire() as drain, pool.acquire() as operator:
+        async with drain.transaction():
+            await store_batch(drain, [part(job_id, 0, b"a")])
+            switching = asyncio.create_task(maintenance.switch_on(operator, HOUR))
+            waits = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $1"
+            await until(lambda: pool.fetchval(waits, operator.get_server_pid()))
+            assert not switching.done()
+        await switching
+        for write in (
+            store_batch(drain, [part(job_id, 1, b"b")]),
+            logs.aggregate(drain, job_id, force=True, restore=False),
+        ):
+            with pytest.raises(UnderMaintenance):
+                await write
+
+
+def test_the_switch_is_set_shown_and_cleared_by_command(settings):
+    environment = {
+        **os.environ,
+        "LOGFLUME_DATABASE__URL": settings.database.url.get_secret_value(),
+    }
+
+    def run(*arguments: str) -> str:
+        command = (sys.executable, "-c", "from cli.main import main; main()", "maintenance")
+        done = subprocess.run(
+            [*command, *arguments], env=environment, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    assert run("status") == "off"
+    assert run("on", "--for", "30m").startswith("on until 20")
+    assert run("status").endswith(("1800 s from now", "1799 s from now", "1798 s from now"))
+    assert run("off") == run("status") == "off"
