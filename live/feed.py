@@ -31,14 +31,20 @@ ACQUIRE_SECONDS = 5.0
 class News:
     """What a feed found for its readers: parts, or that the log is another one (`reset`).
 
-    `aggregated`: no more is expected of the log.
+    `start`: the number the feed looked from. `aggregated`: no more is expected of the log.
     """
 
-    __slots__ = ("aggregated", "bytes", "parts", "reset")
+    __slots__ = ("aggregated", "bytes", "parts", "reset", "start")
 
     def __init__(
-        self, parts: Iterable[StoredPart] = (), *, aggregated: bool = False, reset: bool = False
+        self,
+        start: int,
+        parts: Iterable[StoredPart] = (),
+        *,
+        aggregated: bool = False,
+        reset: bool = False,
     ) -> None:
+        self.start = start
         self.parts = [*parts]
         self.aggregated = aggregated
         self.reset = reset
@@ -114,10 +120,22 @@ class Feed:
             self.close()
         return not self._readers
 
+    @property
+    def is_started(self) -> bool:
+        """Whether it looks already."""
+        return self._task is not None
+
     def start(self, cursor: Cursor) -> None:
         """Begin to look from this place on, if that has not begun."""
         if self._task is None:
             self._task = asyncio.create_task(self._run(cursor.copy()))
+            self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Whatever ended the feed, its readers must not wait for it in vain."""
+        if not task.cancelled() and (error := task.exception()):
+            log.error("feed_broke", job_id=self._job_id, exc_info=error)
+            self.close()
 
     def wake(self, lowest: int) -> None:
         """Look: parts came, of which this is the lowest number."""
@@ -151,26 +169,29 @@ class Feed:
         if not cursor.follows(found.generation, found.attempt_id):
             self._cursor = Cursor(found.generation, found.attempt_id)
             if not cursor.is_fresh:
-                self._publish(News(reset=True))
+                self._publish(News(0, reset=True))
             return 0
-        ready = self._ready(cursor, found.parts)
+        ready = found.parts if found.aggregated else self._ready(cursor, found.parts)
+        start = cursor.next
         taken = [part for part in (*passed, *ready) if cursor.take(part) is not None]
         if taken or found.aggregated:
-            self._publish(News(taken, aggregated=found.aggregated and not found.more))
-        if self._gap_since is not None:
+            self._publish(News(start, taken, aggregated=found.aggregated and not found.more))
+        if len(ready) < len(found.parts):
             return GAP_SECONDS
         seconds, self._poll_seconds = self._poll_seconds, POLL_SECONDS
-        return 0 if found.more else seconds
+        return 0 if found.more or passed else seconds
 
     def _ready(self, cursor: Cursor, parts: list[StoredPart]) -> list[StoredPart]:
-        """The parts up to a gap, or all of them once it was waited for."""
+        """The parts up to a gap, or those behind it too once it was waited for."""
         ready = [*cursor.contiguous(parts)]
         now = asyncio.get_running_loop().time()
-        if len(ready) < len(parts) and self._gap_since is None:
-            self._gap_since = now
-        if len(ready) == len(parts) or now - (self._gap_since or now) >= GAP_SECONDS:
+        if len(ready) == len(parts):
             self._gap_since = None
-            return parts
+        elif self._gap_since is None:
+            self._gap_since = now
+        elif now - self._gap_since >= GAP_SECONDS:
+            self._gap_since = None
+            ready = [*cursor.reachable(parts)]
         return ready
 
     async def _look(self, cursor: Cursor) -> tuple[Look, list[StoredPart]]:
@@ -181,12 +202,14 @@ class Feed:
             if now - self._marked_at > MARK_SECONDS / 2:
                 await watch(connection, self._job_id, MARK_SECONDS)
                 self._marked_at = now
-            found = await look(connection, self._job_id, cursor.next, cursor.last_id)
+            found = await look(connection, self._job_id, cursor.next, cursor.lasts)
             if found is None:
                 raise ConnectionError("the log is gone")
             passed: list[StoredPart] = []
-            if cursor.missing or lowest < cursor.next:
+            if cursor.gaps or lowest < cursor.next:
                 passed = await passed_parts(connection, found, cursor, lowest)
+        if passed:
+            self._lowest = min(self._lowest, lowest)  # there may be another page of them
         return found, passed
 
     def _publish(self, news: News) -> None:
@@ -204,9 +227,7 @@ class Feed:
 async def passed_parts(
     connection: Connection, found: Look, cursor: Cursor, lowest: int
 ) -> list[StoredPart]:
-    """Read parts below the cursor that it has not seen: stragglers, and other bytes by now."""
+    """Read parts below the cursor that it has not seen, a page: stragglers, other bytes by now."""
     if not cursor.follows(found.generation, found.attempt_id):
         return []
-    return await late(
-        connection, found, cursor.missing, (max(lowest, 0), cursor.next - 1), cursor.top
-    )
+    return await late(connection, found, cursor.gaps, (max(lowest, 0), cursor.next - 1), cursor.top)

@@ -8,8 +8,11 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from enum import Enum
 from typing import NamedTuple
 
+from db import reading
+from db.connect import Connection
 from db.follow import Look, look
-from domain import StoredPart
+from db.reading import Snapshot
+from domain import LAST, StoredPart
 from live.cursor import Cursor
 from live.feed import ACQUIRE_SECONDS, Backlog, News, passed_parts
 from live.hub import Hub
@@ -43,7 +46,7 @@ class Follower:
     def __init__(self, hub: Hub, job_id: int, cursor: Cursor | None) -> None:
         self._hub = hub
         self._job_id = job_id
-        self._resumes = cursor is not None
+        self._resumes = self._resumed = cursor is not None
         self._aggregated = False
         self.cursor = cursor or Cursor(0, 0)
 
@@ -56,11 +59,20 @@ class Follower:
             if self.cursor.ended or self._aggregated:
                 yield Sign.FINAL
                 return
-            feed.start(self.cursor)
+            if not feed.is_started:
+                feed.start(await self._place())
             async for told in self._live(backlog):
                 yield told
         finally:
             self._hub.leave(self._job_id, feed, backlog)
+
+    async def _place(self) -> Cursor:
+        """Where a feed begins: what a reader brought with it is not believed for the others."""
+        if not self._resumed:
+            return self.cursor
+        async with self._hub.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+            log = await reading.find(connection, self._job_id)
+            return await cursor_after(connection, await reading.snapshot(connection, log))
 
     async def _live(self, backlog: Backlog) -> AsyncIterator[Told | Sign]:
         while True:
@@ -78,7 +90,8 @@ class Follower:
                 return
 
     async def _tell(self, news: News) -> AsyncIterator[Told | Sign]:
-        if news.reset:
+        # The feed may have begun further on than this reader had come: it looks for itself.
+        if news.reset or news.start > max(self.cursor.next, 0):
             async for told in self._history():
                 yield told
         for part in news.parts:
@@ -88,27 +101,60 @@ class Follower:
     async def _history(self) -> AsyncIterator[Told | Sign]:
         """Tell of all that is there, a page at a time; no connection is held meanwhile."""
         while True:
-            found, passed = await self._look()
+            found = await self._look()
             self._aggregated = found.aggregated and not found.more
-            if not self.cursor.follows(found.generation, found.attempt_id):
+            if not self._is_place_in(found):
                 is_news = not self.cursor.is_fresh
-                self.cursor = Cursor(found.generation, found.attempt_id)
+                self.cursor, self._resumes = Cursor(found.generation, found.attempt_id), False
                 if is_news:
                     yield Sign.RESET
                 continue
-            for part in (*passed, *found.parts):
+            async for told in self._passed(found):
+                yield told
+            parts = found.parts if found.aggregated else [*self.cursor.reachable(found.parts)]
+            for part in parts:
                 if (in_order := self.cursor.take(part)) is not None:
                     yield Told(part, in_order)
-            if not found.more:
+            if not found.more or len(parts) < len(found.parts):
                 return
 
-    async def _look(self) -> tuple[Look, list[StoredPart]]:
+    def _is_place_in(self, found: Look) -> bool:
+        """Whether the cursor is one that this log may have given, and not of another or forged."""
+        cursor = self.cursor
+        return (
+            cursor.follows(found.generation, found.attempt_id)
+            and cursor.next <= found.highest + 1
+            and cursor.top <= found.top
+        )
+
+    async def _look(self) -> Look:
         async with self._hub.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-            found = await look(connection, self._job_id, self.cursor.next, self.cursor.last_id)
-            if found is None:
-                raise ConnectionError("the log is gone")
-            passed: list[StoredPart] = []
-            if self._resumes:
+            found = await look(connection, self._job_id, self.cursor.next, self.cursor.lasts)
+        if found is None:
+            raise ConnectionError("the log is gone")
+        return found
+
+    async def _passed(self, found: Look) -> AsyncIterator[Told]:
+        """Tell, once, what came below the place where a reader resumes."""
+        while self._resumes:
+            async with self._hub.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
                 passed = await passed_parts(connection, found, self.cursor, 0)
-                self._resumes = False
-        return found, passed
+            for part in passed:
+                self.cursor.take(part)
+                yield Told(part, in_order=False)
+            self._resumes = bool(passed)
+
+
+async def cursor_after(connection: Connection, found: Snapshot) -> Cursor:
+    """The place of a reader who has seen all of a log that is still in parts."""
+    cursor = Cursor(found.log.generation, found.attempt_id)
+    parts = found.parts
+    if parts is None:
+        return cursor
+    lasts = [place for place, number in enumerate(parts.numbers) if number == LAST]
+    for number, id_, final in zip(parts.numbers, parts.ids, parts.final, strict=True):
+        if number != LAST:
+            cursor.take(StoredPart(id_, number, bool(final), b""))
+    for part in await reading.read_parts(connection, found.log.id, parts, lasts) if lasts else ():
+        cursor.take(part)
+    return cursor

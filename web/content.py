@@ -12,6 +12,8 @@ from db import reading
 from db.reading import PartList, Snapshot
 from domain import Log, StoredPart
 from errors import ContentReplaced
+from live.cursor import Cursor
+from live.follow import cursor_after
 
 # What one response holds in memory at a time, a part being as large as it came.
 SLICE_BYTES = 1024 * 1024
@@ -27,9 +29,9 @@ class Content:
     """
 
     def __init__(self, pool: asyncpg.Pool, archive: Archive, found: Snapshot) -> None:
+        self._snapshot = found
         self.log = found.log
         self.parts = found.parts
-        self.attempt_id = found.attempt_id
         self.is_earlier_attempt = not found.is_log
         self._pool = pool
         self._archive = archive
@@ -51,6 +53,13 @@ class Content:
         if self.parts is not None:
             return self._from_parts(self.parts, start, stop)
         return self._from_row(start, stop)
+
+    async def cursor(self) -> Cursor | None:
+        """Where its stream goes on after these bytes; None where nothing can follow them."""
+        if self.parts is None or self.is_earlier_attempt:
+            return None
+        async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+            return await cursor_after(connection, self._snapshot)
 
     async def whole(self) -> bytes:
         """Read all of it into memory."""

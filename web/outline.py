@@ -4,7 +4,6 @@ import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from domain import StoredPart
 from live.cursor import Cursor
 from web.content import Content
 from web.models import OutlineBody
@@ -101,9 +100,8 @@ class Outlines:
         return kept
 
 
-def outline_body(content: Content, outline: Outline) -> OutlineBody:
-    """Put together what a log's bytes showed and where its stream goes on after them."""
-    cursor = _cursor(content)
+def outline_body(content: Content, outline: Outline, cursor: Cursor | None) -> OutlineBody:
+    """Put together what a log's bytes showed and where its stream goes on (None: nowhere)."""
     return OutlineBody(
         job_id=content.log.job_id,
         bytes=outline.bytes,
@@ -115,14 +113,3 @@ def outline_body(content: Content, outline: Outline) -> OutlineBody:
         cursor=str(cursor or ""),
         ended=cursor is None or cursor.ended,
     )
-
-
-def _cursor(content: Content) -> Cursor | None:
-    """The place of a reader who has seen all of this; None where nothing can follow."""
-    parts = content.parts
-    if parts is None or content.is_earlier_attempt:
-        return None
-    cursor = Cursor(content.log.generation, content.attempt_id)
-    for number, id_, final in zip(parts.numbers, parts.ids, parts.final, strict=True):
-        cursor.take(StoredPart(id_, number, bool(final), b""))
-    return cursor

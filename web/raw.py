@@ -111,7 +111,8 @@ async def get_outline(
 
     async def read() -> OutlineBody:
         content = await find_content(state, log, attempt)
-        return outline_body(content, await state.outlines.of(content))
+        outline = await state.outlines.of(content)
+        return outline_body(content, outline, await content.cursor())
 
     return await settled(read)
 

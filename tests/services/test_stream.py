@@ -1,7 +1,7 @@
 """`/stream` over a real socket: nothing twice, nothing left out, whatever happens meanwhile."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 
 import asyncpg
 import httpx
@@ -11,6 +11,7 @@ from db import logs
 from db.parts import store_batch
 from domain import LAST
 from live import feed, follow
+from live.hub import Hub
 from tests.conftest import part, serving, write_whole
 from tests.sse import reading
 
@@ -316,6 +317,94 @@ async def test_a_listener_that_is_cut_off_comes_back(web, pool, store, job_id, m
         assert await pool.fetch(cut)
         await store(p(1, b"b", final=True))
         assert await reader.parts(1) == [(1, b"b")]
+
+
+async def test_a_forged_place_silences_nobody(web, store, job_id):
+    await store(p(0, b"a"))
+    huge = 999_999_999_999_999_999
+    for forged in (
+        f"0.1.2000000000.{huge}.0",
+        f"0.1.1.{huge}.0",
+        "0.1.2147483647.0.0",
+        "0.1.1.0.0",
+    ):
+        async with reading(web, job_id, after=forged):
+            async with reading(web, job_id) as reader:
+                await reader.parts(1)
+                await store(p(1, b"b"))
+                assert await reader.parts(1) == [(1, b"b")]
+            await store(p(1, b"b"))
+
+
+async def test_a_whole_batch_that_is_committed_late_is_told(web, pool, store, job_id):
+    await store(p(0, b"0"))
+    async with reading(web, job_id) as reader, pool.acquire() as slow:
+        await reader.parts(1)
+        async with slow.transaction():
+            await store_batch(slow, [part(job_id, n, b"%d" % n) for n in range(1, 300)])
+            await store(*(p(n, b"%d" % n) for n in range(300, 400)))
+            assert await reader.parts(100) == [(n, b"%d" % n) for n in range(300, 400)]
+            place = reader.last_id
+        expected = [(n, b"%d" % n) for n in range(1, 300)]
+        assert sorted(await reader.parts(299)) == expected
+    async with reading(web, job_id, after=place) as reader:
+        assert sorted(await reader.parts(299)) == expected
+
+
+async def test_last_parts_are_told_in_whatever_order_they_are_committed(web, pool, store, job_id):
+    await store(p(0, b"x"))
+    async with reading(web, job_id) as reader, pool.acquire() as slow:
+        await reader.parts(1)
+        async with slow.transaction():
+            await store_batch(slow, [part(job_id, LAST, b"first", attempt="")])
+            await store(p(LAST, b"second"))
+            assert await reader.parts(1) == [(LAST, b"second")]
+        assert await reader.parts(1) == [(LAST, b"first")]
+
+
+async def test_the_end_does_not_come_before_what_is_behind_a_gap(web, pool, store, job_id):
+    await store(p(0, b"a"))
+    async with reading(web, job_id) as reader:
+        await reader.parts(1)
+        async with pool.acquire() as connection, connection.transaction():
+            await store_batch(connection, [part(job_id, 2, b"c", final=True)])
+            await logs.aggregate(connection, job_id, force=False, restore=False)
+        assert await reader.parts(1) == [(2, b"c")]
+        assert (await reader.next()).name == "final"
+
+
+async def test_a_reader_who_lags_behind_the_others_looks_for_itself(pool, settings, store, job_id):
+    """Its history ended before a part came that the feed, begun by another, never tells."""
+    hub = Hub(pool, settings.database)
+    hearing = asyncio.create_task(hub.run())
+    await store(p(0, b"a"))
+
+    async def number(reader) -> int:
+        return (await asyncio.wait_for(anext(reader), 20)).part.number
+
+    async with (
+        aclosing(follow.Follower(hub, job_id, None).follow()) as slow,
+        aclosing(follow.Follower(hub, job_id, None).follow()) as quick,
+    ):
+        assert await number(slow) == 0
+        await store(p(1, b"b"))
+        assert [await number(quick) for _ in range(2)] == [0, 1]
+        following = asyncio.create_task(number(quick))
+        await store(p(2, b"c"))
+        assert await following == 2
+        assert [await number(slow) for _ in range(2)] == [1, 2]
+    hearing.cancel()
+
+
+async def test_a_large_part_of_a_log_replaced_comes_in_pages(web, store, job_id):
+    await store(*(p(n, b"old") for n in range(1200)))
+    async with reading(web, job_id) as reader:
+        await reader.parts(1200)
+        place = reader.last_id
+        await store(*(p(n, b"new%d" % n) for n in range(1200)))
+        assert sorted(await reader.parts(1200)) == [(n, b"new%d" % n) for n in range(1200)]
+    async with reading(web, job_id, after=place) as reader:
+        assert len(await reader.parts(1200)) == 1200
 
 
 async def test_readers_are_sent_away_when_web_stops(settings, pool, store, job_id):

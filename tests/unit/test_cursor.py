@@ -1,16 +1,25 @@
 """A cursor against a plain model: whatever comes in which order, each part is told once."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from domain import LAST, WHOLE, StoredPart
-from live.cursor import MOST_MISSING, Cursor
+from live.cursor import MOST_GAPS, MOST_LASTS, Cursor, digest
 
 NUMBERS = st.integers(0, 30)
 
 
 def stored(id_: int, number: int, *, final: bool = False) -> StoredPart:
     return StoredPart(id_, number, final, b"")
+
+
+def in_gap(cursor: Cursor, number: int) -> bool:
+    return any(first <= number <= last for first, last in cursor.gaps)
+
+
+def last(id_: int, content: bytes) -> StoredPart:
+    return StoredPart(id_, LAST, final=False, content=content)
 
 
 @given(st.permutations(range(20)), st.sets(st.integers(0, 19)), st.lists(st.integers(1, 6)))
@@ -25,12 +34,12 @@ def test_each_number_is_told_once_whatever_the_order_and_the_reconnects(order, r
         left = left[size:]
         if step in resumed:
             cursor = Cursor.parse(str(cursor))
-        below = sorted((p for p in committed if p.number in cursor.missing), key=lambda p: p.id)
+        below = sorted((p for p in committed if in_gap(cursor, p.number)), key=lambda p: p.id)
         above = sorted((p for p in committed if p.number >= cursor.next), key=lambda p: p.number)
         told += [p.number for p in (*below, *above) if cursor.take(p) is not None]
         assert all(cursor.take(p) is None for p in committed)
     assert sorted(told) == [*range(20)]
-    assert cursor.missing == []
+    assert cursor.gaps == []
 
 
 @given(st.lists(NUMBERS, unique=True), st.booleans())
@@ -63,36 +72,60 @@ def test_content_written_whole_is_an_end_until_a_part_follows():
     assert not cursor.ended
 
 
-def test_last_parts_come_in_order_of_arrival_and_once():
+def test_last_parts_are_told_once_whatever_order_they_are_committed_in():
     cursor = Cursor(0, 1)
-    assert [cursor.take(stored(n, LAST)) for n in (5, 6, 6, 5)] == [True, True, None, None]
-    assert cursor.take(stored(7, 0)) is True
+    lasts = [last(6, b"b"), last(5, b"a"), last(7, b"b")]
+    assert [cursor.take(part) for part in lasts] == [True, True, None]
+    assert cursor.lasts == [digest(b"b"), digest(b"a")]
+    assert cursor.take(stored(8, 0)) is True
+    for n in range(2 * MOST_LASTS):
+        cursor.take(last(n + 10, b"%d" % n))
+    assert len(cursor.lasts) == MOST_LASTS
 
 
-def test_a_cursor_stays_small_whatever_is_missing():
+def test_a_reader_waits_where_there_are_more_gaps_than_it_can_remember():
+    cursor = Cursor(0, 1)
+    parts = [stored(n + 1, n) for n in range(1, 1000, 2)]  # every other number is missing
+    reached = [*cursor.reachable(parts)]
+    assert len(reached) == MOST_GAPS
+    for part in reached:
+        assert cursor.take(part) is True
+    assert [*cursor.reachable(parts[MOST_GAPS:])] == []
+    cursor.take(stored(5000, 0))
+    assert [part.number for part in cursor.reachable(parts[MOST_GAPS:])] == [201]
+
+
+def test_gaps_are_ranges_however_wide():
     cursor = Cursor(0, 1)
     cursor.take(stored(1, 2_000_000_000))
-    assert len(cursor.missing) == MOST_MISSING
-    assert cursor.take(stored(2, 1_000_000)) is False  # beyond what is remembered: by its id
-    assert len(str(cursor)) < 1100
+    assert cursor.gaps == [(0, 1_999_999_999)]
+    assert cursor.take(stored(2, 1_000_000)) is False
+    assert cursor.gaps == [(0, 999_999), (1_000_001, 1_999_999_999)]
+    assert cursor.take(stored(2, 1_000_000)) is None
 
 
-@given(
-    st.builds(
-        lambda numbers, flags, missing: (numbers, flags, missing),
-        st.tuples(*[st.integers(0, 10**9 - 1)] * 5),
-        st.tuples(st.booleans(), st.booleans()),
-        st.lists(NUMBERS, max_size=MOST_MISSING),
-    )
-)
-def test_a_cursor_reads_what_it_wrote(made):
-    numbers, flags, missing = made
-    cursor = Cursor(numbers[0], numbers[1])
-    cursor.next, cursor.top, cursor.last_id = numbers[2:]
-    cursor.final, cursor.whole = flags
-    cursor.missing = missing
+@given(st.data())
+def test_a_cursor_reads_what_it_wrote(data):
+    cursor = Cursor(data.draw(st.integers(0, 10**9 - 1)), data.draw(st.integers(0, 10**18 - 1)))
+    for number in data.draw(st.lists(NUMBERS, unique=True)):
+        id_, final = data.draw(st.integers(1, 10**9)), data.draw(st.booleans())
+        cursor.take(stored(id_, number, final=final))
+    for text in data.draw(st.lists(st.binary(), max_size=5)):
+        cursor.take(last(1, text))
     twin = Cursor.parse(str(cursor))
     assert all(getattr(twin, name) == getattr(cursor, name) for name in Cursor.__slots__)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0.1.9999999999.0.0", "0.1.5.0.0_3-2", "0.1.5.0.0_1-2_0-0", "0.1.5.0.0_1-9999999999",
+        "0.1.5.0.0_3-5", "0.1.5.0.4", "0.1.5.0.0~abc", "0.1.5.0.0" + "_1-1" * 101,
+        "\u0660.1.5.0.0", "-1.1.5.0.0", "",
+    ],
+)  # fmt: skip
+def test_what_no_log_gave_is_no_cursor(text):
+    assert Cursor.parse(text) is None
 
 
 @given(st.text())
