@@ -1,6 +1,7 @@
 """Connections to Postgres."""
 
 import asyncio
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -12,7 +13,8 @@ from settings import DatabaseSettings
 # A connection of one's own, or one borrowed from a pool.
 Connection = asyncpg.Connection | PoolConnectionProxy
 
-# What asyncpg raises when Postgres is out of reach: worth another try, whoever asks.
+# What asyncpg raises when Postgres is out of reach or has no room: worth another try, whoever
+# asks.
 UNREACHABLE = (
     OSError,
     TimeoutError,
@@ -20,6 +22,8 @@ UNREACHABLE = (
     asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.InsufficientResourcesError,
 )
 CONNECT_SECONDS = 10
 CLOSE_SECONDS = 5
@@ -77,7 +81,17 @@ async def check_schema(pool: asyncpg.Pool) -> None:
     Raises:
         ComponentError: it is not, or not up to date.
     """
-    if not await pool.fetchval("SELECT to_regclass('maintenance') IS NOT NULL"):
+    deployed = set()
+    if await pool.fetchval("SELECT to_regclass('sqitch.changes') IS NOT NULL"):
+        deployed = {row["change"] for row in await pool.fetch("SELECT change FROM sqitch.changes")}
+    if missing := [name for name in _planned() if name not in deployed]:
         raise ComponentError(
-            "the database lacks the logflume schema, or its newest change: run `logflume db deploy`"
+            f"the database lacks {', '.join(missing)} of the logflume schema: run "
+            "`logflume db deploy`"
         )
+
+
+def _planned() -> list[str]:
+    """The changes of the schema, as sqitch's plan names them."""
+    lines = Path(__file__).with_name("sqitch.plan").read_text().splitlines()
+    return [line.split()[0] for line in lines if line and line[0] not in "%@#"]

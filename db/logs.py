@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from db.connect import Connection
 from db.maintenance import check_writing
-from db.reading import LOG_ATTEMPT
+from db.reading import LOG_ATTEMPT, LOG_COLUMNS
 from db.watch import announce
-from domain import LAST, WHOLE, Content
+from domain import LAST, WHOLE, Content, Log
 from errors import ContentReplaced, PartsGone
 
 LOCK = """
@@ -19,7 +19,7 @@ SELECT id, aggregated_at IS NOT NULL AS aggregated, parts_since, archive_outdate
 FROM logs WHERE job_id = $1 FOR NO KEY UPDATE
 """
 # Also waits for drains that are making attempts, which refer to the row.
-LOCK_WHOLE = "SELECT id FROM logs WHERE job_id = $1 FOR UPDATE"
+LOCK_WHOLE = "SELECT id, job_id FROM logs WHERE job_id = ANY ($1) ORDER BY id FOR UPDATE"
 
 # In the order of a log; the one place where bytes become content.
 CONTENT_PARTS = "SELECT content FROM content_parts($1, $2) ORDER BY number, created_at, id"
@@ -78,11 +78,15 @@ WHERE job_id = $1 AND content_sha256 = decode($2, 'hex') AND archive_verified
 RETURNING id
 """
 
-MAKE_LOG = "INSERT INTO logs (job_id) VALUES ($1) ON CONFLICT DO NOTHING"
-MAKE_UNNAMED = """
-INSERT INTO log_attempts (log_id, uuid) VALUES ($1, '') ON CONFLICT DO NOTHING
+MAKE_LOGS = """
+INSERT INTO logs (job_id) SELECT DISTINCT j FROM unnest($1::bigint[]) j ORDER BY j
+ON CONFLICT DO NOTHING
 """
-LOCK_ATTEMPTS = "SELECT FROM log_attempts WHERE log_id = $1 ORDER BY id FOR UPDATE"
+MAKE_UNNAMED = """
+INSERT INTO log_attempts (log_id, uuid) SELECT l, '' FROM unnest($1::bigint[]) l ORDER BY l
+ON CONFLICT DO NOTHING
+"""
+LOCK_ATTEMPTS = "SELECT FROM log_attempts WHERE log_id = ANY ($1) ORDER BY id FOR UPDATE"
 DELETE_PARTS = "DELETE FROM log_parts WHERE log_id = $1"
 CLOSE_ATTEMPTS = """
 UPDATE log_attempts
@@ -95,7 +99,7 @@ INSERT INTO log_parts (log_id, attempt_id, created_at, number, final, content)
 SELECT log_id, id, clock_timestamp(), -1, false, $2 FROM log_attempts
 WHERE log_id = $1 AND uuid = ''
 """
-RESET = """
+RESET = f"""
 UPDATE logs
 SET content = NULL, content_bytes = NULL, content_sha256 = NULL, content_attempt_id = NULL,
     part_count = NULL, missing_parts = NULL, parts_since = NULL, late_parts = false,
@@ -103,6 +107,7 @@ SET content = NULL, content_bytes = NULL, content_sha256 = NULL, content_attempt
     archive_outdated = true, purged_at = NULL, generation = generation + 1, updated_at = now(),
     removed_at = CASE WHEN $2::bigint IS NULL THEN NULL ELSE now() END, removed_by = $2
 WHERE id = $1
+RETURNING {LOG_COLUMNS}
 """
 
 MARK_ARCHIVE_DELETED = "UPDATE logs SET archive_outdated = false WHERE job_id = $1"
@@ -190,33 +195,36 @@ async def purge(connection: Connection, job_id: int, sha256: str) -> bool:
     return await connection.fetchval(PURGE, job_id, sha256) is not None
 
 
-async def replace_contents(connection: Connection, wholes: Sequence[WholeContent]) -> None:
+async def replace_contents(connection: Connection, wholes: Sequence[WholeContent]) -> list[Log]:
     """Write the contents of logs whole, all of them or none; of several for one job the last.
 
     A log's parts are gone and the attempts seen until now are closed. Empty content clears the
-    log; what is there counts as a part before number 0.
+    log; what is there counts as a part before number 0. Returns the rows as they are now.
 
     Raises:
         UnderMaintenance: an operator keeps everyone away from parts.
     """
+    by_job = {whole.job_id: whole for whole in wholes}
     async with connection.transaction():
         await check_writing(connection)
-        # In one order, so that two who write the same logs do not wait for each other.
-        for whole in sorted(wholes, key=lambda whole: whole.job_id):
-            await _replace(connection, whole)
+        # All rows of logs, then all of attempts, each by id: the order of everyone who locks both.
+        await connection.execute(MAKE_LOGS, [*by_job])
+        locked = await connection.fetch(LOCK_WHOLE, [*by_job])
+        log_ids = [row["id"] for row in locked]
+        await connection.execute(MAKE_UNNAMED, log_ids)
+        await connection.execute(LOCK_ATTEMPTS, log_ids)
+        return [await _replace(connection, row["id"], by_job[row["job_id"]]) for row in locked]
 
 
-async def _replace(connection: Connection, whole: WholeContent) -> None:
-    await connection.execute(MAKE_LOG, whole.job_id)
-    log_id = await connection.fetchval(LOCK_WHOLE, whole.job_id)
-    await connection.execute(MAKE_UNNAMED, log_id)
-    await connection.execute(LOCK_ATTEMPTS, log_id)
+async def _replace(connection: Connection, log_id: int, whole: WholeContent) -> Log:
     await connection.execute(DELETE_PARTS, log_id)
     await connection.execute(CLOSE_ATTEMPTS, log_id)
     if whole.content:
         await connection.execute(WRITE_WHOLE, log_id, whole.content)
-    await connection.execute(RESET, log_id, whole.removed_by)
+    row = await connection.fetchrow(RESET, log_id, whole.removed_by)
+    assert row  # noqa: S101 - the row is locked
     await announce(connection, {whole.job_id: WHOLE})
+    return Log(**row)
 
 
 async def mark_archive_deleted(connection: Connection, job_id: int) -> None:

@@ -9,13 +9,6 @@ from db.watch import announce
 from domain import LAST, Part, Place
 
 OPEN_ATTEMPTS = "SELECT * FROM open_attempts($1, $2, $3, $4)"
-# Before anything else is locked: the rows of logs come first, in one order.
-NOTE_LATE_PARTS = """
-UPDATE logs SET late_parts = true WHERE id IN (
-    SELECT id FROM logs WHERE job_id = ANY ($1) AND aggregated_at IS NOT NULL AND NOT late_parts
-    ORDER BY id FOR NO KEY UPDATE
-)
-"""
 COLUMNS = ("log_id", "attempt_id", "created_at", "number", "final", "content")
 
 
@@ -81,10 +74,8 @@ async def store_batch(
         UnderMaintenance: an operator keeps everyone away from parts.
     """
     groups = by_attempt(parts)
-    job_ids = {group.job_id for group in groups}
     async with connection.transaction():
         await check_writing(connection)
-        await connection.execute(NOTE_LATE_PARTS, job_ids)
         rows = await connection.fetch(
             OPEN_ATTEMPTS,
             [group.job_id for group in groups],

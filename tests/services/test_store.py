@@ -160,3 +160,44 @@ async def test_of_many_contents_all_are_written_or_none(pool, job_id):
             await logs.replace_contents(connection, [logs.WholeContent(job_id, b"x"), fails])
         assert await content(connection, job_id) == b"kept"
         assert await pool.fetchval("SELECT count(*) FROM logs") == 1
+
+
+async def test_writers_of_the_same_logs_never_deadlock(pool, job_id):
+    """Flushes, contents written whole and aggregations, each with the logs in another order."""
+    jobs = [job_id * 1000 + n for n in (5, 3, 4, 1, 2, 0)]  # ids of rows in another order than jobs
+    for job in jobs:
+        async with pool.acquire() as connection:
+            await store_batch(connection, [part(job, 0, b"x")])
+    numbers = iter(range(1, 10_000))
+
+    async def flush() -> None:
+        async with pool.acquire() as connection:
+            for _ in range(15):
+                attempt = f"a{next(numbers)}"
+                await store_batch(connection, [part(j, 0, b"y", attempt=attempt) for j in jobs])
+
+    async def write() -> None:
+        async with pool.acquire() as connection:
+            for _ in range(15):
+                wholes = [logs.WholeContent(job, b"w") for job in sorted(jobs)]
+                await logs.replace_contents(connection, wholes)
+
+    async def aggregate() -> None:
+        async with pool.acquire() as connection:
+            for _ in range(15):
+                for job in reversed(jobs):
+                    await logs.aggregate(connection, job, force=True, restore=False)
+
+    await asyncio.gather(flush(), flush(), write(), write(), aggregate(), aggregate())
+
+
+async def test_stale_parts_do_not_reopen_an_aggregated_log(pool, job_id):
+    async with pool.acquire() as connection:
+        await store_batch(connection, [part(job_id, 0, b"old", attempt="dying")])
+        await write_whole(connection, job_id, b"")
+        await store_batch(connection, [part(job_id, 0, b"new", attempt="next", final=True)])
+        await logs.aggregate(connection, job_id, force=False, restore=False)
+        await store_batch(connection, [part(job_id, 1, b"stale", attempt="dying", final=True)])
+        assert not (await reading.find(connection, job_id)).late_parts
+        await store_batch(connection, [part(job_id, 1, b"late", attempt="next")])
+        assert (await reading.find(connection, job_id)).late_parts
