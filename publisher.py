@@ -50,11 +50,15 @@ class Publisher:
 
     @asynccontextmanager
     async def _reaching(self) -> AsyncIterator[AbstractExchange]:
+        used: AbstractExchange | None = None
         try:
             async with asyncio.timeout(PUBLISH_SECONDS):
-                yield await self._connected()
+                used = await self._connected()
+                yield used
         except (AMQPError, OSError, TimeoutError, ValueError, ChannelInvalidStateError) as error:
-            await self.close()
+            # A connection that was made since, because another call failed, is left alone.
+            if used is not None and used is self._exchange:
+                await self.close()
             said = str(error) or type(error).__name__
             raise ComponentError(f"{wire.describe(self._url)}: {said}") from error
 
@@ -62,11 +66,19 @@ class Publisher:
         async with self._connecting:
             if self._exchange is None or self._channel is None or self._channel.is_closed:
                 await self.close()
-                properties: FieldTable = {"connection_name": self._name}
-                self._connection = await aio_pika.connect(self._url, client_properties=properties)
-                self._channel = await self._connection.channel(on_return_raises=True)
-                self._exchange = await self._declare(self._channel)
+                try:
+                    await self._connect()
+                except BaseException:
+                    await self.close()
+                    raise
+            assert self._exchange  # noqa: S101 - just made
             return self._exchange
+
+    async def _connect(self) -> None:
+        properties: FieldTable = {"connection_name": self._name}
+        self._connection = await aio_pika.connect(self._url, client_properties=properties)
+        self._channel = await self._connection.channel(on_return_raises=True)
+        self._exchange = await self._declare(self._channel)
 
     async def close(self) -> None:
         """Close the connection; the next message makes a new one."""

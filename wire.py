@@ -55,10 +55,8 @@ def parse_number(value: int | str) -> int:
     """
     if value == "last":
         return LAST
-    if isinstance(value, str):
-        raise RejectedPart("number: the only text allowed is 'last'")
-    if not 0 <= value <= LAST:
-        raise RejectedPart(f"number: not between 0 and {LAST}")
+    if isinstance(value, str) or not 0 <= value <= LAST:
+        raise RejectedPart(f"number: neither 'last' nor a number between 0 and {LAST}")
     return value
 
 

@@ -8,20 +8,21 @@ from typing import NamedTuple
 
 import asyncpg
 import structlog
-from litestar import Litestar, Request, Response, Router
+from litestar import Litestar, MediaType, Request, Response, Router
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, Reference, SecurityScheme
 
 from archive.store import Archive
 from db.connect import UNREACHABLE
-from errors import ComponentError, ContentReplaced, LogflumeError, UnderMaintenance, UnknownLog
+from errors import ComponentError, ContentReplaced, UnderMaintenance, UnknownLog
 from live.hub import Hub
 from publisher import Publisher
-from settings import Settings, WebSettings
+from settings import MIB, Settings, WebSettings
 from web import health, logs, pages, parts, pusher, raw, stream, telemetry, writes
 from web.auth import Access
 from web.outline import Outlines
@@ -31,6 +32,9 @@ from workflows.signals import LogWorkflows
 log = structlog.get_logger()
 
 RETRY_SECONDS = "5"
+# Below what RabbitMQ takes as one message (16 MiB from version 4 on), and what Pusher sends.
+PARTS_BYTES = 12 * MIB
+PUSHER_BYTES = 256 * 1024
 _BODY_FIELD = re.compile(r"`\$\.data\.?(.+)`$")
 
 
@@ -83,20 +87,24 @@ def make_app(settings: Settings, services: Services) -> Litestar:
             "started_at": time.monotonic(),
         }
     )
-    guarded = [
-        *(*logs.ROUTES, *raw.ROUTES, *stream.ROUTES),
-        *(*parts.ROUTES, *writes.ROUTES, *pusher.ROUTES),
-    ]
+    most = settings.web.max_body_bytes
+
+    def guarded(routes: list[HTTPRouteHandler], most_bytes: int) -> Router:
+        size = min(most, most_bytes)
+        return Router("/", route_handlers=routes, guards=[access.guard], request_max_body_size=size)
+
     return Litestar(
         [
             *health.ROUTES,
             *telemetry.ROUTES,
-            Router("/", route_handlers=guarded, guards=[access.guard]),
+            guarded([*logs.ROUTES, *raw.ROUTES, *stream.ROUTES, *writes.ROUTES], most),
+            guarded(parts.ROUTES, PARTS_BYTES),
+            guarded(pusher.ROUTES, PUSHER_BYTES),
             pages.router(access.may_read),
         ],
         logging_config=None,  # telemetry.py speaks for all of us
         state=state,
-        request_max_body_size=settings.web.max_body_bytes,
+        request_max_body_size=most,
         response_headers={"X-Content-Type-Options": "nosniff"},
         cors_config=_cors(settings.web),
         exception_handlers={
@@ -112,6 +120,7 @@ def make_app(settings: Settings, services: Services) -> Litestar:
             components=Components(security_schemes=SECURITY),
             # Pages that draw it would load their scripts from elsewhere.
             render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
+            openapi_router=Router("/schema", route_handlers=[], after_request=_not_found_as_json),
         ),
     )
 
@@ -127,7 +136,12 @@ def _cors(settings: WebSettings) -> CORSConfig | None:
 
 
 def _error(text: str, status: int, headers: dict[str, str] | None = None) -> Response[object]:
-    return Response({"error": text}, status_code=status, headers=headers)
+    body = {"error": text}
+    return Response(body, status_code=status, headers=headers, media_type=MediaType.JSON)
+
+
+def _not_found_as_json(response: Response[object]) -> Response[object]:
+    return _error("Not Found", 404) if response.status_code == 404 else response
 
 
 def _http_error(_: Request[object, object, State], error: HTTPException) -> Response[object]:
@@ -154,6 +168,8 @@ def _unexpected(request: Request[object, object, State], error: Exception) -> Re
         log.warning("request_failed", path=request.url.path, error=said)
         text = "a component is out of reach, or the log changes just now; try again"
         return _error(text, 503, {"Retry-After": RETRY_SECONDS})
+    if isinstance(error, RecursionError):
+        return _error("the body is nested too deeply", 400)
     log.error("request_broke", path=request.url.path, exc_info=error)
-    text = str(error) if isinstance(error, LogflumeError) else "internal error"
-    return _error(text, 500)
+    # What is wrong inside may name what only operators should know.
+    return _error("the log cannot be read; the operators see why", 500)

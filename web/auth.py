@@ -1,6 +1,7 @@
 """Who may call what: the token, signed links to one log, and the runners' own tokens."""
 
 import hmac
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ from errors import SettingsError
 from settings import WebSettings
 
 TOKEN = "token "  # noqa: S105 - the scheme
-BEARER = "Bearer "
+BEARER = "bearer "
 # What a signed link lets its holder do; a token made for anything else opens nothing.
 LINK_SCOPE = "read"
 LINK_ALGORITHM = "HS256"
@@ -52,8 +53,9 @@ class Access:
         job_id = str(connection.path_params.get("job_id", ""))
         match handler.opt.get("access"):
             case "read":
-                by_own_id = connection.query_params.get("by") == "id"
-                if not self._may_read(connection, "" if by_own_id else job_id):
+                # A link names a job; where the path may name a log by its own id, it opens nothing.
+                by_job = {*connection.query_params.getall("by", [])} <= {"job_id"}
+                if not self._may_read(connection, job_id if by_job else ""):
                     self._check_token(connection)
             case "job":
                 self._check_job_token(connection, job_id)
@@ -64,7 +66,7 @@ class Access:
 
     def _check_job_token(self, connection: Connection, job_id: str) -> None:
         sent = connection.headers.get("authorization", "")
-        if not sent.startswith(BEARER):
+        if not sent.lower().startswith(BEARER):
             self._check_token(connection)
         elif not self.is_for_job(sent[len(BEARER) :], job_id):
             raise PermissionDeniedException("the token is not one for this job")
@@ -72,6 +74,13 @@ class Access:
     def may_read(self, connection: Connection, job_id: str) -> bool:
         """Whether a job's log may be read; never raises."""
         return self._may_read(connection, job_id) or self._has_token(connection)
+
+    def ends_at(self, connection: Connection) -> float:
+        """When a reader's access ends, in seconds since the epoch; infinite without a link."""
+        if self._public or self._has_token(connection):
+            return math.inf
+        link = str(connection.query_params.get("share", ""))
+        return float(jwt.decode(link, options={"verify_signature": False})["exp"])
 
     def is_for_job(self, token: str, job_id: str) -> bool:
         """Whether a token is a runner's for this job.

@@ -1,7 +1,7 @@
 """Finding the log that a call is about, and beginning to read it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from litestar.datastructures import State
 from litestar.exceptions import ValidationException
@@ -29,16 +29,17 @@ def integer(name: str, text: str) -> int:
     raise ValidationException(f"{name} must be an integer between 0 and {MAX_JOB_ID}")
 
 
-async def find_log(state: State, job_id: str) -> Log:
-    """Find the log of a job.
+async def find_log(state: State, id_: str, by: Literal["job_id", "id"] = "job_id") -> Log:
+    """Find a log by its job's id, or by its own.
 
     Raises:
         ValidationException: the id is no integer.
         UnknownLog: there is none.
     """
-    number = integer("job_id", job_id)
+    number = integer(by, id_)
+    find = reading.find if by == "job_id" else reading.find_by_id
     async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-        return await reading.find(connection, number)
+        return await find(connection, number)
 
 
 async def check_maintenance(state: State) -> None:

@@ -11,10 +11,10 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Stream
 
 from db import reading
-from domain import MAX_JOB_ID, Phase
+from domain import MAX_JOB_ID, Log, Phase
 from web.auth import READERS, TOKEN_ONLY
-from web.content import ACQUIRE_SECONDS, SLICE_BYTES, Content
-from web.find import find_content, find_log, integer, settled, started
+from web.content import ACQUIRE_SECONDS, SLICE_BYTES
+from web.find import find_content, find_log, settled, started
 from web.lifecycle import ask, lifecycle_body, list_body, phases_of, with_phase
 from web.models import LifecycleBody, ListBody, LogBody, LogIdBody, errors, log_body
 
@@ -68,27 +68,30 @@ async def get_log(
     attempt: OfAttempt = None,
 ) -> Response[LogBody] | Stream:
     """Answer a log by its job's id, or by its own, wherever its bytes now are."""
-    if by == "id":
-        async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-            log = await reading.find_by_id(connection, integer("id", job_id))
-    else:
-        log = await find_log(state, job_id)
-    if not content:
-        return Response(log_body(log, None), headers=REVALIDATE)
 
     async def read() -> Response[LogBody] | Stream:
+        log = await find_log(state, job_id, by=by)
+        if not content:
+            return Response(log_body(log, None), headers=REVALIDATE)
         found = await find_content(state, log, attempt)
-        if found.size <= SLICE_BYTES:
-            return Response(log_body(found.log, await found.whole()), headers=REVALIDATE)
-        pieces = _as_json(found, await started(found.read()))
-        return Stream(pieces, media_type=MediaType.JSON, headers=REVALIDATE)
+        return await log_answer(found.log, found.size, found.read())
 
     return await settled(read)
 
 
-async def _as_json(opened: Content, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same body piece by piece, for a log of any size."""
-    before, empty, after = msgspec.json.encode(log_body(opened.log, b"")).partition(b'"content":"')
+async def log_answer(
+    log: Log, size: int, pieces: AsyncIterator[bytes]
+) -> Response[LogBody] | Stream:
+    """Answer a log whose content comes in pieces; a large one goes out in pieces too."""
+    if size <= SLICE_BYTES:
+        whole = b"".join([piece async for piece in pieces])
+        return Response(log_body(log, whole), headers=REVALIDATE)
+    answer = _as_json(log, await started(pieces))
+    return Stream(answer, media_type=MediaType.JSON, headers=REVALIDATE)
+
+
+async def _as_json(log: Log, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    before, empty, after = msgspec.json.encode(log_body(log, b"")).partition(b'"content":"')
     yield before + empty
     decode = codecs.getincrementaldecoder("utf-8")("replace").decode
     async for piece in pieces:

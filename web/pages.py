@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 from litestar import MediaType, Request, Response, Router, get
 from litestar.connection import ASGIConnection
-from litestar.exceptions import NotFoundException, ValidationException
+from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 
-from domain import MAX_JOB_ID
+from web.find import integer
 
 FOLDER = Path(__file__).parent / "static"
 # A log is hostile, so its page runs nothing but its own files and talks to nobody but us; the
@@ -72,7 +72,7 @@ def router(may_read: MayRead) -> Router:
     @get("/jobs/{job_id:str}", media_type=MediaType.HTML)
     async def job(request: Request[Any, Any, Any], job_id: FromPath[str]) -> Response[bytes]:
         """Answer the shell of a log's page."""
-        _check_number(job_id)
+        integer("job_id", job_id)
         allowed = may_read(request, job_id)
         return _answer(request, files["job.html"], 200 if allowed else 403)
 
@@ -84,12 +84,6 @@ def router(may_read: MayRead) -> Router:
         return _answer(request, files[name])
 
     return Router("/", route_handlers=[front, job, static], include_in_schema=False)
-
-
-def _check_number(text: str) -> None:
-    if text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= MAX_JOB_ID:
-        return
-    raise ValidationException(f"job_id must be an integer between 0 and {MAX_JOB_ID}")
 
 
 def _answer(request: Request[Any, Any, Any], file: File, status: int = 200) -> Response[bytes]:

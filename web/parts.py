@@ -13,7 +13,7 @@ import structlog
 from aio_pika import DeliveryMode, Message
 from litestar import MediaType, Request, get, post, put
 from litestar.datastructures import State
-from litestar.exceptions import PermissionDeniedException, ValidationException
+from litestar.exceptions import HTTPException, PermissionDeniedException, ValidationException
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import Stream
 
@@ -21,7 +21,7 @@ import wire
 from db.reading import PartList
 from domain import LAST, WHOLE, Log
 from errors import RejectedPart
-from web.auth import JOB, OWN, READERS
+from web.auth import JOB, OWN, READERS, Access
 from web.content import Content, groups
 from web.find import check_maintenance, find_content, find_log, integer, settled, started
 from web.logs import REVALIDATE
@@ -33,6 +33,10 @@ log = structlog.get_logger()
 
 # Of the signature over all tokens; it protects nothing, each part's own token does.
 SIGNATURE = "token sig:"
+# What one call may bring; a runner sends some dozens.
+MOST_PARTS = 5000
+PUBLISHED_AT_ONCE = 500
+CHECKED_AT_ONCE = 100
 UNAVAILABLE = "Your log is temporarily unavailable"
 AGGREGATED = "log aggregated"
 
@@ -59,11 +63,11 @@ async def get_parts(  # noqa: PLR0913 - they are the contract's
     content: WithContent = True,
 ) -> Stream:
     """Answer parts in the order of their numbers."""
-    log = await find_log(state, job_id)
     await check_maintenance(state)
     wanted = _numbers(part_numbers) if part_numbers else None
 
     async def read() -> Stream:
+        log = await find_log(state, job_id)
         found = await find_content(state, log)
         listed = found.parts
         if listed is None or (listed and listed.numbers[0] == WHOLE):
@@ -169,21 +173,39 @@ async def post_parts(
     request: Request[object, object, State], state: State, data: JSONBody[list[PartOfMany]]
 ) -> None:
     """Answer once RabbitMQ has the parts safe; those without a good token are dropped."""
+    if len(data) > MOST_PARTS:
+        raise HTTPException(f"more than {MOST_PARTS} parts at once", status_code=413)
     _check_signature(request.headers.get("authorization", ""), data)
     await check_maintenance(state)
-    messages = []
-    for place, part in enumerate(data):
-        try:
-            message = _message(wire.parse_job_id(part.job_id), part.number, part)
-        except (RejectedPart, ValidationException) as error:
-            raise ValidationException(f"{place}: {getattr(error, 'detail', error)}") from None
-        if state.access.is_for_job(part.tok or "", str(part.job_id)):
-            messages.append(message)
+    messages = [message async for message in _messages(state.access, data)]
     if dropped := len(data) - len(messages):
         PARTS_DROPPED.inc(dropped)
         log.warning("parts_dropped", count=dropped, reason="their tokens are not good")
-    await asyncio.gather(*(state.publisher.publish(message, ROUTING_KEY) for message in messages))
-    PARTS_RECEIVED.inc(len(messages))
+    for start in range(0, len(messages), PUBLISHED_AT_ONCE):
+        some = messages[start : start + PUBLISHED_AT_ONCE]
+        await asyncio.gather(*(state.publisher.publish(one, ROUTING_KEY) for one in some))
+        PARTS_RECEIVED.inc(len(some))
+
+
+async def _messages(access: Access, parts: list[PartOfMany]) -> AsyncIterator[Message]:
+    """The messages of those parts whose own token is good.
+
+    Raises:
+        ValidationException: one of the parts is malformed; names it and the field.
+    """
+    is_good: dict[tuple[str, str], bool] = {}
+    for place, part in enumerate(parts):
+        try:
+            message = _message(wire.parse_job_id(part.job_id), part.number, part)
+        except (RejectedPart, ValidationException) as error:
+            raise ValidationException(f"[{place}].{getattr(error, 'detail', error)}") from None
+        token = (part.tok or "", str(part.job_id))
+        if token not in is_good:
+            is_good[token] = access.is_for_job(*token)
+        if is_good[token]:
+            yield message
+        if place % CHECKED_AT_ONCE == 0:
+            await asyncio.sleep(0)  # others are served too
 
 
 def _check_signature(sent: str, parts: list[PartOfMany]) -> None:

@@ -17,12 +17,12 @@ from web.logs import REVALIDATE, OfAttempt
 from web.models import OutlineBody, SearchBody, errors
 from web.outline import outline_body
 from web.ranges import Unsatisfiable, byte_range, matches
-from web.search import Search
+from web.search import Search, Turns
 
 # A log is hostile: what a browser shows of it alone may run nothing.
 BARE = REVALIDATE | {"Content-Security-Policy": "default-src 'none'; sandbox"}
-# Searches under way at once: each takes a processor while it lasts.
-SEARCHES = asyncio.Semaphore(2)
+# Searches under way and waiting: each takes a processor while it lasts.
+SEARCHES = Turns(at_once=2, waiting=8)
 
 Download = Annotated[str | None, QueryParameter(description="present: a file to keep")]
 Query = Annotated[str, QueryParameter(name="q", min_length=1, max_length=1000)]
@@ -53,9 +53,9 @@ async def get_raw(
 
     Knows `Range` (one range), `If-Range` and `If-None-Match`.
     """
-    log = await find_log(state, job_id)
 
     async def read() -> Response[bytes] | Stream:
+        log = await find_log(state, job_id)
         content = await find_content(state, log, attempt)
         return await _answer(request, content, download=download is not None)
 
@@ -107,9 +107,9 @@ async def get_outline(
     state: State, job_id: FromPath[str], attempt: OfAttempt = None
 ) -> OutlineBody:
     """Count lines and find markers without sending the log; `/raw` has the bytes by range."""
-    log = await find_log(state, job_id)
 
     async def read() -> OutlineBody:
+        log = await find_log(state, job_id)
         content = await find_content(state, log, attempt)
         outline = await state.outlines.of(content)
         return outline_body(content, outline, await content.cursor())
@@ -133,9 +133,9 @@ async def search_log(
     case: Case = False,
 ) -> SearchBody:
     """Find a plain text in what the lines show, without their colours."""
-    log = await find_log(state, job_id)
 
     async def read() -> SearchBody:
+        log = await find_log(state, job_id)
         search = Search(q, case=case)
         content = await find_content(state, log, attempt)
         async for piece in content.read():
@@ -146,7 +146,7 @@ async def search_log(
             count=search.count, lines=search.lines, truncated=search.count > len(search.lines)
         )
 
-    async with SEARCHES:
+    async with SEARCHES.turn():
         return await settled(read)
 
 

@@ -1,6 +1,11 @@
 """Finding a text in the lines of a log, piece by piece."""
 
+import asyncio
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from litestar.exceptions import HTTPException
 
 # Escape sequences that show nothing: control sequences, titles and links, single characters.
 ESCAPES = re.compile(
@@ -9,6 +14,31 @@ ESCAPES = re.compile(
 MOST_LINES = 10_000
 # A line longer than this is searched as it comes, with as much overlap as a match may take.
 LONG_BYTES = 4 * 1024 * 1024
+
+
+class Turns:
+    """Lets so many work at once, and a few more wait for their turn."""
+
+    def __init__(self, *, at_once: int, waiting: int) -> None:
+        self._places = asyncio.Semaphore(at_once)
+        self._most = at_once + waiting
+        self._here = 0
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for a turn.
+
+        Raises:
+            HTTPException: 503, too many wait already.
+        """
+        if self._here >= self._most:
+            raise HTTPException("too many at once", status_code=503, headers={"Retry-After": "2"})
+        self._here += 1
+        try:
+            async with self._places:
+                yield
+        finally:
+            self._here -= 1
 
 
 class Search:

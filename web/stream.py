@@ -1,13 +1,16 @@
 """`/stream`: a log's history and what follows it, as server-sent events."""
 
 import base64
+import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated, Literal
 
 import asyncpg
 import msgspec
-from litestar import get
+import structlog
+from litestar import Request, get
 from litestar.datastructures import State
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, HeaderParameter, QueryParameter
@@ -16,7 +19,7 @@ from litestar.response import Stream
 from db import reading
 from db.connect import UNREACHABLE
 from domain import Log, StoredPart
-from errors import ComponentError, ContentReplaced
+from errors import LogflumeError
 from live.cursor import Cursor
 from live.follow import Follower, Sign, Told
 from web.auth import READERS
@@ -25,8 +28,11 @@ from web.find import check_maintenance, find_content, find_log
 from web.models import errors
 from web.telemetry import STREAMS, STREAMS_SENT_AWAY
 
+log = structlog.get_logger()
+
 # `X-Accel-Buffering`: proxies must not hold events back.
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_OFFSET = re.compile(r"([0-9a-f]{64}):(\d{1,18})", re.ASCII)
 RETRY = b"retry: 1000\n\n"
 HEARTBEAT = b": heartbeat\n\n"
 
@@ -51,6 +57,7 @@ LastEventId = Annotated[
     **READERS,
 )
 async def get_stream(
+    request: Request[object, object, State],
     state: State,
     job_id: FromPath[str],
     encoding: Encoding = "text",
@@ -62,25 +69,26 @@ async def get_stream(
     for a part that belongs above what was told), `reset` (what was told is no longer the log),
     `final`, `reconnect`.
     """
-    log = await find_log(state, job_id)
-    events = await _events(state, log, last_event_id, encoding)
-    return Stream(_guarded(events), media_type="text/event-stream", headers=HEADERS)
+    found = await find_log(state, job_id)
+    events = await _events(state, found, last_event_id, encoding)
+    ends_at = state.access.ends_at(request)
+    return Stream(_guarded(events, ends_at), media_type="text/event-stream", headers=HEADERS)
 
 
 async def _events(
-    state: State, log: Log, last_event_id: str, encoding: str
+    state: State, found: Log, last_event_id: str, encoding: str
 ) -> AsyncIterator[bytes]:
-    if log.aggregated_at and not log.late_parts:
+    if found.aggregated_at and not found.late_parts:
         async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-            parts_are_there = await reading.has_all_parts(connection, log.id)
+            parts_are_there = await reading.has_all_parts(connection, found.id)
         if not parts_are_there:
-            return _of_content(await find_content(state, log), last_event_id, encoding)
+            return _of_content(await find_content(state, found), last_event_id, encoding)
     await check_maintenance(state)
     cursor = Cursor.parse(last_event_id)
     if last_event_id and cursor is None:
         cursor = Cursor(-1, 0)  # a place in no log there is: the reader is told to begin again
         cursor.next = 0
-    return _of_parts(Follower(state.hub, log.job_id, cursor), encoding)
+    return _of_parts(Follower(state.hub, found.job_id, cursor), encoding)
 
 
 async def _of_parts(follower: Follower, encoding: str) -> AsyncIterator[bytes]:
@@ -99,8 +107,9 @@ async def _of_parts(follower: Follower, encoding: str) -> AsyncIterator[bytes]:
 
 async def _of_content(content: Content, last_event_id: str, encoding: str) -> AsyncIterator[bytes]:
     """Tell a log whose parts went with their partition: slices of its content, numbered anew."""
-    place, _, offset = last_event_id.rpartition(":")
-    start = int(offset) if place == content.etag and offset.isdecimal() else 0
+    place = _OFFSET.fullmatch(last_event_id)
+    start = int(place[2]) if place and place[1] == content.etag else 0
+    start = start if start <= content.size else 0
     if last_event_id and not start:
         yield _event(Sign.RESET.value, f"{content.etag}:0")
     number = -(-start // SLICE_BYTES)
@@ -112,14 +121,18 @@ async def _of_content(content: Content, last_event_id: str, encoding: str) -> As
     yield _event(Sign.FINAL.value, f"{content.etag}:{start}")
 
 
-async def _guarded(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Count the reader, and send it away where what it reads from is away: it will come back."""
+async def _guarded(events: AsyncIterator[bytes], ends_at: float) -> AsyncIterator[bytes]:
+    """Count the reader, and send it away where what it reads from is away, or its link ended."""
     yield RETRY
     with STREAMS.track_inprogress():
         try:
             async for event in events:
+                if time.time() >= ends_at:
+                    yield _event(Sign.RECONNECT.value, None)
+                    return
                 yield event
-        except (*UNREACHABLE, asyncpg.PostgresError, ComponentError, ContentReplaced):
+        except (*UNREACHABLE, asyncpg.PostgresError, LogflumeError) as error:
+            log.warning("stream_failed", error=str(error) or type(error).__name__)
             STREAMS_SENT_AWAY.inc()
             yield _event(Sign.RECONNECT.value, None)
 

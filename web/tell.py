@@ -59,7 +59,7 @@ class Teller:
             told = self._owed[job_id]
             try:
                 await self._workflows.signal(job_id, CONTENT_REPLACED, rpc_timeout=TELL_SECONDS)
-            except (RPCError, RuntimeError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the log must be told of
                 log.warning("signal_failed", job_id=job_id, error=str(error), retry_in=backoff)
                 await asyncio.sleep(backoff)
                 backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)

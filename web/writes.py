@@ -1,19 +1,24 @@
 """Writing and clearing whole logs."""
 
-from litestar import post, put
+from collections.abc import AsyncIterator
+
+from litestar import Response, post, put
 from litestar.datastructures import State
 from litestar.exceptions import ValidationException
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from litestar.params import FromPath, FromQuery, JSONBody, RawBody
+from litestar.response import Stream
 
-from db import logs, reading
+from db import logs
 from db.logs import WholeContent
+from domain import Log
 from errors import RejectedPart
 from web.auth import TOKEN_ONLY
-from web.content import ACQUIRE_SECONDS
-from web.find import find_content, integer
-from web.models import LogBody, LogToWrite, errors, log_body
+from web.content import ACQUIRE_SECONDS, SLICE_BYTES
+from web.find import integer
+from web.logs import log_answer
+from web.models import LogBody, LogToWrite, errors
 from wire import parse_job_id
 
 
@@ -36,17 +41,20 @@ class BytesIn(Operation):
 )
 async def put_log(
     state: State, job_id: FromPath[str], body: RawBody, removed_by: FromQuery[int | None] = None
-) -> LogBody:
+) -> Response[LogBody] | Stream:
     """Put these bytes in the place of all a log was; an empty body clears it.
 
     What was there is gone from parts, content and, as soon as its workflow acts, the archive. With
     `removed_by` the log counts as removed by that user.
     """
     whole = WholeContent(integer("job_id", job_id), body, _user(removed_by))
-    await _write(state, [whole])
-    async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-        log = await reading.find(connection, whole.job_id)
-    return log_body(log, await (await find_content(state, log)).whole())
+    [log] = await _write(state, [whole])
+    return await log_answer(log, len(body), _slices(body))
+
+
+async def _slices(content: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), SLICE_BYTES):
+        yield content[start : start + SLICE_BYTES]
 
 
 @post(
@@ -59,25 +67,26 @@ async def put_log(
 )
 async def post_logs(state: State, data: JSONBody[list[LogToWrite]]) -> None:
     """Write all of these logs, or none of them."""
+    await _write(state, [_whole(place, log) for place, log in enumerate(data)])
+
+
+def _whole(place: int, log: LogToWrite) -> WholeContent:
     try:
-        wholes = [
-            WholeContent(
-                parse_job_id(one.job_id), (one.content or "").encode(), _user(one.removed_by)
-            )
-            for one in data
-        ]
+        job_id = parse_job_id(log.job_id)
     except RejectedPart as error:
-        raise ValidationException(f"job_{error}") from None
+        raise ValidationException(f"[{place}].job_{error}") from None
+    try:
+        return WholeContent(job_id, (log.content or "").encode(), _user(log.removed_by))
     except UnicodeEncodeError:
-        raise ValidationException("content: half of a surrogate pair") from None
-    await _write(state, wholes)
+        raise ValidationException(f"[{place}].content: half of a surrogate pair") from None
 
 
-async def _write(state: State, wholes: list[WholeContent]) -> None:
+async def _write(state: State, wholes: list[WholeContent]) -> list[Log]:
     async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-        await logs.replace_contents(connection, wholes)
-    for whole in wholes:
-        state.teller.content_replaced(whole.job_id)
+        written = await logs.replace_contents(connection, wholes)
+    for log in written:
+        state.teller.content_replaced(log.job_id)
+    return written
 
 
 def _user(removed_by: int | None) -> int | None:

@@ -7,7 +7,9 @@ import pytest
 
 from db.parts import store_batch
 from errors import SettingsError
+from live import follow
 from tests.conftest import part, serving
+from tests.sse import reading
 from web.auth import Access, sign_link
 
 
@@ -39,7 +41,8 @@ async def test_a_signed_link_opens_one_log_for_reading(web, settings, stored):
     for path in reads(stored):
         assert (await web.get(path)).status_code == 403, path
         assert (await web.get(with_link(path, link))).status_code == 200, path
-    for path in [*reads(stored + 1), f"/logs/{stored}?by=id", "/logs", "/logs?job_id=1"]:
+    own = [f"/logs/{stored}?by={by}" for by in ("id", "job_id&by=id", "&by=id", "id&by=job_id")]
+    for path in [*reads(stored + 1), *own, "/logs", "/logs?job_id=1"]:
         assert (await web.get(with_link(path, link))).status_code == 403, path
     for method, path in (("PUT", f"/logs/{stored}"), ("POST", f"/logs/{stored}/archive")):
         assert (await web.request(method, with_link(path, link))).status_code == 403
@@ -65,6 +68,18 @@ async def test_a_link_that_is_not_ours_opens_nothing(web, settings, servers, sto
     }
     for why, link in wrong.items():
         assert (await web.get(with_link(f"/logs/{stored}/raw", link))).status_code == 403, why
+
+
+async def test_a_stream_ends_with_its_link(settings, pool, job_id, monkeypatch):
+    monkeypatch.setattr(follow, "HEARTBEAT_SECONDS", 0.05)
+    async with pool.acquire() as connection:
+        await store_batch(connection, [part(job_id, 0, b"text")])
+    link = sign_link(settings.web, job_id, timedelta(seconds=3))
+    async with serving(settings, pool) as web:
+        del web.headers["Authorization"]
+        async with reading(web, job_id, query=f"?share={link}") as reader:
+            assert [(await reader.next()).name for _ in range(2)] == ["part", "reconnect"]
+        assert (await web.get(f"/logs/{job_id}/stream?share={link}")).status_code == 403
 
 
 async def test_without_a_secret_there_are_no_links(settings, pool, stored):

@@ -165,7 +165,7 @@ async def test_many_parts_need_their_signature_and_are_taken_all_or_none(
         parts = [good, good | wrong]
         answer = await web.post("/log-parts/multi", json=parts, headers=many(*parts))
         assert answer.status_code == 400
-        assert answer.json()["error"].startswith("1: ")
+        assert answer.json()["error"].startswith("[1].")
     answer = await web.post("/log-parts/multi", json=good, headers=many())
     assert answer.status_code == 400
     assert await published(channel, 0) == []
@@ -208,6 +208,29 @@ async def test_while_rabbitmq_is_away_parts_are_refused_and_logs_are_read(settin
         answer = await web.put(f"/log-parts/{job_id}/0", json=body())
         assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
         assert (await web.get(f"/logs/{job_id}")).status_code == 404
+
+
+async def test_more_than_a_runner_sends_is_refused_at_once(web, channel):
+    parts = [body(b"", job_id=n, number=0, tok="") for n in range(5001)]
+    answer = await web.post("/log-parts/multi", json=parts, headers=many())
+    assert (answer.status_code, "5000" in answer.json()["error"]) == (413, True)
+    large = await web.put("/log-parts/1/0", json=body(b"x" * (10 * 1024 * 1024)))
+    assert large.status_code == 413
+    assert await published(channel, 0) == []
+
+
+@pytest.mark.parametrize("path", ["/log-parts/multi", "/logs/multi"])
+async def test_a_body_that_is_nested_deeply_is_refused(web, path):
+    nested = b'[{"x":' + b"[" * 200_000
+    answer = await web.post(path, content=nested)
+    assert (answer.status_code, "error" in answer.json()) == (400, True)
+
+
+async def test_many_parts_are_all_kept(web, channel, token_for, job_id):
+    token = token_for(job_id)
+    parts = [body(b"", job_id=job_id, number=n, tok=token) for n in range(1200)]
+    assert (await web.post("/log-parts/multi", json=parts, headers=many(*parts))).status_code == 204
+    assert [part["number"] for part in await published(channel, 1200)] == [*range(1200)]
 
 
 async def test_parts_sent_at_once_are_all_kept(web, channel, job_id):

@@ -162,9 +162,10 @@ async def test_of_many_contents_all_are_written_or_none(pool, job_id):
         assert await pool.fetchval("SELECT count(*) FROM logs") == 1
 
 
-async def test_writers_of_the_same_logs_never_deadlock(pool, job_id):
+async def test_writers_of_the_same_logs_never_deadlock(pool, job_id):  # noqa: C901
     """Flushes, contents written whole and aggregations, each with the logs in another order."""
-    jobs = [job_id * 1000 + n for n in (5, 3, 4, 1, 2, 0)]  # ids of rows in another order than jobs
+    # Rows get their ids in another order than jobs.
+    jobs = [job_id * 1000 + n for n in (5, 3, 4, 1, 2, 0)]
     for job in jobs:
         async with pool.acquire() as connection:
             await store_batch(connection, [part(job, 0, b"x")])

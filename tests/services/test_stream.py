@@ -200,7 +200,8 @@ async def test_a_cleared_log_is_followed_into_its_next_run(web, pool, store, job
 
 async def test_an_id_that_is_none_of_ours_begins_again(web, store, job_id):
     await store(p(0, b"a", final=True))
-    for id_ in ("x", "1", "9" * 50, "0.0.0.0.0.9", "-1.-1.-1.-1.-1.0"):
+    forged = ("0.1.9999999999.0.0", "0.1.5.0.0_1-9999999999", "0" * 64 + ":" + "9" * 5000)
+    for id_ in ("x", "1", "9" * 50, "0.0.0.0.0.9", "-1.-1.-1.-1.-1.0", *forged):
         async with reading(web, job_id, after=id_) as reader:
             assert (await reader.next()).name == "reset"
             assert await reader.parts(1) == [(0, b"a")]

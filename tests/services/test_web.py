@@ -139,7 +139,8 @@ async def test_wrong_ids_are_refused_in_json(web, path, log, status, said):
 
 
 async def test_unknown_routes_and_methods_answer_json(web):
-    for method, path, status in (("GET", "/nope", 404), ("DELETE", "/logs/1", 405)):
+    unknown = (("GET", "/nope", 404), ("GET", "/schema/nope", 404), ("DELETE", "/logs/1", 405))
+    for method, path, status in unknown:
         answer = await web.request(method, path)
         assert answer.status_code == status
         assert answer.json()["error"]

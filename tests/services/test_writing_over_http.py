@@ -1,5 +1,7 @@
 """Writing and clearing whole logs over HTTP."""
 
+import asyncio
+
 import pytest
 
 import temporal
@@ -54,8 +56,8 @@ async def test_many_logs_are_written_all_or_none(web, pool, job_id):
     assert texts == ["one é".encode(), b"two", b""]
     changed = [log | {"content": "changed"} for log in logs]
     refused = [
-        ([*changed, {"job_id": "x", "content": "never"}], "job_id: "),
-        ([*changed, {"job_id": -1}], "job_id: "),
+        ([*changed, {"job_id": "x", "content": "never"}], "[3].job_id: "),
+        ([*changed, {"job_id": -1}], "[3].job_id: "),
         ([*changed, {"content": "never"}], "job_id"),
         ([*changed, {"job_id": 1, "content": 7}], "content"),
         ([*changed, {"job_id": 1, "removed_by": 2**64}], "removed_by"),
@@ -67,6 +69,21 @@ async def test_many_logs_are_written_all_or_none(web, pool, job_id):
         assert said in answer.json()["error"]
     async with pool.acquire() as connection:
         assert await content(connection, job_id + 1) == b"two"
+
+
+async def test_contents_written_at_once_are_all_answered(web, job_id):
+    answers = await asyncio.gather(
+        *(web.put(f"/logs/{job_id}", content=b"%d" % n) for n in range(40))
+    )
+    assert [answer.status_code for answer in answers] == [200] * 40
+    assert [answer.json()["content"] for answer in answers] == [str(n) for n in range(40)]
+
+
+async def test_a_large_content_is_answered_whole(web, job_id):
+    content = bytes(range(256)) * 20_000
+    answer = await web.put(f"/logs/{job_id}", content=content)
+    assert answer.json()["content"] == content.decode("utf-8", "replace")
+    assert answer.json()["job_id"] == job_id
 
 
 async def test_a_surrogate_half_is_refused_not_stored(web):
