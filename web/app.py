@@ -120,7 +120,12 @@ def make_app(settings: Settings, services: Services) -> Litestar:
             components=Components(security_schemes=SECURITY),
             # Pages that draw it would load their scripts from elsewhere.
             render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
-            openapi_router=Router("/schema", route_handlers=[], after_request=_not_found_as_json),
+            openapi_router=Router(
+                "/schema",
+                route_handlers=[],
+                include_in_schema=False,
+                after_request=_not_found_as_json,
+            ),
         ),
     )
 
