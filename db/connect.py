@@ -65,7 +65,7 @@ async def check_schema(pool: asyncpg.Pool) -> None:
     Raises:
         ComponentError: it is not, or not up to date.
     """
-    if not await pool.fetchval("SELECT to_regproc('announce_parts') IS NOT NULL"):
+    if not await pool.fetchval("SELECT to_regclass('logs_unfinished') IS NOT NULL"):
         raise ComponentError(
             "the database lacks the logflume schema, or its newest change: run `logflume db deploy`"
         )

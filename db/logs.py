@@ -99,7 +99,8 @@ UPDATE logs
 SET content = NULL, content_bytes = NULL, content_sha256 = NULL, content_attempt_id = NULL,
     part_count = NULL, missing_parts = NULL, parts_since = NULL, late_parts = false,
     aggregated_at = NULL, archiving = false, archived_at = NULL, archive_verified = false,
-    archive_outdated = true, purged_at = NULL, generation = generation + 1, updated_at = now(),
+    archive_outdated = true, purged_at = NULL, empty = false, generation = generation + 1,
+    updated_at = now(),
     removed_at = CASE WHEN $2::bigint IS NULL THEN NULL ELSE now() END, removed_by = $2
 WHERE id = $1
 """
