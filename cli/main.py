@@ -14,6 +14,7 @@ COMMANDS = {
     "doctor": ("cli.doctor", "Check every component and setting, and say what to do."),
     "drain": ("cli.services", "Take parts from RabbitMQ into Postgres."),
     "publish": ("cli.publish", "Play files as CI jobs, in a runner's wire format."),
+    "schedules": ("cli.schedules", "Set up what Temporal runs again and again."),
     "share": ("cli.share", "Print a link that opens one log, for reading, for a while."),
     "show": ("cli.show", "Tell where a job's log is in its life."),
     "stack": ("cli.stack", "Start, stop and look at the local stack."),
