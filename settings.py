@@ -168,6 +168,16 @@ class LifecycleSettings(Group):
     )
 
 
+class SweepSettings(Group):
+    """The sweep for logs that no workflow knows of. `logflume schedules apply` brings changes."""
+
+    every_seconds: float = Field(60, ge=10, description="seconds between two rounds")
+    after_seconds: float = Field(
+        600, gt=0, description="seconds after which a log that nothing was written to is looked at"
+    )
+    logs: int = Field(500, ge=1, le=100_000, description="most logs that a round looks at")
+
+
 class WorkerSettings(Group):
     """The Temporal worker."""
 
@@ -289,6 +299,7 @@ class Settings(BaseSettings):
     s3: S3Settings = S3Settings()
     drain: DrainSettings = DrainSettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
+    sweep: SweepSettings = SweepSettings()
     worker: WorkerSettings = WorkerSettings()
     web: WebSettings = WebSettings()
     pusher: PusherSettings = PusherSettings()

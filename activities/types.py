@@ -7,6 +7,7 @@ ARCHIVE = "archive"
 VERIFY = "verify"
 PURGE = "purge"
 DELETE_ARCHIVE = "delete_archive"
+SWEEP_PAGE = "sweep_page"
 
 
 def archive_queue(task_queue: str) -> str:
@@ -46,3 +47,35 @@ class Verdict:
     ok: bool
     replaced: bool = False
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class SweepOrder:
+    """Look at up to `logs` unfinished logs with ids above `after`.
+
+    At those that nothing was written to for `quiet_seconds`; at verified ones when their purge,
+    `purge_seconds` after the verification, is overdue.
+    """
+
+    after: int
+    logs: int
+    quiet_seconds: float
+    purge_seconds: float
+
+
+@dataclass(frozen=True)
+class SweepPage:
+    """What came of the logs that a page of the sweep found.
+
+    `running`: left to their workflows. `started`: given one. `told`: their workflow was told that
+    content was written whole. `emptied`: without parts, not looked at again until some come.
+    `failed`: left to the next round. `after`: the id of the last one; 0: there are no more.
+    """
+
+    found: int = 0
+    running: int = 0
+    started: int = 0
+    told: int = 0
+    emptied: int = 0
+    failed: int = 0
+    after: int = 0

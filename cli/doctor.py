@@ -13,6 +13,7 @@ from rich.table import Table
 import temporal
 import wire
 from archive.store import Archive
+from cli.schedules import check_schedules
 from db.connect import check_schema, open_pool
 from errors import ComponentError, LogflumeError
 from settings import Settings, load_settings
@@ -40,6 +41,7 @@ async def _examine(settings: Settings) -> dict[str, tuple[str, str]]:
         "rabbitmq": (_rabbitmq, "Is it running? Set LOGFLUME_AMQP__URL."),
         "postgres and its schema": (_postgres, "Is it running? Set LOGFLUME_DATABASE__URL."),
         "temporal": (_temporal, "Is it running? Set LOGFLUME_TEMPORAL__ADDRESS."),
+        "schedules": (check_schedules, "Run `logflume schedules apply`."),
         "archive": (_archive, "Is the bucket there and ours? Set LOGFLUME_S3__*."),
         "web token": (_token, "Set LOGFLUME_WEB__AUTH_TOKEN to a long random text."),
     }

@@ -12,11 +12,13 @@ import click
 import structlog
 import uvicorn
 import uvloop
+from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 import temporal
 import wire
 from activities.logs import ArchiveActivities, DatabaseActivities
+from activities.sweep import SweepActivities
 from activities.types import archive_queue
 from archive.store import Archive
 from db.connect import check_schema, close_pool, open_pool
@@ -33,6 +35,7 @@ from web.app import Services, make_app
 from web.tell import Teller
 from workflows.lifecycle import LogLifecycle
 from workflows.signals import LogWorkflows
+from workflows.sweep import Sweep
 from workflows.types import LifecycleOptions
 
 log = structlog.get_logger()
@@ -71,7 +74,7 @@ async def _drain(settings: Settings) -> None:
         await check_schema(pool)
         signaller = Signaller(
             # Ingest does not wait for Temporal, not even at the start.
-            await _workflows(settings),
+            await _lazy_workflows(settings),
             interval=settings.drain.signal_seconds,
             in_flight=settings.drain.signals_in_flight,
         )
@@ -82,12 +85,13 @@ async def _drain(settings: Settings) -> None:
         await process.run()
 
 
-async def _workflows(settings: Settings) -> LogWorkflows:
-    return LogWorkflows(
-        await temporal.connect(settings.temporal, lazy=True),
-        settings.temporal.task_queue,
-        LifecycleOptions(**settings.lifecycle.model_dump()),
-    )
+async def _lazy_workflows(settings: Settings) -> LogWorkflows:
+    return _workflows(await temporal.connect(settings.temporal, lazy=True), settings)
+
+
+def _workflows(client: Client, settings: Settings) -> LogWorkflows:
+    options = LifecycleOptions(**settings.lifecycle.model_dump())
+    return LogWorkflows(client, settings.temporal.task_queue, options)
 
 
 @click.command()
@@ -123,13 +127,14 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
         task_queue = settings.temporal.task_queue
         if "lifecycle" in queues:
             database = DatabaseActivities(pool)
+            sweep = SweepActivities(pool, _workflows(client, settings))
             lifecycle_worker = Worker(
                 client,
                 task_queue=task_queue,
-                workflows=[LogLifecycle],
+                workflows=[LogLifecycle, Sweep],
                 # The tests run workflows in the sandbox; here it would cost a third of the CPU.
                 workflow_runner=UnsandboxedWorkflowRunner(),
-                activities=[database.aggregate, database.purge],
+                activities=[database.aggregate, database.purge, sweep.sweep_page],
                 max_cached_workflows=limits.workflow_cache,
                 max_concurrent_activities=limits.activities,
                 graceful_shutdown_timeout=limits.shutdown,
@@ -187,7 +192,7 @@ async def _web(settings: Settings) -> None:
 async def web_services(settings: Settings, pool: asyncpg.Pool, stack: AsyncExitStack) -> Services:
     """Make what the web is put together of; `stack` closes it again."""
     # Logs can be read while Temporal is away.
-    workflows = await _workflows(settings)
+    workflows = await _lazy_workflows(settings)
     publisher = Publisher(settings.amqp.url.get_secret_value(), "logflume web", wire.declare)
     stack.push_async_callback(publisher.close)
     teller = Teller(workflows)

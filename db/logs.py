@@ -72,9 +72,11 @@ UPDATE logs SET archiving = false, archived_at = now(), archive_verified = true,
 WHERE job_id = $1 AND content_sha256 = decode($2, 'hex')
 RETURNING id
 """
+# Parts that were committed while the content was made may be in neither it nor `late_parts`.
 PURGE = """
-UPDATE logs SET content = NULL, purged_at = now(), updated_at = now()
+UPDATE logs l SET content = NULL, purged_at = now(), updated_at = now()
 WHERE job_id = $1 AND content_sha256 = decode($2, 'hex') AND archive_verified
+    AND (SELECT count(*) FROM content_parts(l.id, l.content_attempt_id)) <= l.part_count
 RETURNING id
 """
 
@@ -104,7 +106,8 @@ UPDATE logs
 SET content = NULL, content_bytes = NULL, content_sha256 = NULL, content_attempt_id = NULL,
     part_count = NULL, missing_parts = NULL, parts_since = NULL, late_parts = false,
     aggregated_at = NULL, archiving = false, archived_at = NULL, archive_verified = false,
-    archive_outdated = true, purged_at = NULL, generation = generation + 1, updated_at = now(),
+    archive_outdated = true, purged_at = NULL, empty = false, generation = generation + 1,
+    updated_at = now(),
     removed_at = CASE WHEN $2::bigint IS NULL THEN NULL ELSE now() END, removed_by = $2
 WHERE id = $1
 RETURNING {LOG_COLUMNS}
@@ -191,7 +194,10 @@ async def mark_verified(connection: Connection, job_id: int, sha256: str) -> boo
 
 
 async def purge(connection: Connection, job_id: int, sha256: str) -> bool:
-    """Clear content that is archived and verified under this SHA-256; False where it is not."""
+    """Clear content that is archived and verified under this SHA-256.
+
+    False where it is not, or where the log has parts by now that are not in it.
+    """
     return await connection.fetchval(PURGE, job_id, sha256) is not None
 
 

@@ -9,6 +9,8 @@ from db.watch import announce
 from domain import LAST, Part, Place
 
 OPEN_ATTEMPTS = "SELECT * FROM open_attempts($1, $2, $3, $4)"
+# After the attempts: making or beginning one took the row of its log, so that nobody waits here.
+NOTE_NOT_EMPTY = "UPDATE logs SET empty = false WHERE id = ANY ($1) AND empty"
 COLUMNS = ("log_id", "attempt_id", "created_at", "number", "final", "content")
 
 
@@ -88,6 +90,9 @@ async def store_batch(
             (group, Place(**row, occupied=group.job_id in occupied))
             for group, row in zip(groups, rows, strict=True)
         ]
+        # A log that has a part has an attempt that began, or parts that begin none.
+        if filled := {p.log_id for group, p in placed if p.begun or group.begins_at is None}:
+            await connection.execute(NOTE_NOT_EMPTY, filled)
         records = [
             (place.log_id, place.attempt_id, p.received_at, p.number, p.final, p.content)
             for group, place in placed

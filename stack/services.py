@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 import wire
+from cli.schedules import apply_schedules
 from settings import Settings, load_settings
 from stack.components import Component
 from stack.home import Home
@@ -39,7 +41,7 @@ def drain(home: Home) -> Component:
 
 
 def worker(home: Home) -> Component:
-    """Ready when Temporal has seen it poll for workflows."""
+    """Ready when Temporal has seen it poll for workflows; then the schedules are made."""
 
     async def ready(process: Running) -> bool:
         temporal = _settings(home).temporal
@@ -58,7 +60,11 @@ def worker(home: Home) -> Component:
         seen = (item.last_access_time.ToDatetime(UTC) for item in answer.pollers)
         return any(time >= started for time in seen)
 
-    return _service(home, "worker", ready, needs=("postgres", "temporal", "s3"))
+    async def finish() -> None:
+        await apply_schedules(_settings(home))
+
+    needs = ("postgres", "temporal", "s3")
+    return replace(_service(home, "worker", ready, needs), finish=finish)
 
 
 def web(home: Home) -> Component:

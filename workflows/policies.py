@@ -21,6 +21,7 @@ LOCAL_BYTES = 32 * 1024 * 1024
 LOCAL_ONCE = RetryPolicy(maximum_attempts=1)
 DATABASE_TIME = timedelta(minutes=30)
 ARCHIVE_TIME = timedelta(hours=2)
+SWEEP_TIME = timedelta(minutes=5)
 # The archive may be away for about eight minutes before a try counts as failed.
 ARCHIVE_RETRIES = replace(RETRIES, maximum_attempts=20)
 

@@ -11,6 +11,7 @@ PARTS_STORED = "parts_stored"
 CONTENT_REPLACED = "content_replaced"
 ARCHIVE_AGAIN = "archive_again"
 LIFECYCLE_QUERY = "lifecycle"
+SWEEP = "Sweep"
 
 LOG_PHASE = SearchAttributeKey.for_keyword("LogPhase")
 JOB_ID = SearchAttributeKey.for_int("JobId")
@@ -118,3 +119,32 @@ class Outcome:
     parts: int
     missing_parts: int
     archive_attempts: int
+
+
+@dataclass(frozen=True)
+class SweepInput:
+    """Start of a sweep; see the settings of the same names.
+
+    `purge_seconds` is the one of a log's life: a verified log waits for that long.
+    """
+
+    after_seconds: float = 600
+    purge_seconds: float = 6 * 3600
+    logs: int = 500
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep did, counted in logs; the counts are those of `SweepPage`.
+
+    `pages`: in which they were found. `after`: the id after which the next sweep begins.
+    """
+
+    found: int = 0
+    running: int = 0
+    started: int = 0
+    told: int = 0
+    emptied: int = 0
+    failed: int = 0
+    pages: int = 0
+    after: int = 0

@@ -71,6 +71,7 @@ NOWHERE = {
         (["drain"], ["Postgres at 127.0.0.1:1"]),
         (["web"], ["Postgres at 127.0.0.1:1"]),
         (["worker"], ["Temporal at 127.0.0.1:1"]),
+        (["schedules", "apply"], ["Temporal at 127.0.0.1:1"]),
         (["show", "1"], ["Postgres at 127.0.0.1:1"]),
         (["db", "deploy"], ["sqitch deploy failed"]),
         (["publish", __file__], ["RabbitMQ"]),
@@ -112,7 +113,7 @@ def test_a_link_is_signed_and_never_shows_its_secret(run):
 def test_doctor_names_everything_that_is_wrong(run):
     done = run("doctor", **NOWHERE)
     assert done.returncode == 1
-    for name in ("rabbitmq", "postgres", "temporal", "archive", "web token"):
+    for name in ("rabbitmq", "postgres", "temporal", "schedules", "archive", "web token"):
         assert name in done.stdout
     assert "hush" not in done.stdout + done.stderr
 

@@ -99,6 +99,22 @@ async def test_purge_clears_only_what_was_verified(pool, job_id):
         assert (await reading.find(connection, job_id)).purged_at
 
 
+async def test_parts_that_were_under_way_during_the_aggregation_are_not_purged_over(pool, job_id):
+    """Neither saw the other; if the drain dies before its signal, nobody else will notice."""
+    async with pool.acquire() as drain, pool.acquire() as worker:
+        await store_batch(worker, [part(job_id, 0, b"a"), part(job_id, 2, final=True)])
+        async with drain.transaction():
+            await store_batch(drain, [part(job_id, 1, b"b")])
+            made = await logs.aggregate(worker, job_id, force=False, restore=False)
+        await logs.mark_verified(worker, job_id, made.sha256)
+        assert not (await reading.find(worker, job_id)).late_parts
+        assert not await logs.purge(worker, job_id, made.sha256)
+        whole = await logs.aggregate(worker, job_id, force=True, restore=False)
+        assert whole.parts == 3
+        await logs.mark_verified(worker, job_id, whole.sha256)
+        assert await logs.purge(worker, job_id, whole.sha256)
+
+
 async def test_a_log_whose_parts_are_gone_is_never_made_again_from_what_is_left(pool, job_id):
     async with pool.acquire() as connection:
         await store_batch(connection, [part(job_id, 0, b"a"), part(job_id, 1, b"b", final=True)])

@@ -220,6 +220,8 @@ def anonymous(value: Any) -> Any:
     if isinstance(value, dict):
         left_out = ("identity", "stackTrace")
         return {name: anonymous(item) for name, item in value.items() if name not in left_out}
+    if isinstance(value, str):  # a worker's own queue is named after its process and host
+        return re.sub(r"^\d+@[\w.-]+", "worker@host", value)
     return value
 
 

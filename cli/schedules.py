@@ -1,0 +1,75 @@
+"""`logflume schedules`: what Temporal runs again and again."""
+
+import asyncio
+from datetime import timedelta
+
+import click
+from temporalio.service import RPCError
+
+import temporal
+from errors import ComponentError
+from settings import Settings, load_settings
+from workflows.schedules import Recurring, apply
+from workflows.types import SWEEP, SweepInput
+
+MINUTE = timedelta(minutes=1)
+
+
+def recurring(settings: Settings) -> list[Recurring]:
+    """What runs again and again: one row for each schedule."""
+    sweep = settings.sweep
+    return [
+        Recurring(
+            "sweep",
+            SWEEP,
+            SweepInput(sweep.after_seconds, settings.lifecycle.purge_seconds, sweep.logs),
+            "finds logs that no workflow knows of",
+            every=timedelta(seconds=sweep.every_seconds),
+            catch_up=MINUTE,
+        ),
+    ]
+
+
+async def apply_schedules(settings: Settings) -> list[tuple[Recurring, bool]]:
+    """Make all schedules as the settings want them; tells which are new.
+
+    Raises:
+        ComponentError: Temporal is out of reach or refuses.
+    """
+    client = await temporal.connect(settings.temporal)
+    task_queue = settings.temporal.task_queue
+    try:
+        return [(row, await apply(client, task_queue, row)) for row in recurring(settings)]
+    except (RPCError, RuntimeError) as error:
+        raise ComponentError(f"{temporal.describe(settings.temporal)}: {error}") from error
+
+
+async def check_schedules(settings: Settings) -> None:
+    """Find out whether all schedules are there.
+
+    Raises:
+        ComponentError: one is missing, or Temporal is out of reach.
+    """
+    client = await temporal.connect(settings.temporal)
+    for row in recurring(settings):
+        try:
+            await client.get_schedule_handle(row.name).describe()
+        except RPCError as error:
+            raise ComponentError(f"Schedule {row.name}: {error}.") from error
+
+
+@click.group()
+def schedules() -> None:
+    """Set up what Temporal runs again and again."""
+
+
+@schedules.command("apply")
+def apply_command() -> None:
+    """Make the schedules as the settings want them; safe to repeat.
+
+    One that was paused stays paused. Run it after the settings changed, and on a new Temporal.
+    `temporal schedule list`, `trigger`, `toggle` and `backfill` work on them.
+    """
+    for row, is_new in asyncio.run(apply_schedules(load_settings())):
+        verb = "made" if is_new else "updated"
+        click.echo(f"{row.name}: {verb}, every {row.every.total_seconds():g} s")

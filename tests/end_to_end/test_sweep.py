@@ -1,0 +1,185 @@
+"""The sweep on the running system: its schedule in an operator's hands, and a Temporal lost."""
+
+import asyncio
+import io
+import json
+import shutil
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import psutil
+import pytest
+
+from db.parts import store_batch
+from settings import load_settings
+from stack.fleet import Job, compare_fleet, follow_fleet, play_fleet
+from stack.runner import new_job_ids
+from stack.samples import fleet
+from stack.stack import LocalStack
+from tests.conftest import part
+
+pytestmark = pytest.mark.timeout(300)
+
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("sweep")
+
+
+@pytest.fixture(scope="module")
+def stack(data_dir):
+    """Everything up; the sweep runs when it is told to, and looks at what is a second old."""
+    given = {
+        "lifecycle": {"purge_seconds": 1, "settle_seconds": 1, "gap_seconds": 1},
+        "sweep": {"every_seconds": 24 * 3600, "after_seconds": 1},
+    }
+    stack = LocalStack(data_dir, given)
+    asyncio.run(stack.up())
+    yield stack
+    asyncio.run(stack.down())
+
+
+@pytest.fixture
+def settings(stack, data_dir, monkeypatch):
+    monkeypatch.setenv("LOGFLUME_STACK__DATA_DIR", str(data_dir))
+    return load_settings()
+
+
+@pytest.fixture
+def cli(settings, tmp_path):
+    """Temporal's own command, which knows nothing of us."""
+
+    def run(*arguments: str) -> Any:
+        told = ("--address", settings.temporal.address, "--output", "json")
+        done = subprocess.run(
+            [BIN / "temporal", *arguments, *told],
+            env={"HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout) if done.stdout.strip() else None
+
+    return run
+
+
+def logflume(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [BIN / "logflume", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def apply() -> str:
+    done = logflume("schedules", "apply")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def schedule(cli) -> dict:
+    return cli("schedule", "describe", "--schedule-id", "sweep")
+
+
+def sweeps(cli) -> list[dict]:
+    """What the schedule ran, newest first."""
+    query = "TemporalScheduledById = 'sweep' AND ExecutionStatus = 'Completed'"
+    return cli("workflow", "list", "--query", query) or []
+
+
+def until_swept(cli, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while len(sweeps(cli)) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def trigger(cli) -> None:
+    """Run a sweep now."""
+    before = len(sweeps(cli))
+    cli("schedule", "trigger", "--schedule-id", "sweep")
+    until_swept(cli, before + 1)
+
+
+def test_the_stack_makes_the_schedules_and_an_operator_has_them_in_hand(stack, settings, cli):
+    assert [one["scheduleId"] for one in cli("schedule", "list")] == ["sweep"]
+    for _ in range(8):  # as often as one likes; Temporal's threads crash no command at its end
+        assert apply() == "sweep: updated, every 86400 s\n"
+    made = schedule(cli)
+    assert made["schedule"]["spec"]["interval"][0]["interval"] == "86400s"
+    assert made["schedule"]["policies"]["overlapPolicy"] == "SCHEDULE_OVERLAP_POLICY_SKIP"
+
+    pause = ("schedule", "toggle", "--schedule-id", "sweep", "--reason", "by hand")
+    cli(*pause, "--pause")
+    apply()
+    assert schedule(cli)["schedule"]["state"] == {"paused": True, "notes": "by hand"}
+    cli(*pause, "--unpause")
+    apply()
+    assert "paused" not in schedule(cli)["schedule"]["state"]
+
+    before = len(sweeps(cli))
+    cli(
+        *("schedule", "backfill", "--schedule-id", "sweep", "--overlap-policy", "BufferAll"),
+        *("--start-time", "2026-01-01T00:00:00Z", "--end-time", "2026-01-02T12:00:00Z"),
+    )
+    until_swept(cli, before + 2)
+
+    assert logflume("doctor").returncode == 0
+    cli("schedule", "delete", "--schedule-id", "sweep")
+    assert "logflume schedules apply" in logflume("doctor").stdout
+    assert apply() == "sweep: made, every 86400 s\n"
+
+
+async def test_a_log_that_nobody_told_of_is_archived_after_a_trigger(stack, settings, cli):
+    [job_id] = new_job_ids(1)
+    connection = await asyncpg.connect(settings.database.url.get_secret_value())
+    await store_batch(connection, [part(job_id, 0, b"untold"), part(job_id, 1, final=True)])
+    await asyncio.sleep(1.2)
+    await asyncio.to_thread(trigger, cli)
+    async with asyncio.timeout(60):
+        while not await connection.fetchval(
+            "SELECT purged_at IS NOT NULL FROM logs WHERE job_id = $1", job_id
+        ):
+            await asyncio.sleep(0.1)
+    await connection.close()
+
+
+async def test_after_temporal_is_lost_with_all_it_knew_every_log_is_archived(
+    stack, settings, cli, data_dir
+):
+    jobs = [
+        Job(job_id, name, partial(io.BytesIO, content))
+        for job_id, (name, content) in zip(new_job_ids(12), fleet(11, 12), strict=True)
+    ]
+    await stack.down(["worker"])  # nothing gets on, so that all of it is lost
+    await play_fleet(settings.amqp.url.get_secret_value(), jobs)
+    async with asyncio.timeout(60):
+        while len(await asyncio.to_thread(lifecycles, cli)) < len(jobs):
+            await asyncio.sleep(0.1)
+    await asyncio.sleep(1)  # the drain has nothing left to tell
+    kill(stack, "temporal")
+    shutil.rmtree(data_dir / "temporal")
+    await stack.up()
+    assert lifecycles(cli) == []
+    await asyncio.to_thread(trigger, cli)
+    await follow_fleet(settings.database.url.get_secret_value(), jobs)
+    equal = await compare_fleet(settings.s3, jobs)
+    assert [job.name for job in jobs if not equal[job.job_id]] == []
+
+
+def lifecycles(cli) -> list[dict]:
+    query = "WorkflowType = 'LogLifecycle' AND ExecutionStatus = 'Running'"
+    return cli("workflow", "list", "--query", query) or []
+
+
+def kill(stack: LocalStack, name: str) -> None:
+    process = psutil.Process(next(item.pid for item in stack.status() if item.name == name))
+    process.kill()
+    process.wait(10)

@@ -1,0 +1,424 @@
+"""The sweep on a real Temporal server: which logs it takes up, and which it leaves alone."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Collection
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+from pydantic import SecretStr
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
+from temporalio.service import RPCError, RPCStatusCode
+from temporalio.worker import Worker
+
+import temporal
+from activities.logs import ArchiveActivities, DatabaseActivities
+from activities.sweep import SweepActivities
+from activities.types import archive_queue
+from archive.store import Archive, key
+from db.parts import store_batch
+from domain import Part
+from settings import Settings
+from tests.conftest import part, s3, until, write_whole
+from tests.workflows.conftest import HISTORIES, anonymous
+from workflows.lifecycle import LogLifecycle
+from workflows.schedules import Recurring, apply
+from workflows.signals import LogWorkflows
+from workflows.sweep import PAGE_LOGS, Sweep
+from workflows.types import (
+    ARCHIVE_AGAIN,
+    CONTENT_REPLACED,
+    LIFECYCLE_QUERY,
+    PARTS_STORED,
+    SWEEP,
+    Batch,
+    Lifecycle,
+    LifecycleOptions,
+    SweepInput,
+    Swept,
+    workflow_id,
+)
+
+OPTIONS = LifecycleOptions(
+    settle_seconds=0.1,
+    silence_seconds=3600,
+    gap_seconds=0.1,
+    purge_seconds=0.1,
+    archive_tries=1,
+    archive_backoff_seconds=0.1,
+)
+QUIET = 0.2
+
+
+@dataclass(frozen=True)
+class WatchedWorkflows(LogWorkflows):
+    """The real ones, seen as they were some time ago, or refusing a job."""
+
+    seen: set[int] | None = None
+    refused: set[int] = field(default_factory=set)
+
+    async def running(self, job_ids: Collection[int]) -> set[int]:
+        found = await super().running(job_ids)
+        return found if self.seen is None else self.seen
+
+    async def take_up(self, job_id: int, *times: Any) -> bool:
+        if job_id in self.refused:
+            raise RPCError("refused", RPCStatusCode.INTERNAL, b"")
+        return await super().take_up(job_id, *times)
+
+
+class LockedArchive(Archive):
+    """The real archive, which may be asked with the wrong key."""
+
+    locked: Archive | None = None
+
+    async def upload(self, *arguments: Any, **named: Any) -> None:
+        await (self.locked or super()).upload(*arguments, **named)
+
+    async def delete(self, job_id: int) -> None:
+        await (self.locked.delete(job_id) if self.locked else super().delete(job_id))
+
+
+@dataclass
+class Sweeper:
+    """A worker's client: stores what nobody tells, sweeps, and looks at what came of it."""
+
+    client: Client
+    pool: asyncpg.Pool
+    settings: Settings
+    workflows: LogWorkflows
+    activities: SweepActivities
+    archive: LockedArchive
+    name: str
+    sweeps: list[WorkflowHandle[Any, Swept]] = field(default_factory=list)
+    kept: WorkflowHandle[Any, Swept] | None = None
+    """The sweep whose history is recorded for the replay tests."""
+
+    async def store(self, *parts: Part) -> None:
+        """Commit parts as a drain does that dies before it tells anybody."""
+        async with self.pool.acquire() as connection:
+            await store_batch(connection, parts)
+
+    async def store_whole(self, job_id: int, content: bytes) -> None:
+        await self.store(part(job_id, 0, content), part(job_id, 1, final=True))
+
+    async def replace(self, job_id: int, content: bytes) -> None:
+        """Write content whole as a web does that dies before it tells anybody."""
+        async with self.pool.acquire() as connection:
+            await write_whole(connection, job_id, content)
+
+    async def sweep(self, *, quiet: float = QUIET, **options: Any) -> Swept:
+        """Let the set time pass, then run one round."""
+        await asyncio.sleep(quiet if quiet == QUIET else 0)
+        handle = await self.client.start_workflow(
+            Sweep.run,
+            SweepInput(quiet, OPTIONS.purge_seconds, **options),
+            id=f"{self.name}-sweep-{len(self.sweeps)}",
+            task_queue=self.settings.temporal.task_queue,
+        )
+        self.sweeps.append(handle)
+        return await handle.result()
+
+    def log(self, job_id: int) -> WorkflowHandle[Any, Any]:
+        return self.client.get_workflow_handle(workflow_id(job_id))
+
+    async def until_phase(self, job_id: int, phase: str) -> Lifecycle:
+        states: list[Lifecycle] = []
+
+        async def met() -> bool:
+            query = self.log(job_id).query(LIFECYCLE_QUERY, result_type=Lifecycle)
+            states.append(await query)
+            return states[-1].phase == phase
+
+        await until(met)
+        return states[-1]
+
+    async def until_seen(self, *job_ids: int, runs: bool = True) -> None:
+        """Wait until Temporal's lists know that these jobs' workflows run, or do no longer."""
+
+        async def met() -> bool:
+            found = await self.workflows.running(job_ids)
+            return found == (set(job_ids) if runs else set())
+
+        await until(met)
+
+    async def finish(self, job_id: int) -> None:
+        await self.log(job_id).result()
+        await self.until_seen(job_id, runs=False)
+
+    async def events(self, job_id: int) -> int:
+        return (await self.log(job_id).describe()).history_length
+
+    def archived(self, job_id: int) -> bytes | None:
+        store, bucket = s3(self.settings), self.settings.s3.bucket
+        try:
+            found = store.get_object(Bucket=bucket, Key=key(job_id))
+        except store.exceptions.NoSuchKey:
+            return None
+        body: bytes = found["Body"].read()
+        return body
+
+
+@pytest.fixture
+async def client(settings: Settings) -> Client:
+    client = await temporal.connect(settings.temporal)
+    await temporal.ensure_search_attributes(client)
+    return client
+
+
+@pytest.fixture
+async def sweeper(
+    request: pytest.FixtureRequest,
+    client: Client,
+    pool: asyncpg.Pool,
+    settings: Settings,
+    name: str,
+) -> AsyncIterator[Sweeper]:
+    """A sweeper, with a worker that serves both queues."""
+    task_queue = settings.temporal.task_queue
+    workflows = LogWorkflows(client, task_queue, OPTIONS)
+    store = LockedArchive(settings.s3, 4)
+    database, archive = DatabaseActivities(pool), ArchiveActivities(pool, store)
+    sweep = SweepActivities(pool, workflows)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(
+            Worker(
+                client,
+                task_queue=task_queue,
+                workflows=[LogLifecycle, Sweep],
+                activities=[database.aggregate, database.purge, sweep.sweep_page],
+            )
+        )
+        await stack.enter_async_context(
+            Worker(
+                client,
+                task_queue=archive_queue(task_queue),
+                activities=[archive.archive, archive.verify, archive.delete_archive],
+            )
+        )
+        yield (one := Sweeper(client, pool, settings, workflows, sweep, store, name))
+        if request.config.getoption("--record-histories") and one.kept:
+            history = await one.kept.fetch_history()
+            told = re.sub(r"\W+", "_", request.node.name).strip("_").removeprefix("test_")
+            text = json.dumps(anonymous(history.to_json_dict()), indent=1)
+            (HISTORIES / f"sweep_{told}.json").write_text(text + "\n")
+
+
+async def test_a_log_whose_drain_died_before_the_signal_is_found_after_the_set_time(
+    sweeper, job_id
+):
+    await sweeper.store_whole(job_id, b"all of it")
+    assert await sweeper.sweep(quiet=600) == Swept(pages=1)
+    assert await sweeper.sweep() == Swept(found=1, started=1, pages=1)
+    await sweeper.finish(job_id)
+    assert sweeper.archived(job_id) == b"all of it"
+    assert await sweeper.sweep() == Swept(pages=1)
+
+
+async def test_the_silence_limit_counts_from_the_last_part(sweeper, job_id):
+    """A log that was silent for long enough before anybody heard of it has ended."""
+    cut_off = part(job_id, 0, b"cut off")
+    long_ago = datetime.now(UTC) - timedelta(seconds=OPTIONS.silence_seconds)
+    await sweeper.store(msgspec.structs.replace(cut_off, received_at=long_ago))
+    await sweeper.sweep()
+    await sweeper.finish(job_id)
+    assert sweeper.archived(job_id) == b"cut off"
+
+
+async def test_a_log_that_goes_on_is_taken_up_and_waited_for(sweeper, job_id):
+    now = datetime.now(UTC)
+    await sweeper.store(msgspec.structs.replace(part(job_id, 0, b"a"), received_at=now))
+    assert (await sweeper.sweep()).started == 1
+    await sweeper.until_phase(job_id, "receiving")
+    await sweeper.store(part(job_id, 1, b"b", final=True))
+    await sweeper.workflows.signal(job_id, PARTS_STORED, [Batch(1, 1, final=True)])
+    await sweeper.finish(job_id)
+    assert sweeper.archived(job_id) == b"ab"
+
+
+async def test_late_parts_of_a_closed_workflow_are_found(sweeper, job_id):
+    await sweeper.store_whole(job_id, b"early ")
+    await sweeper.sweep()
+    await sweeper.finish(job_id)
+    await sweeper.store(part(job_id, 2, b"late"))
+    assert (await sweeper.sweep()).started == 1
+    await sweeper.finish(job_id)
+    assert sweeper.archived(job_id) == b"early late"
+
+
+async def test_a_purge_that_is_overdue_does_not_wait_once_more(sweeper, job_id):
+    """The workflow that waited to purge was lost; its successor counts from the verification."""
+    waiting = replace(sweeper.workflows, options=replace(OPTIONS, purge_seconds=3600))
+    sweeper.activities._workflows = waiting
+    await sweeper.store_whole(job_id, b"archived")
+    await sweeper.sweep()
+    await sweeper.until_phase(job_id, "verified")
+    await sweeper.log(job_id).terminate()
+    await sweeper.until_seen(job_id, runs=False)
+    await sweeper.pool.execute("UPDATE logs SET archived_at = archived_at - interval '1 hour'")
+    assert (await sweeper.sweep()).started == 1
+    await sweeper.finish(job_id)
+    assert await sweeper.pool.fetchval("SELECT purged_at IS NOT NULL FROM logs")
+
+
+async def test_logs_with_a_workflow_are_left_to_it_and_stuck_ones_too(sweeper, job_id, numbers):
+    stuck = next(numbers)
+    await sweeper.store(part(job_id, 0, b"running"))
+    await sweeper.workflows.signal(job_id, PARTS_STORED, [Batch(1, 7, begun=True)])
+    await sweeper.until_phase(job_id, "receiving")
+    sweeper.archive.locked = wrong_key(sweeper.settings)
+    await sweeper.store_whole(stuck, b"precious")
+    await sweeper.workflows.signal(stuck, PARTS_STORED, [Batch(2, 8, final=True, begun=True)])
+    await sweeper.until_phase(stuck, "stuck")
+    await sweeper.until_seen(job_id, stuck)
+    before = [await sweeper.events(job) for job in (job_id, stuck)]
+    assert await sweeper.sweep() == Swept(found=2, running=2, pages=1)
+    assert [await sweeper.events(job) for job in (job_id, stuck)] == before
+    await sweeper.until_phase(stuck, "stuck")
+
+
+def wrong_key(settings: Settings) -> Archive:
+    return Archive(settings.s3.model_copy(update={"secret_key": SecretStr("not the key")}), 1)
+
+
+async def test_a_workflow_that_the_list_does_not_know_yet_hears_nothing(sweeper, job_id):
+    """Temporal's lists lag behind: that it runs is seen when it is to be started."""
+    await sweeper.store(part(job_id, 0, b"running"))
+    await sweeper.workflows.signal(job_id, PARTS_STORED, [Batch(1, 7, begun=True)])
+    await sweeper.until_phase(job_id, "receiving")
+    before = await sweeper.events(job_id)
+    sweeper.activities._workflows = WatchedWorkflows(**vars(sweeper.workflows), seen=set())
+    assert await sweeper.sweep() == Swept(found=1, running=1, pages=1)
+    assert await sweeper.events(job_id) == before
+
+
+async def test_parts_that_come_while_the_workflow_closes_are_found_by_the_next_round(
+    sweeper, job_id
+):
+    await sweeper.store_whole(job_id, b"early ")
+    await sweeper.sweep()
+    await sweeper.finish(job_id)
+    await sweeper.store(part(job_id, 2, b"late"))
+    sweeper.activities._workflows = WatchedWorkflows(**vars(sweeper.workflows), seen={job_id})
+    assert (await sweeper.sweep()).running == 1
+    sweeper.activities._workflows = sweeper.workflows
+    assert (await sweeper.sweep()).started == 1
+    await sweeper.finish(job_id)
+    assert sweeper.archived(job_id) == b"early late"
+
+
+async def test_removed_text_goes_from_the_archive_though_nobody_told(sweeper, job_id):
+    await sweeper.store_whole(job_id, b"with a secret")
+    await sweeper.sweep()
+    await sweeper.finish(job_id)
+    await sweeper.replace(job_id, b"")
+    assert await sweeper.sweep() == Swept(found=1, told=1, pages=1)
+    await until(lambda: is_archived(sweeper, job_id, None))
+
+
+@pytest.mark.parametrize("phase", ["verified", "stuck"])
+async def test_a_workflow_that_was_not_told_of_removed_text_is_told(sweeper, job_id, phase):
+    options = replace(OPTIONS, purge_seconds=3600)
+    sweeper.workflows = replace(sweeper.workflows, options=options)
+    await sweeper.store_whole(job_id, b"with a secret")
+    await sweeper.workflows.signal(job_id, PARTS_STORED, [Batch(2, 13, final=True, begun=True)])
+    await sweeper.until_phase(job_id, "verified")
+    if phase == "stuck":
+        sweeper.archive.locked = wrong_key(sweeper.settings)
+        await sweeper.workflows.signal(job_id, ARCHIVE_AGAIN)
+        await sweeper.until_phase(job_id, "stuck")
+        sweeper.archive.locked = None
+    await sweeper.replace(job_id, b"removed")
+    await sweeper.until_seen(job_id)
+    assert (await sweeper.sweep()).told == 1
+    await until(lambda: is_archived(sweeper, job_id, b"removed"))
+
+
+async def is_archived(sweeper: Sweeper, job_id: int, content: bytes | None) -> bool:
+    return sweeper.archived(job_id) == content
+
+
+async def test_a_workflow_stuck_at_the_deletion_is_not_told_again(sweeper, job_id):
+    await sweeper.store_whole(job_id, b"with a secret")
+    await sweeper.sweep()
+    await sweeper.finish(job_id)
+    sweeper.archive.locked = wrong_key(sweeper.settings)
+    await sweeper.replace(job_id, b"")
+    await sweeper.workflows.signal(job_id, CONTENT_REPLACED)
+    await sweeper.until_phase(job_id, "stuck")
+    await sweeper.until_seen(job_id)
+    before = await sweeper.events(job_id)
+    assert await sweeper.sweep() == Swept(found=1, running=1, pages=1)
+    assert await sweeper.events(job_id) == before
+
+
+async def test_logs_without_parts_are_looked_at_once_page_by_page(sweeper, job_id):
+    count = PAGE_LOGS + 5
+    await sweeper.pool.execute(
+        "INSERT INTO logs (job_id) SELECT generate_series($1::bigint, $2)",
+        job_id * 1000,
+        job_id * 1000 + count - 1,
+    )
+    assert await sweeper.sweep() == Swept(found=count, emptied=count, pages=2)
+    sweeper.kept = sweeper.sweeps[-1]
+    assert await sweeper.sweep() == Swept(pages=1)
+
+
+async def test_one_log_that_fails_does_not_hold_the_others_up(sweeper, job_id, numbers):
+    other = next(numbers)
+    await sweeper.store_whole(job_id, b"refused")
+    await sweeper.store_whole(other, b"fine")
+    sweeper.activities._workflows = WatchedWorkflows(**vars(sweeper.workflows), refused={job_id})
+    assert await sweeper.sweep() == Swept(found=2, started=1, failed=1, pages=1)
+    await sweeper.finish(other)
+    sweeper.activities._workflows = sweeper.workflows
+    await sweeper.sweep()
+    await sweeper.finish(job_id)
+    assert sweeper.archived(job_id) == b"refused"
+
+
+async def test_each_round_goes_on_where_the_last_one_stopped(sweeper, job_id):
+    """Logs that stay unfinished, at the front, do not keep the sweep from those behind them."""
+    jobs = [job_id * 1000 + n for n in range(5)]
+    await sweeper.store(*(part(job, 0, b"a") for job in jobs))
+    for job in jobs:
+        await sweeper.workflows.signal(job, PARTS_STORED, [Batch(1, 1, begun=True)])
+    await sweeper.until_seen(*jobs)
+    await asyncio.sleep(QUIET)
+    day = timedelta(days=1)
+    given = SweepInput(QUIET, OPTIONS.purge_seconds, logs=2)
+    queue = sweeper.settings.temporal.task_queue
+    await apply(sweeper.client, queue, Recurring(sweeper.name, SWEEP, given, "", day, day))
+    schedule = sweeper.client.get_schedule_handle(sweeper.name)
+    rounds: list[Swept] = []
+    for count in range(1, 5):
+        await schedule.trigger()
+        rounds.append(await last_result(sweeper, schedule, count))
+    await schedule.delete()
+    assert [one.found for one in rounds] == [2, 2, 1, 2]
+    assert rounds[0].after < rounds[1].after
+    assert rounds[2].after == 0
+    assert rounds[3].after == rounds[0].after
+
+
+async def last_result(sweeper: Sweeper, schedule: Any, count: int) -> Swept:
+    """The result of the newest of `count` runs."""
+    async with asyncio.timeout(30):
+        while len(ran := (await schedule.describe()).info.recent_actions) < count:
+            await asyncio.sleep(0.05)
+    run = ran[-1].action
+    handle = sweeper.client.get_workflow_handle(run.workflow_id, result_type=Swept)
+    result: Swept = await handle.result()
+    sweeper.kept = handle
+    # Until the schedule knows that it is over, it would skip the next one.
+    async with asyncio.timeout(30):
+        while (await schedule.describe()).info.running_actions:
+            await asyncio.sleep(0.05)
+    assert (await handle.describe()).status == WorkflowExecutionStatus.COMPLETED
+    return result
