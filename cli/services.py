@@ -17,6 +17,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 import temporal
 import wire
 from activities.logs import ArchiveActivities, DatabaseActivities
+from activities.partitions import PartitionActivities
 from activities.types import archive_queue
 from archive.store import Archive
 from db.connect import check_schema, close_pool, open_pool
@@ -32,6 +33,7 @@ from telemetry import configure_logging
 from web.app import Services, make_app
 from web.tell import Teller
 from workflows.lifecycle import LogLifecycle
+from workflows.partitions import PartitionMaintenance
 from workflows.signals import LogWorkflows
 from workflows.types import LifecycleOptions
 
@@ -126,10 +128,14 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
             lifecycle_worker = Worker(
                 client,
                 task_queue=task_queue,
-                workflows=[LogLifecycle],
+                workflows=[LogLifecycle, PartitionMaintenance],
                 # The tests run workflows in the sandbox; here it would cost a third of the CPU.
                 workflow_runner=UnsandboxedWorkflowRunner(),
-                activities=[database.aggregate, database.purge],
+                activities=[
+                    database.aggregate,
+                    database.purge,
+                    *PartitionActivities(pool).all,
+                ],
                 max_cached_workflows=limits.workflow_cache,
                 max_concurrent_activities=limits.activities,
                 graceful_shutdown_timeout=limits.shutdown,
