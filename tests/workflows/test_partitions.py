@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from temporalio import activity
 from temporalio.client import Client, WorkflowHandle
-from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from activities.partitions import PartitionActivities
@@ -17,6 +16,7 @@ from db import reading
 from db.parts import store_batch
 from tests.conftest import content, part, until
 from tests.services.test_partitions import ago, finish, make_past, name_of, names, old_part
+from tests.workflows.conftest import record
 from workflows.partitions import PartitionMaintenance
 from workflows.types import PARTITION_MAINTENANCE_ID, PARTITION_STATE, MaintenanceReport
 
@@ -41,7 +41,7 @@ class WatchedPartitions(PartitionActivities):
     @activity.defn(name=RESCUE_PARTS)
     async def rescue_parts(self, name: str) -> Rescued:
         rescued = await super().rescue_parts(name)
-        if self.rescue_fails_after:
+        if self.rescue_fails_after and rescued.logs:
             self.rescue_fails_after = False
             activity.heartbeat((rescued.parts, rescued.logs))
             raise OSError("the answer was lost")
@@ -55,7 +55,6 @@ class Maintenance:
     client: Client
     task_queue: str
     activities: WatchedPartitions
-    environment: WorkflowEnvironment
 
     async def start(self, options: PartitionOptions = OPTIONS) -> WorkflowHandle[Any, Any]:
         return await self.client.start_workflow(
@@ -71,7 +70,7 @@ class Maintenance:
 
 
 @pytest.fixture
-async def maintenance(environment, pool, settings) -> AsyncIterator[Maintenance]:
+async def maintenance(request, environment, pool, settings) -> AsyncIterator[Maintenance]:
     activities = WatchedPartitions(pool)
     task_queue = settings.temporal.task_queue
     async with Worker(
@@ -80,7 +79,10 @@ async def maintenance(environment, pool, settings) -> AsyncIterator[Maintenance]
         workflows=[PartitionMaintenance],
         activities=activities.all,
     ):
-        yield Maintenance(environment.client, task_queue, activities, environment)
+        yield Maintenance(environment.client, task_queue, activities)
+        if request.config.getoption("--record-histories"):
+            handle = environment.client.get_workflow_handle(PARTITION_MAINTENANCE_ID)
+            await record(handle, request.node.name)
 
 
 @pytest.fixture
