@@ -8,6 +8,7 @@ LogflumeError            its text is one clear line for a person
 ├── RejectedPart         a message breaks the wire contract; its text is the reason
 ├── UnknownLog           no log has this id
 ├── ContentReplaced      the content changed while it was being read
+├── PartitionError       a partition of parts cannot be made, moved to or dropped
 ├── PartsGone            parts a log was made of are no longer there
 └── UnderMaintenance     an operator keeps everyone away from parts for a while
 """
@@ -43,6 +44,10 @@ class UnknownLog(LogflumeError):
 
 class ContentReplaced(LogflumeError):
     """The content changed while it was being read: start again from the row."""
+
+
+class PartitionError(LogflumeError):
+    """A partition of parts cannot be made, moved to or dropped as things are."""
 
 
 class PartsGone(LogflumeError):

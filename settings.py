@@ -178,6 +178,37 @@ class SweepSettings(Group):
     logs: int = Field(500, ge=1, le=100_000, description="most logs that a round looks at")
 
 
+class PartitionSettings(Group):
+    """The partitions of parts. `logflume schedules apply` brings changes."""
+
+    interval: Literal["daily", "hourly"] = Field(
+        "daily",
+        description="how much time one partition holds; a change begins behind the partitions "
+        "that are there already",
+    )
+    retention_seconds: float = Field(
+        2 * 24 * 3600,
+        ge=3600,
+        description="age in seconds at which a partition is dropped; parts of logs that are not "
+        "archived, verified and purged by then are moved to a newer one, so keep it well above "
+        "`LOGFLUME_LIFECYCLE__PURGE_SECONDS`",
+    )
+    premake: int = Field(
+        7,
+        ge=1,
+        le=200,
+        description="partitions made ahead, besides that of the present; they must last until the "
+        "next maintenance",
+    )
+    lock_timeout_seconds: float = Field(
+        0.2,
+        ge=0.01,
+        lt=1,  # where Postgres would begin to look for deadlocks and end a writer
+        description="seconds that maintenance waits for a lock, and writers behind it, before it "
+        "gives up and tries again later",
+    )
+
+
 class WorkerSettings(Group):
     """The Temporal worker."""
 
@@ -300,6 +331,7 @@ class Settings(BaseSettings):
     drain: DrainSettings = DrainSettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
     sweep: SweepSettings = SweepSettings()
+    partitions: PartitionSettings = PartitionSettings()
     worker: WorkerSettings = WorkerSettings()
     web: WebSettings = WebSettings()
     pusher: PusherSettings = PusherSettings()

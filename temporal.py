@@ -14,6 +14,7 @@ from settings import TemporalSettings
 SEARCH_ATTRIBUTES = {
     "LogPhase": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
     "JobId": IndexedValueType.INDEXED_VALUE_TYPE_INT,
+    "PartitionState": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
 }
 
 

@@ -1,6 +1,7 @@
 """Names, inputs and results of the activities: all that a workflow knows of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 AGGREGATE = "aggregate"
 ARCHIVE = "archive"
@@ -8,6 +9,12 @@ VERIFY = "verify"
 PURGE = "purge"
 DELETE_ARCHIVE = "delete_archive"
 SWEEP_PAGE = "sweep_page"
+MAKE_PARTITIONS = "make_partitions"
+FIND_EXPIRED = "find_expired_partitions"
+RESCUE_STRAYS = "rescue_strays"
+RESCUE_PARTS = "rescue_parts"
+DROP_PARTITION = "drop_partition"
+ANALYZE_PARTS = "analyze_parts"
 
 
 def archive_queue(task_queue: str) -> str:
@@ -79,3 +86,41 @@ class SweepPage:
     emptied: int = 0
     failed: int = 0
     after: int = 0
+
+
+@dataclass(frozen=True)
+class PartitionOptions:
+    """How partitions are kept; see the settings of the same names."""
+
+    interval: Literal["daily", "hourly"] = "daily"
+    retention_seconds: float = 2 * 24 * 3600
+    premake: int = 7
+    lock_timeout_seconds: float = 0.2
+
+
+@dataclass(frozen=True)
+class DropOrder:
+    """Drop this partition, if it is as old as the options say."""
+
+    name: str
+    options: PartitionOptions
+
+
+@dataclass(frozen=True)
+class Made:
+    """The begins of partitions made, and of those that parts in the default partition prevent."""
+
+    made: list[str] = field(default_factory=list)
+    blocked: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Rescued:
+    """How many parts were moved to a newer partition, and of how many logs."""
+
+    parts: int = 0
+    logs: int = 0
+
+    def __add__(self, other: "Rescued") -> "Rescued":
+        """Both together."""
+        return Rescued(self.parts + other.parts, self.logs + other.logs)

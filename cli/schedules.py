@@ -7,12 +7,14 @@ import click
 from temporalio.service import RPCError
 
 import temporal
+from activities.types import PartitionOptions
 from errors import ComponentError
 from settings import Settings, load_settings
 from workflows.schedules import Recurring, apply
-from workflows.types import SWEEP, SweepInput
+from workflows.types import PARTITION_MAINTENANCE, PARTITION_MAINTENANCE_ID, SWEEP, SweepInput
 
 MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
 
 
 def recurring(settings: Settings) -> list[Recurring]:
@@ -26,6 +28,15 @@ def recurring(settings: Settings) -> list[Recurring]:
             "finds logs that no workflow knows of",
             every=timedelta(seconds=sweep.every_seconds),
             catch_up=MINUTE,
+        ),
+        # Hourly, whatever a partition holds: what could not be done now is done in an hour.
+        Recurring(
+            PARTITION_MAINTENANCE_ID,
+            PARTITION_MAINTENANCE,
+            PartitionOptions(**settings.partitions.model_dump()),
+            "makes partitions ahead and drops old ones",
+            every=HOUR,
+            catch_up=HOUR,
         ),
     ]
 

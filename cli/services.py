@@ -18,6 +18,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 import temporal
 import wire
 from activities.logs import ArchiveActivities, DatabaseActivities
+from activities.partitions import PartitionActivities
 from activities.sweep import SweepActivities
 from activities.types import archive_queue
 from archive.store import Archive
@@ -34,6 +35,7 @@ from telemetry import configure_logging
 from web.app import Services, make_app
 from web.tell import Teller
 from workflows.lifecycle import LogLifecycle
+from workflows.partitions import PartitionMaintenance
 from workflows.signals import LogWorkflows
 from workflows.sweep import Sweep
 from workflows.types import LifecycleOptions
@@ -131,10 +133,15 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
             lifecycle_worker = Worker(
                 client,
                 task_queue=task_queue,
-                workflows=[LogLifecycle, Sweep],
+                workflows=[LogLifecycle, PartitionMaintenance, Sweep],
                 # The tests run workflows in the sandbox; here it would cost a third of the CPU.
                 workflow_runner=UnsandboxedWorkflowRunner(),
-                activities=[database.aggregate, database.purge, sweep.sweep_page],
+                activities=[
+                    database.aggregate,
+                    database.purge,
+                    sweep.sweep_page,
+                    *PartitionActivities(pool).all,
+                ],
                 max_cached_workflows=limits.workflow_cache,
                 max_concurrent_activities=limits.activities,
                 graceful_shutdown_timeout=limits.shutdown,

@@ -47,6 +47,15 @@ JOIN log_parts p ON p.log_id = $1 AND p.attempt_id = k.attempt_id AND p.number =
     AND p.created_at = k.created_at AND p.id = k.id
 ORDER BY k.place
 """
+# Parts that were rescued from an expired partition since they were listed have another time.
+READ_MOVED_PARTS = """
+SELECT p.id, p.number, p.final, p.content
+FROM unnest($2::bigint[], $3::integer[], $4::bigint[]) WITH ORDINALITY
+    k (attempt_id, number, id, place)
+JOIN log_parts p ON p.log_id = $1 AND p.attempt_id = k.attempt_id AND p.number = k.number
+    AND p.id = k.id
+ORDER BY k.place
+"""
 # Without the first of the parts it was made of, a log's parts are not all there.
 HAS_ALL_PARTS = """
 SELECT min(p.created_at) IS NOT DISTINCT FROM l.parts_since
@@ -199,8 +208,11 @@ async def read_parts(
         ContentReplaced: some of them are gone, because content was written whole.
     """
     columns = (parts.attempt_ids, parts.numbers, parts.created, parts.ids)
-    keys = ([column[place] for place in which] for column in columns)
+    keys = [[column[place] for place in which] for column in columns]
     rows = await connection.fetch(READ_PARTS, log_id, *keys)
+    if len(rows) < len(which):
+        attempt_ids, numbers, _, ids = keys
+        rows = await connection.fetch(READ_MOVED_PARTS, log_id, attempt_ids, numbers, ids)
     if len(rows) < len(which):
         raise ContentReplaced(f"the content of log {log_id} was written anew")
     return [StoredPart(*row) for row in rows]

@@ -11,7 +11,7 @@ from stack.components import Component, bare_env
 from stack.home import HOST, Home
 from stack.processes import Running, find_program
 
-SEARCH_ATTRIBUTES = ("LogPhase=Keyword", "JobId=Int")
+SEARCH_ATTRIBUTES = ("LogPhase=Keyword", "JobId=Int", "PartitionState=Keyword")
 
 
 def temporal(home: Home) -> Component:

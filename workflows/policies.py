@@ -23,6 +23,17 @@ DATABASE_TIME = timedelta(minutes=30)
 ARCHIVE_TIME = timedelta(hours=2)
 SWEEP_TIME = timedelta(minutes=5)
 # The archive may be away for about eight minutes before a try counts as failed.
+# Locks are not to be had while somebody's transaction stays open. Each try makes writers wait for
+# as long as the lock time-out at most; for one partition tries go on for an hour, then the next
+# maintenance goes on.
+LOCK_RETRIES = RetryPolicy(
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2,
+    maximum_interval=timedelta(seconds=30),
+    non_retryable_error_types=["PartitionError"],
+)
+LOCK_PATIENCE = timedelta(hours=1)
+RESCUE_TIME = timedelta(hours=6)
 ARCHIVE_RETRIES = replace(RETRIES, maximum_attempts=20)
 
 

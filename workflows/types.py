@@ -1,6 +1,7 @@
 """Names and types that others need to start, signal and ask the workflows."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from temporalio.common import SearchAttributeKey
 
@@ -12,9 +13,13 @@ CONTENT_REPLACED = "content_replaced"
 ARCHIVE_AGAIN = "archive_again"
 LIFECYCLE_QUERY = "lifecycle"
 SWEEP = "Sweep"
+# Started with `PartitionOptions`.
+PARTITION_MAINTENANCE = "PartitionMaintenance"
+PARTITION_MAINTENANCE_ID = "partition-maintenance"
 
 LOG_PHASE = SearchAttributeKey.for_keyword("LogPhase")
 JOB_ID = SearchAttributeKey.for_int("JobId")
+PARTITION_STATE = SearchAttributeKey.for_keyword("PartitionState")
 
 
 def workflow_id(job_id: int) -> str:
@@ -148,3 +153,27 @@ class Swept:
     failed: int = 0
     pages: int = 0
     after: int = 0
+
+
+@dataclass
+class MaintenanceReport:
+    """What one maintenance of the partitions did.
+
+    `made`: the begins of new partitions. `dropped` and `left`: names of expired ones that are gone,
+    and of those still there. `rescued_parts` were moved to a newer partition, of `rescued_logs`.
+    `errors`: what went wrong and is tried again next time.
+    """
+
+    made: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    rescued_parts: int = 0
+    rescued_logs: int = 0
+    errors: list[str] = field(default_factory=list)
+
+    @property
+    def state(self) -> Literal["clean", "rescued", "left"]:
+        """What there is to be seen: nothing, logs unarchived for too long, or work left undone."""
+        if self.left or self.errors:
+            return "left"
+        return "rescued" if self.rescued_logs else "clean"

@@ -109,9 +109,11 @@ def trigger(cli) -> None:
 
 
 def test_the_stack_makes_the_schedules_and_an_operator_has_them_in_hand(stack, settings, cli):
-    assert [one["scheduleId"] for one in cli("schedule", "list")] == ["sweep"]
+    names = {one["scheduleId"] for one in cli("schedule", "list")}
+    assert names == {"sweep", "partition-maintenance"}
+    maintenance = "partition-maintenance: updated, every 3600 s\n"
     for _ in range(8):  # as often as one likes; Temporal's threads crash no command at its end
-        assert apply() == "sweep: updated, every 86400 s\n"
+        assert apply() == "sweep: updated, every 86400 s\n" + maintenance
     made = schedule(cli)
     assert made["schedule"]["spec"]["interval"][0]["interval"] == "86400s"
     assert made["schedule"]["policies"]["overlapPolicy"] == "SCHEDULE_OVERLAP_POLICY_SKIP"
@@ -124,6 +126,10 @@ def test_the_stack_makes_the_schedules_and_an_operator_has_them_in_hand(stack, s
     apply()
     assert "paused" not in schedule(cli)["schedule"]["state"]
 
+    cli("schedule", "trigger", "--schedule-id", "partition-maintenance")
+    done = "WorkflowType = 'PartitionMaintenance' AND PartitionState = 'clean'"
+    until(lambda: cli("workflow", "list", "--query", done))
+
     before = len(sweeps(cli))
     cli(
         *("schedule", "backfill", "--schedule-id", "sweep", "--overlap-policy", "BufferAll"),
@@ -134,7 +140,7 @@ def test_the_stack_makes_the_schedules_and_an_operator_has_them_in_hand(stack, s
     assert logflume("doctor").returncode == 0
     cli("schedule", "delete", "--schedule-id", "sweep")
     assert "logflume schedules apply" in logflume("doctor").stdout
-    assert apply() == "sweep: made, every 86400 s\n"
+    assert apply() == "sweep: made, every 86400 s\n" + maintenance
 
 
 async def test_a_log_that_nobody_told_of_is_archived_after_a_trigger(stack, settings, cli):

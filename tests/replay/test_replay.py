@@ -12,6 +12,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
 from workflows.lifecycle import LogLifecycle
+from workflows.partitions import PartitionMaintenance
 from workflows.sweep import Sweep
 
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
@@ -24,4 +25,5 @@ def test_there_are_histories():
 @pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
 async def test_replays(path):
     history = WorkflowHistory.from_json(path.stem, path.read_text())
-    await Replayer(workflows=[LogLifecycle, Sweep]).replay_workflow(history)
+    workflows = [LogLifecycle, PartitionMaintenance, Sweep]
+    await Replayer(workflows=workflows).replay_workflow(history)

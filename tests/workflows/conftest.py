@@ -207,10 +207,15 @@ async def driver(
         driver = Driver(job_id, options, environment, pool, settings, task_queue)
         yield driver
         if request.config.getoption("--record-histories"):
-            history = await driver.handle.fetch_history()
-            name = re.sub(r"\W+", "_", request.node.name).strip("_").removeprefix("test_")
-            text = json.dumps(anonymous(history.to_json_dict()), indent=1)
-            (HISTORIES / f"{name}.json").write_text(text + "\n")
+            await record(driver.handle, request.node.name)
+
+
+async def record(handle: WorkflowHandle[Any, Any], test: str) -> None:
+    """Keep the history of a test's workflow for the replay tests."""
+    history = await handle.fetch_history()
+    name = re.sub(r"\W+", "_", test).strip("_").removeprefix("test_")
+    text = json.dumps(anonymous(history.to_json_dict()), indent=1)
+    (HISTORIES / f"{name}.json").write_text(text + "\n")
 
 
 def anonymous(value: Any) -> Any:

@@ -1,0 +1,480 @@
+"""Partitions of parts in real Postgres: made, emptied of what must stay, dropped."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from db import logs, partitions, reading
+from db.connect import open_pool
+from db.parts import store_batch
+from domain import LAST
+from errors import PartitionError, PartsGone
+from tests.conftest import content, part, until, write_whole
+
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+RETENTION = 2 * DAY
+LOCK_SECONDS = 0.1
+
+
+def ago(days: float, microseconds: int = 0) -> datetime:
+    """Noon, so many days ago."""
+    noon = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
+    return noon - days * DAY + timedelta(microseconds=microseconds)
+
+
+def old_part(job_id, number, text=b"", *, at, **fields):
+    """A part that was received then."""
+    fields.setdefault("published_at", at)
+    one = part(job_id, number, text, **fields)
+    return type(one)(
+        **{name: getattr(one, name) for name in one.__struct_fields__} | {"received_at": at}
+    )
+
+
+async def make_past(connection, days=10):
+    """The partitions that maintenance would have made day by day."""
+    begins = [ago(day).replace(hour=0) for day in range(1, days + 1)]
+    await connection.execute(
+        "SELECT partman.create_partition_time('public.log_parts', $1::timestamptz[])", begins
+    )
+
+
+async def finish(connection, job_id) -> bytes:
+    """Take a log to the end of its life, as its workflow does."""
+    made = await logs.aggregate(connection, job_id, force=True, restore=False)
+    assert await logs.mark_verified(connection, job_id, made.sha256)
+    assert await logs.purge(connection, job_id, made.sha256)
+    return made.sha256
+
+
+async def names(connection) -> list[str]:
+    return [one.name for one in (await partitions.partitions(connection)).ranges]
+
+
+async def name_of(connection, at) -> str:
+    one = (await partitions.partitions(connection)).holding(at)
+    assert one
+    return one.name
+
+
+async def make(connection, interval="daily", premake=7) -> tuple[list[datetime], list[datetime]]:
+    made: list[datetime] = []
+    blocked = await partitions.make_ahead(connection, interval, premake, LOCK_SECONDS, made.append)
+    return made, blocked
+
+
+async def drop(connection, name) -> bool:
+    return await partitions.drop(connection, name, RETENTION, LOCK_SECONDS)
+
+
+@pytest.fixture
+async def connection(pool):
+    async with pool.acquire() as connection:
+        yield connection
+
+
+async def facts(connection, job_id):
+    """All that a rescue must leave as it is."""
+    log_id = await connection.fetchval("SELECT id FROM logs WHERE job_id = $1", job_id)
+    order = await connection.fetch(
+        "SELECT id, attempt_id, number, final, content FROM log_parts WHERE log_id = $1"
+        " ORDER BY created_at, id",
+        log_id,
+    )
+    attempts = await reading.attempts(connection, log_id)
+    told = [
+        await connection.fetch(
+            "SELECT id, attempt_id, number, final, content FROM content_parts($1, $2)"
+            " ORDER BY number, created_at, id",
+            log_id,
+            one.id,
+        )
+        for one in attempts
+    ]
+    complete = await reading.has_all_parts(connection, log_id)
+    return attempts, told, [tuple(row) for row in order], complete
+
+
+# Making
+
+
+async def test_partitions_are_made_ahead_and_those_there_are_left_alone(connection):
+    made, blocked = await make(connection, premake=9)
+    assert (len(made), blocked) == (2, [])
+    found = await partitions.partitions(connection)
+    assert found.ranges[-1].end == ago(-10).replace(hour=0)
+    assert all(
+        one.end == two.begin for one, two in zip(found.ranges, found.ranges[1:], strict=False)
+    )
+    assert await make(connection, premake=9) == ([], [])
+    config = await connection.fetchrow(
+        "SELECT partition_interval::interval AS interval, retention, automatic_maintenance"
+        " FROM partman.part_config"
+    )
+    assert tuple(config) == (DAY, None, "off")
+
+
+async def test_an_interval_that_changes_goes_on_behind_what_is_there(connection):
+    await make(connection, "hourly", 9 * 24)
+    found = await partitions.partitions(connection)
+    assert {one.end - one.begin for one in found.ranges} == {DAY, HOUR}
+    await make(connection, "daily", 12)
+    found = await partitions.partitions(connection)
+    # What lay between the last hour and midnight is one shorter partition.
+    assert all(
+        one.end == two.begin for one, two in zip(found.ranges, found.ranges[1:], strict=False)
+    )
+    assert [one.end - one.begin for one in found.ranges[-2:]] == [DAY, DAY]
+    assert found.ranges[-1].end == ago(-13).replace(hour=0)
+
+
+async def test_parts_in_the_default_partition_are_moved_and_block_nothing_for_good(
+    connection, job_id
+):
+    """Of clocks that are wrong by days, in both directions."""
+    parts = [
+        old_part(job_id, 0, b"zero ", at=ago(400)),
+        old_part(job_id, 1, b"one", at=ago(1 / 24), final=True),
+        old_part(job_id, 0, b"counts ", at=ago(-8)),
+    ]
+    await store_batch(connection, parts)
+    before = await facts(connection, job_id)
+    assert await content(connection, job_id) == b"counts one"
+    made, blocked = await make(connection, premake=9)
+    assert (len(made), blocked) == (1, [ago(-8).replace(hour=0)])
+    for log_id, whole in await partitions.strays(connection):
+        assert await partitions.rescue(connection, log_id, whole=whole) == 3
+    assert await partitions.strays(connection) == []
+    assert await facts(connection, job_id) == before
+    found = await partitions.partitions(connection)
+    assert not await connection.fetchval(f"SELECT count(*) FROM {found.default}")
+    assert await make(connection, premake=9) == ([ago(-8).replace(hour=0)], [])
+
+
+async def test_a_table_that_has_the_name_of_a_partition_is_told_of(connection):
+    name = f"log_parts_p{ago(-8):%Y_%m_%d}"
+    await connection.execute(f"CREATE TABLE {name} ()")
+    with pytest.raises(PartitionError, match="rename it"):
+        await make(connection, premake=9)
+
+
+# Rescuing
+
+
+async def test_a_rescue_changes_neither_content_nor_what_counts(connection, job_id):
+    await make_past(connection)
+    await write_whole(connection, job_id, b"whole, ")
+    await connection.execute("UPDATE log_parts SET created_at = $1", ago(5, 1))
+    await store_batch(
+        connection,
+        [
+            old_part(job_id, 0, b"superseded", attempt="a", at=ago(5, 2)),
+            old_part(job_id, 0, b"first, ", attempt="b", at=ago(5, 3)),
+            old_part(job_id, 1, b"late wins", attempt="b", at=ago(3, 9)),
+            old_part(job_id, 1, b"early loses", attempt="b", at=ago(3, 8)),
+            # The same moment: the higher id counts.
+            old_part(job_id, 2, b"loses", attempt="b", at=ago(4)),
+            old_part(job_id, 2, b" id wins", attempt="b", at=ago(4)),
+            old_part(job_id, LAST, b" x", at=ago(5, 5)),
+            old_part(job_id, LAST, b" y", at=ago(3)),
+            old_part(job_id, LAST, b" x", at=ago(1)),
+        ],
+    )
+    await connection.execute("UPDATE log_attempts SET began_at = $1 WHERE uuid = 'b'", ago(0))
+    # A part of today at the very begin of the refuge: what is moved must lie before it.
+    refuge = (await partitions.partitions(connection)).refuge
+    await store_batch(connection, [old_part(job_id, 0, b"newest, ", attempt="b", at=refuge.begin)])
+    text = b"whole, newest, late wins id wins x y"
+    assert await content(connection, job_id) == text
+    await logs.aggregate(connection, job_id, force=True, restore=False)
+    before = await facts(connection, job_id)
+    assert before[-1] is True
+    [log_id] = await partitions.unfinished(connection, await name_of(connection, ago(5)))
+    assert await partitions.rescue(connection, log_id) == 11
+    assert await facts(connection, job_id) == before
+    assert await connection.fetchval("SELECT min(created_at) FROM log_parts") == refuge.begin
+    for name in await partitions.expired(connection, RETENTION):
+        assert await drop(connection, name)
+    assert await facts(connection, job_id) == before
+    made = await logs.aggregate(connection, job_id, force=True, restore=True)
+    stored = await reading.content_slice(connection, log_id, made.sha256, 0, 1000)
+    assert stored == text
+
+
+async def test_parts_that_come_after_a_rescue_count_over_those_moved(connection, job_id):
+    await make_past(connection)
+    await store_batch(connection, [old_part(job_id, 0, b"old", at=ago(5))])
+    await partitions.rescue(connection, await connection.fetchval("SELECT id FROM logs"))
+    received_at = datetime.now(UTC) - partitions.COMMITTED_AFTER / 2  # and long on its way
+    await store_batch(connection, [old_part(job_id, 0, b"new", at=received_at)])
+    assert await content(connection, job_id) == b"new"
+
+
+async def test_parts_that_were_gone_before_a_rescue_are_gone_after_it(connection, job_id):
+    await make_past(connection)
+    await store_batch(connection, [old_part(job_id, 0, b"gone", at=ago(6), final=True)])
+    await finish(connection, job_id)
+    assert await drop(connection, await name_of(connection, ago(6)))
+    await store_batch(connection, [old_part(job_id, 1, b"late", at=ago(4))])
+    [log_id] = await partitions.unfinished(connection, await name_of(connection, ago(4)))
+    assert await partitions.rescue(connection, log_id) == 1
+    with pytest.raises(PartsGone):
+        await logs.aggregate(connection, job_id, force=True, restore=False)
+
+
+async def test_a_reader_reads_on_while_parts_are_moved(connection, job_id):
+    await make_past(connection)
+    parts = [old_part(job_id, n, b"%d," % n, at=ago(5, n)) for n in range(5)]
+    await store_batch(connection, parts)
+    found = await reading.snapshot(connection, await reading.find(connection, job_id))
+    await partitions.rescue(connection, found.log.id)
+    read = await reading.read_parts(connection, found.log.id, found.parts, range(5))
+    assert b"".join(one.content for one in read) == b"0,1,2,3,4,"
+
+
+moments = st.tuples(st.integers(0, 6), st.integers(0, 3)).map(lambda at: ago(*at))
+histories = st.lists(
+    st.tuples(
+        moments,
+        st.sampled_from(["", "a", "b"]),
+        st.sampled_from([0, 1, 2, LAST]),
+        st.sampled_from([b"x", b"y", b"\0"]),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@pytest.fixture
+def runner():
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture
+def plain(runner, database_url):
+    connection = runner.run(asyncpg.connect(database_url, server_settings={"timezone": "UTC"}))
+    runner.run(make_past(connection))
+    yield connection
+    runner.run(connection.close())
+
+
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(received=histories, aggregated=st.integers(0, 12))
+def test_no_history_of_a_log_is_changed_by_a_rescue(runner, plain, numbers, received, aggregated):
+    runner.run(check_rescue(plain, next(numbers), received, aggregated))
+
+
+async def check_rescue(connection, job_id, received, aggregated):
+    for place, (at, attempt, number, text) in enumerate(received):
+        await store_batch(connection, [old_part(job_id, number, text, at=at, attempt=attempt)])
+        if place == aggregated:
+            await logs.aggregate(connection, job_id, force=True, restore=False)
+    before = await facts(connection, job_id)
+    log_id = await connection.fetchval("SELECT id FROM logs WHERE job_id = $1", job_id)
+    await partitions.rescue(connection, log_id)
+    assert await facts(connection, job_id) == before
+    refuge = (await partitions.partitions(connection)).refuge
+    oldest = await connection.fetchval(
+        "SELECT min(created_at) FROM log_parts WHERE log_id = $1", log_id
+    )
+    assert oldest >= refuge.begin
+
+
+# Dropping
+
+
+async def test_only_partitions_older_than_the_retention_are_dropped(connection):
+    await make_past(connection)
+    expired = await partitions.expired(connection, RETENTION)
+    assert len(expired) == 8
+    for name in expired:
+        assert await drop(connection, name)
+    assert await partitions.expired(connection, RETENTION) == []
+    assert await drop(connection, expired[0])  # it is gone: nothing to do
+    yesterday = await name_of(connection, ago(1))
+    with pytest.raises(PartitionError, match="it stays"):
+        await drop(connection, yesterday)
+
+
+@pytest.mark.parametrize(
+    "made_unfinished",
+    [
+        "archive_verified = false",
+        "purged_at = NULL",
+        "late_parts = true",
+        "aggregated_at = NULL, archive_verified = false, purged_at = NULL",
+    ],
+)
+async def test_a_partition_with_parts_of_an_unfinished_log_stays(
+    connection, job_id, made_unfinished
+):
+    await make_past(connection)
+    for job in (job_id, job_id + 10_000):
+        await store_batch(connection, [old_part(job, 0, b"text", at=ago(4), final=True)])
+        await finish(connection, job)
+    await connection.execute(f"UPDATE logs SET {made_unfinished} WHERE job_id = $1", job_id)
+    name = await name_of(connection, ago(4))
+    [log_id] = await partitions.unfinished(connection, name)
+    assert not await drop(connection, name)
+    assert await connection.fetchval(f"SELECT count(*) FROM {name}") == 2
+    await partitions.rescue(connection, log_id)
+    assert await drop(connection, name)
+    assert await connection.fetchval("SELECT array_agg(log_id) FROM log_parts") == [log_id]
+
+
+async def test_a_log_that_is_taken_up_again_while_the_drop_waits_keeps_its_parts(pool, job_id):
+    async with pool.acquire() as connection, pool.acquire() as other:
+        await make_past(connection)
+        await store_batch(connection, [old_part(job_id, 0, b"text", at=ago(4), final=True)])
+        await finish(connection, job_id)
+        name = await name_of(connection, ago(4))
+        async with other.transaction():
+            # It has looked at the log when it comes to wait for this.
+            await other.execute("LOCK TABLE log_parts IN ACCESS SHARE MODE")
+            dropping = asyncio.create_task(
+                partitions.drop(connection, name, RETENTION, lock_timeout=30)
+            )
+            await blocked(pool, connection)
+            await logs.aggregate(other, job_id, force=True, restore=True)
+        assert await dropping is False
+        assert await content_of(other, job_id) == b"text"
+
+
+async def test_a_part_of_a_slow_clock_waits_for_the_drop_and_is_kept(pool, job_id):
+    async with pool.acquire() as connection, pool.acquire() as drain:
+        await make_past(connection)
+        name = await name_of(connection, ago(4))
+        async with drain.transaction():
+            await store_batch(drain, [part(job_id, 0, b"in time")])
+            dropping = asyncio.create_task(
+                partitions.drop(connection, name, RETENTION, lock_timeout=0.8)
+            )
+            # It has looked into the partition and waits for the drain, which then waits for it.
+            await blocked(pool, connection)
+            await store_batch(drain, [old_part(job_id + 1000, 0, b"kept", at=ago(4))])
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await dropping
+        assert not await drop(connection, name)
+        assert await content(connection, job_id + 1000) == b"kept"
+
+
+async def test_an_open_transaction_makes_the_drop_give_up_and_writers_go_on(pool, job_id):
+    async with pool.acquire() as connection, pool.acquire() as drain, pool.acquire() as other:
+        await make_past(connection)
+        name = await name_of(connection, ago(4))
+        async with other.transaction():
+            await other.fetch("SELECT FROM log_parts LIMIT 1")
+            dropping = asyncio.create_task(
+                partitions.drop(connection, name, RETENTION, lock_timeout=0.8)
+            )
+            await blocked(pool, connection)
+            storing = asyncio.create_task(store_batch(drain, [part(job_id, 0, b"text")]))
+            await blocked(pool, drain)
+            with pytest.raises(asyncpg.LockNotAvailableError):
+                await dropping
+            await storing  # while the other transaction is still open
+        assert await drop(connection, name)
+
+
+async def test_partitions_are_made_beside_an_open_writer_and_not_beside_an_open_reader(
+    pool, job_id
+):
+    async with pool.acquire() as connection, pool.acquire() as other:
+        async with other.transaction():
+            await store_batch(other, [part(job_id, 0, b"text")])
+            assert len((await make(connection, premake=8))[0]) == 1
+        async with other.transaction():
+            await other.fetch("SELECT FROM log_parts")
+            with pytest.raises(asyncpg.LockNotAvailableError):
+                await make(connection, premake=9)
+        assert len((await make(connection, premake=9))[0]) == 1
+
+
+async def blocked(pool, connection) -> None:
+    async def waits() -> bool:
+        pid = connection.get_server_pid()
+        return bool(await pool.fetchval("SELECT cardinality(pg_blocking_pids($1)) > 0", pid))
+
+    await until(waits)
+
+
+async def content_of(connection, job_id) -> bytes:
+    return await connection.fetchval("SELECT content FROM logs WHERE job_id = $1", job_id)
+
+
+class Writers:
+    """Stores parts as drains do, as fast as it goes, a log for each connection."""
+
+    def __init__(self, pool, job_ids) -> None:
+        self.pool = pool
+        self.stored = dict.fromkeys(job_ids, 0)
+        self.stopping = False
+        self.tasks = [asyncio.create_task(self.write(job_id)) for job_id in job_ids]
+
+    async def write(self, job_id) -> None:
+        async with self.pool.acquire() as connection:
+            while not self.stopping:
+                begin = self.stored[job_id]
+                batch = [part(job_id, n, b"%d," % n) for n in range(begin, begin + 50)]
+                await store_batch(connection, batch)
+                self.stored[job_id] += 50
+
+    async def go_on(self) -> None:
+        """Wait until each has stored more."""
+        before = dict(self.stored)
+
+        async def more() -> bool:
+            assert not any(task.done() for task in self.tasks)
+            return all(self.stored[job_id] > count for job_id, count in before.items())
+
+        await until(more)
+
+
+async def maintain(connection) -> tuple[int, int]:
+    """One maintenance; how many parts were rescued and partitions dropped."""
+    rescued = dropped = 0
+    await make(connection, premake=12)
+    for name in await partitions.expired(connection, RETENTION):
+        for log_id in await partitions.unfinished(connection, name):
+            rescued += await partitions.rescue(connection, log_id)
+        dropped += await drop_in_the_end(connection, name)
+    await partitions.analyze(connection, LOCK_SECONDS)
+    return rescued, dropped
+
+
+async def drop_in_the_end(connection, name) -> bool:
+    while True:
+        try:
+            return await drop(connection, name)
+        except asyncpg.LockNotAvailableError:
+            await asyncio.sleep(0.01)
+
+
+async def test_writers_at_full_rate_lose_nothing_to_maintenance(settings, pool, connection, job_id):
+    """Ten days come and go while several drains store parts."""
+    await make_past(connection)
+    old = {day: job_id + day * 10_000 for day in range(3, 11)}
+    for day, job in old.items():
+        await store_batch(connection, [old_part(job, 0, b"old", at=ago(day), final=True)])
+        if day % 2:
+            await finish(connection, job)
+    async with await open_pool(settings.database, 3) as writing:
+        writers = Writers(writing, [job_id + place * 1000 for place in range(3)])
+        await writers.go_on()
+        assert await maintain(connection) == (4, 8)
+        await writers.go_on()
+        writers.stopping = True
+        await asyncio.gather(*writers.tasks)
+    for job, count in writers.stored.items():
+        told = await content(connection, job)
+        assert told == b"".join(b"%d," % n for n in range(count))
+    for day in range(4, 11, 2):
+        assert await content(connection, old[day]) == b"old"
+    assert await connection.fetchval("SELECT count(*) FROM log_parts WHERE content = 'old'") == 4
