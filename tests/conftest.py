@@ -22,7 +22,7 @@ from pydantic import SecretStr
 import temporal
 import wire
 from cli.services import web_services
-from db import logs, reading
+from db import logs, partitions, reading
 from db.connect import open_pool
 from domain import Part
 from drain.drain import Drain
@@ -118,6 +118,12 @@ def manage(servers: Home, method: str, path: str, body: dict[str, str] | None = 
     )
     answer.raise_for_status()
     return answer.json() if answer.content else None
+
+
+@pytest.fixture
+def at_any_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Partitions are made and filled as at noon: no minutes after midnight belong to yesterday."""
+    monkeypatch.setattr(partitions, "COMMITTED_AFTER", timedelta())
 
 
 async def close_connections(servers: Home, vhost: str, client: str) -> None:

@@ -88,24 +88,27 @@ def schedule(cli) -> dict:
     return cli("schedule", "describe", "--schedule-id", "sweep")
 
 
-def sweeps(cli) -> list[dict]:
-    """What the schedule ran, newest first."""
-    query = "TemporalScheduledById = 'sweep' AND ExecutionStatus = 'Completed'"
+SWEPT = "TemporalScheduledById = 'sweep' AND ExecutionStatus = 'Completed'"
+MAINTAINED = "WorkflowType = 'PartitionMaintenance' AND PartitionState = 'clean'"
+
+
+def listed(cli, query: str = SWEPT) -> list[dict]:
+    """The workflows that Temporal finds, newest first."""
     return cli("workflow", "list", "--query", query) or []
 
 
-def until_swept(cli, count: int) -> None:
+def until_listed(cli, count: int, query: str = SWEPT) -> None:
     deadline = time.monotonic() + 60
-    while len(sweeps(cli)) < count:
+    while len(listed(cli, query)) < count:
         assert time.monotonic() < deadline
         time.sleep(0.2)
 
 
 def trigger(cli) -> None:
     """Run a sweep now."""
-    before = len(sweeps(cli))
+    before = len(listed(cli))
     cli("schedule", "trigger", "--schedule-id", "sweep")
-    until_swept(cli, before + 1)
+    until_listed(cli, before + 1)
 
 
 def test_the_stack_makes_the_schedules_and_an_operator_has_them_in_hand(stack, settings, cli):
@@ -127,15 +130,14 @@ def test_the_stack_makes_the_schedules_and_an_operator_has_them_in_hand(stack, s
     assert "paused" not in schedule(cli)["schedule"]["state"]
 
     cli("schedule", "trigger", "--schedule-id", "partition-maintenance")
-    done = "WorkflowType = 'PartitionMaintenance' AND PartitionState = 'clean'"
-    until(lambda: cli("workflow", "list", "--query", done))
+    until_listed(cli, 1, MAINTAINED)
 
-    before = len(sweeps(cli))
+    before = len(listed(cli))
     cli(
         *("schedule", "backfill", "--schedule-id", "sweep", "--overlap-policy", "BufferAll"),
         *("--start-time", "2026-01-01T00:00:00Z", "--end-time", "2026-01-02T12:00:00Z"),
     )
-    until_swept(cli, before + 2)
+    until_listed(cli, before + 2)
 
     assert logflume("doctor").returncode == 0
     cli("schedule", "delete", "--schedule-id", "sweep")

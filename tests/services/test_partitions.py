@@ -15,6 +15,8 @@ from domain import LAST
 from errors import PartitionError, PartsGone
 from tests.conftest import content, part, until, write_whole
 
+pytestmark = pytest.mark.usefixtures("at_any_hour")
+
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 RETENTION = 2 * DAY
 LOCK_SECONDS = 0.1
@@ -100,6 +102,21 @@ async def facts(connection, job_id):
 
 
 # Making
+
+
+def test_minutes_after_midnight_belong_to_yesterday_too(monkeypatch):
+    """Parts of a moment ago may still be on their way to yesterday's partition."""
+    monkeypatch.setattr(partitions, "COMMITTED_AFTER", timedelta(minutes=10))
+    midnight = ago(0).replace(hour=0)
+    days = [
+        partitions.Partition(f"d{n}", midnight + n * DAY, midnight + (n + 1) * DAY) for n in (-1, 0)
+    ]
+    for minutes, at in ((5, -1), (15, 0)):
+        found = partitions.Partitions(days, "default", midnight + timedelta(minutes=minutes))
+        assert found.refuge == days[at + 1]
+        bare = partitions.Partitions([], "default", found.now)
+        first, *_ = partitions.missing(bare, DAY, 0)
+        assert first == (days[at + 1].begin, days[at + 1].end)
 
 
 async def test_partitions_are_made_ahead_and_those_there_are_left_alone(connection):
@@ -209,7 +226,7 @@ async def test_parts_that_come_after_a_rescue_count_over_those_moved(connection,
     await make_past(connection)
     await store_batch(connection, [old_part(job_id, 0, b"old", at=ago(5))])
     await partitions.rescue(connection, await connection.fetchval("SELECT id FROM logs"))
-    received_at = datetime.now(UTC) - partitions.COMMITTED_AFTER / 2  # and long on its way
+    received_at = datetime.now(UTC)
     await store_batch(connection, [old_part(job_id, 0, b"new", at=received_at)])
     assert await content(connection, job_id) == b"new"
 

@@ -20,6 +20,8 @@ from tests.workflows.conftest import record
 from workflows.partitions import PartitionMaintenance
 from workflows.types import PARTITION_MAINTENANCE_ID, PARTITION_STATE, MaintenanceReport
 
+pytestmark = pytest.mark.usefixtures("at_any_hour")
+
 OPTIONS = PartitionOptions(premake=8, lock_timeout_seconds=0.2)
 
 
