@@ -5,7 +5,7 @@ import sys
 
 import structlog
 
-from settings import TelemetrySettings
+from settings.groups import TelemetrySettings
 
 
 def configure_logging(settings: TelemetrySettings, process: str) -> None:

@@ -9,7 +9,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from errors import ComponentError
-from settings import TemporalSettings
+from settings.groups import TemporalSettings
 
 SEARCH_ATTRIBUTES = {
     "LogPhase": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,

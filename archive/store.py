@@ -23,7 +23,7 @@ from errors import (
     LogflumeError,
     NotArchived,
 )
-from settings import S3Settings
+from settings.groups import S3Settings
 
 if TYPE_CHECKING:
     from types_boto3_s3.type_defs import CompletedPartTypeDef

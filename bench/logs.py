@@ -9,7 +9,7 @@ from db import logs, reading
 from db.connect import Connection
 from db.parts import store_batch
 from domain import Content, Part
-from settings import S3Settings
+from settings.groups import S3Settings
 
 PART = b"0123456789abcde\n" * 64  # 1 KiB
 BATCH = 1_000

@@ -30,7 +30,8 @@ from live.client import make_sender
 from live.forward import Forwarder
 from live.hub import Hub
 from publisher import Publisher
-from settings import Settings, WebSettings, load_settings
+from settings import Settings, load_settings
+from settings.groups import WebSettings
 from telemetry import configure_logging
 from web.app import Services, make_app
 from web.tell import Teller

@@ -8,7 +8,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from errors import ComponentError
-from settings import DatabaseSettings
+from settings.groups import DatabaseSettings
 
 # A connection of one's own, or one borrowed from a pool.
 Connection = asyncpg.Connection | PoolConnectionProxy

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import asyncpg
 
 from db.connect import CONNECT_SECONDS, Connection
-from settings import DatabaseSettings
+from settings.groups import DatabaseSettings
 
 # The channel of NOTIFY; its payload is a job id and the lowest number of the parts that came.
 CHANNEL = "log_parts"

@@ -22,7 +22,7 @@ from drain.rejects import Rejects
 from drain.signals import Signaller
 from errors import ComponentError, RejectedPart
 from live.forward import Forwarder
-from settings import AmqpSettings, DrainSettings
+from settings.groups import AmqpSettings, DrainSettings
 
 log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ from pusher.http import Request, process_response  # type: ignore[import-untyped
 from pusher.pusher_client import PusherClient  # type: ignore[import-untyped]
 
 from errors import ComponentError
-from settings import PusherSettings
+from settings.groups import PusherSettings
 
 REQUEST_SECONDS = 5
 # A connection is let go of before servers do so: what is sent into one that they close is lost.

@@ -10,7 +10,7 @@ from domain import LAST, Part, Place
 from live.client import trigger
 from live.events import Event, Outbox, weight
 from live.tally import Tally
-from settings import PusherSettings
+from settings.groups import PusherSettings
 
 MAX_BACKOFF_SECONDS = 5.0
 

@@ -8,7 +8,7 @@ import structlog
 from db.connect import UNREACHABLE
 from db.watch import expire, listen
 from live.feed import Backlog, Feed
-from settings import DatabaseSettings
+from settings.groups import DatabaseSettings
 
 log = structlog.get_logger()
 

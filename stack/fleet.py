@@ -15,7 +15,7 @@ from db.connect import UNREACHABLE
 from db.reading import find_many
 from domain import Log
 from errors import LogflumeError
-from settings import S3Settings
+from settings.groups import S3Settings
 from stack.runner import Played, connect, play
 from stack.s3 import client
 from stack.tasks import together

@@ -10,7 +10,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import SecretStr
 
-from settings import S3Settings
+from settings.groups import S3Settings
 from stack.components import Component, bare_env
 from stack.files import write_private
 from stack.home import BUCKET, HOST, USER, Home

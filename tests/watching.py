@@ -7,7 +7,7 @@ from typing import Any
 
 import aiohttp
 
-from settings import PusherSettings
+from settings.groups import PusherSettings
 
 
 class Subscriber:

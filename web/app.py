@@ -22,7 +22,8 @@ from db.connect import UNREACHABLE
 from errors import ComponentError, ContentReplaced, UnderMaintenance, UnknownLog
 from live.hub import Hub
 from publisher import Publisher
-from settings import MIB, Settings, WebSettings
+from settings import Settings
+from settings.groups import MIB, WebSettings
 from web import health, logs, pages, parts, pusher, raw, stream, telemetry, writes
 from web.auth import Access
 from web.outline import Outlines

@@ -14,7 +14,7 @@ from litestar.exceptions import HTTPException, PermissionDeniedException
 from litestar.handlers.base import BaseRouteHandler
 
 from errors import SettingsError
-from settings import WebSettings
+from settings.groups import WebSettings
 
 TOKEN = "token "  # noqa: S105 - the scheme
 BEARER = "bearer "

@@ -9,7 +9,7 @@ from temporalio.service import RPCError
 
 from domain import Attempt, Log, Phase
 from errors import ComponentError
-from settings import TemporalSettings
+from settings.groups import TemporalSettings
 from web.models import LifecycleBody, ListBody, ListedLog, attempt_bodies
 from workflows.types import JOB_ID, LIFECYCLE_QUERY, LOG_PHASE, Lifecycle, workflow_id
 

@@ -15,7 +15,8 @@ from domain import LAST
 from live.client import make_sender, trigger
 from live.forward import Forwarder
 from live.tally import EVENTS
-from settings import PusherSettings, Settings, load_settings
+from settings import Settings, load_settings
+from settings.groups import PusherSettings
 from stack.stack import LocalStack
 from tests.conftest import content, draining, part, serving, until
 from tests.watching import subscriber

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from db import logs
 from db.parts import store_batch
-from settings import PusherSettings
+from settings.groups import PusherSettings
 from tests.conftest import TOKEN, part, serving
 
 CHECKS = (
