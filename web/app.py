@@ -152,14 +152,16 @@ def _not_found_as_json(response: Response[object]) -> Response[object]:
 
 def _http_error(_: Request[object, object, State], error: HTTPException) -> Response[object]:
     extra = error.extra if isinstance(error.extra, list) else []
-    fields = [f"{_field(error, item.get('key'))}: {item.get('message')}" for item in extra]
+    fields = [_told(error, item.get("key"), item.get("message")) for item in extra]
     return _error("; ".join(fields) or error.detail, error.status_code, error.headers)
 
 
-def _field(error: HTTPException, key: object) -> object:
-    """Name a field of a body, which for an array only the error's cause does."""
+def _told(error: HTTPException, key: object, message: object) -> str:
+    """Name a field and what is wrong with it; in an array only the error's cause names it."""
+    if (key, message) == ("data", "'data'"):
+        return "the body is missing"
     where = _BODY_FIELD.search(str(error.__cause__)) if key == "data" else None
-    return where[1] if where else key
+    return f"{where[1] if where else key}: {message}"
 
 
 def _unknown(_: Request[object, object, State], error: UnknownLog) -> Response[object]:

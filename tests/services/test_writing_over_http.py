@@ -86,6 +86,12 @@ async def test_a_large_content_is_answered_whole(web, job_id):
     assert answer.json()["job_id"] == job_id
 
 
+@pytest.mark.parametrize(("method", "path"), [("POST", "/logs/multi"), ("PUT", "/log-parts/1/0")])
+async def test_a_missing_body_is_said(web, method, path):
+    answer = await web.request(method, path)
+    assert (answer.status_code, answer.json()) == (400, {"error": "the body is missing"})
+
+
 async def test_a_surrogate_half_is_refused_not_stored(web):
     answer = await web.post("/logs/multi", content=b'[{"job_id":1,"content":"\\ud800"}]')
     assert answer.status_code == 400
