@@ -8,7 +8,14 @@ from typing import Any
 
 import asyncpg
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright
+from playwright.async_api import (
+    Browser,
+    ConsoleMessage,
+    Page,
+    Request,
+    async_playwright,
+    expect,
+)
 from pydantic import SecretStr
 
 from db import logs
@@ -18,6 +25,7 @@ from tests.conftest import part, serving
 
 LINK_SECRET = "a secret of thirty-two characters"
 WAIT_SECONDS = 30
+expect.set_options(timeout=WAIT_SECONDS * 1000)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
     "--no-sandbox",
