@@ -17,7 +17,8 @@ log = structlog.get_logger()
 
 # How long a missing number is waited for before what comes after it is shown.
 GAP_SECONDS = 1.0
-# NOTIFY may be missed, once while a mark is made and at any time while the listener is away.
+# NOTIFY may be missed, while a mark is made (by batches that are under way then, for as long as
+# they take) and while the listener is away. These looks come ever more seldom.
 FIRST_POLL_SECONDS = 1.0
 POLL_SECONDS = 15.0
 # A mark is renewed at the latest with every second poll.
@@ -178,7 +179,8 @@ class Feed:
             self._publish(News(start, taken, aggregated=found.aggregated and not found.more))
         if len(ready) < len(found.parts):
             return GAP_SECONDS
-        seconds, self._poll_seconds = self._poll_seconds, POLL_SECONDS
+        seconds = self._poll_seconds
+        self._poll_seconds = min(2 * seconds, POLL_SECONDS)
         return 0 if found.more or passed else seconds
 
     def _ready(self, cursor: Cursor, parts: list[StoredPart]) -> list[StoredPart]:
