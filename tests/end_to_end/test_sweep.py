@@ -21,7 +21,7 @@ from stack.fleet import Job, compare_fleet, follow_fleet, play_fleet
 from stack.runner import new_job_ids
 from stack.samples import fleet
 from stack.stack import LocalStack
-from tests.conftest import part
+from tests.conftest import part, until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -149,7 +149,8 @@ async def test_a_log_that_nobody_told_of_is_archived_after_a_trigger(stack, sett
     [job_id] = new_job_ids(1)
     connection = await asyncpg.connect(settings.database.url.get_secret_value())
     await store_batch(connection, [part(job_id, 0, b"untold"), part(job_id, 1, final=True)])
-    await asyncio.sleep(1.2)
+    is_old = "SELECT updated_at < now() - interval '1.2 s' FROM logs WHERE job_id = $1"
+    await until(lambda: connection.fetchval(is_old, job_id))
     await asyncio.to_thread(trigger, cli)
     async with asyncio.timeout(60):
         while not await connection.fetchval(
