@@ -169,10 +169,16 @@ async def test_after_temporal_is_lost_with_all_it_knew_every_log_is_archived(
     ]
     await stack.down(["worker"])  # nothing gets on, so that all of it is lost
     await play_fleet(settings.amqp.url.get_secret_value(), jobs)
-    async with asyncio.timeout(60):
-        while len(await asyncio.to_thread(lifecycles, cli)) < len(jobs):
-            await asyncio.sleep(0.1)
-    await asyncio.sleep(1)  # the drain has nothing left to tell
+    connection = await asyncpg.connect(settings.database.url.get_secret_value())
+    stored = (
+        "SELECT count(*) = $2 FROM log_parts p JOIN logs l ON l.id = p.log_id"
+        " WHERE l.job_id = ANY ($1)"
+    )
+    parts = sum(job.played.parts for job in jobs)
+    await until(lambda: connection.fetchval(stored, [job.job_id for job in jobs], parts))
+    await connection.close()
+    await stack.down(["drain"])  # which tells all that it has left to tell
+    assert len(await asyncio.to_thread(lifecycles, cli)) == len(jobs)
     kill(stack, "temporal")
     shutil.rmtree(data_dir / "temporal")
     await stack.up()
