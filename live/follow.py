@@ -1,7 +1,8 @@
 """Following one log for one reader: history first, then what its feed finds, without a seam.
 
 The reader takes its place at the feed before it reads the history, so that nothing falls between
-both; what it gets twice, its cursor knows.
+both; what it gets twice, its cursor knows. The feed looks from no further than where that history
+ends.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -46,7 +47,7 @@ class Follower:
     def __init__(self, hub: Hub, job_id: int, cursor: Cursor | None) -> None:
         self._hub = hub
         self._job_id = job_id
-        self._resumes = self._resumed = cursor is not None
+        self._resumes = cursor is not None
         self._aggregated = False
         self.cursor = cursor or Cursor(0, 0)
 
@@ -54,22 +55,23 @@ class Follower:
         """Tell of the log until it ends or the reader must come back."""
         feed, backlog = self._hub.join(self._job_id)
         try:
+            if self._resumes and not feed.is_started:
+                # What a reader brought with it is not believed for the others.
+                feed.start(await self._end())
             async for told in self._history():
                 yield told
             if self.cursor.ended or self._aggregated:
                 yield Sign.FINAL
                 return
             if not feed.is_started:
-                feed.start(await self._place())
+                feed.start(self.cursor)
             async for told in self._live(backlog):
                 yield told
         finally:
             self._hub.leave(self._job_id, feed, backlog)
 
-    async def _place(self) -> Cursor:
-        """Where a feed begins: what a reader brought with it is not believed for the others."""
-        if not self._resumed:
-            return self.cursor
+    async def _end(self) -> Cursor:
+        """The place of a reader who has seen all that there is."""
         async with self._hub.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
             log = await reading.find(connection, self._job_id)
             return await cursor_after(connection, await reading.snapshot(connection, log))

@@ -9,8 +9,9 @@ import pytest
 
 from db import logs
 from db.parts import store_batch
-from domain import LAST
+from domain import LAST, StoredPart
 from live import feed, follow
+from live.cursor import Cursor
 from live.hub import Hub
 from tests.conftest import part, serving, write_whole
 from tests.sse import reading
@@ -395,6 +396,27 @@ async def test_a_reader_who_lags_behind_the_others_looks_for_itself(pool, settin
         assert await following == 2
         assert [await number(slow) for _ in range(2)] == [1, 2]
     hearing.cancel()
+
+
+async def test_a_part_that_comes_while_a_reader_resumes_is_told(
+    pool, settings, store, job_id, monkeypatch
+):
+    await store(p(0, b"a"))
+    find = follow.reading.find
+
+    async def late(*given):
+        await store(p(1, b"b"))
+        return await find(*given)
+
+    monkeypatch.setattr(follow.reading, "find", late)
+    hub = Hub(pool, settings.database)  # it hears nothing: no announcement mends it
+    at = await pool.fetchrow(
+        "SELECT generation, log_attempt(id) FROM logs WHERE job_id = $1", job_id
+    )
+    cursor = Cursor(*at)
+    cursor.take(StoredPart(1, 0, final=False, content=b"a"))
+    async with aclosing(follow.Follower(hub, job_id, cursor).follow()) as following:
+        assert (await anext(following)).part.content == b"b"
 
 
 async def test_a_large_part_of_a_log_replaced_comes_in_pages(web, store, job_id):
