@@ -125,7 +125,8 @@ class Content:
     `ended`: the log has its final part or was written whole. Without it and unforced nothing was
     aggregated and `sha256` is empty, as for a log without any part. `archived`: the archive
     already holds these very bytes, verified; `purged`: and the row has let go of its copy.
-    `archive_outdated`: it holds what was there before content was written whole.
+    `archive_outdated`: it holds what was there before content was written whole. `needs_archived`:
+    nothing was made yet, for parts are gone that only the archived object holds.
     """
 
     ended: bool = False
@@ -138,3 +139,4 @@ class Content:
     archived: bool = False
     purged: bool = False
     archive_outdated: bool = False
+    needs_archived: bool = False

@@ -9,7 +9,7 @@ LogflumeError            its text is one clear line for a person
 ├── UnknownLog           no log has this id
 ├── ContentReplaced      the content changed while it was being read
 ├── PartitionError       a partition of parts cannot be made, moved to or dropped
-├── PartsGone            parts a log was made of are no longer there
+├── PartsGone            parts a log was made of are no longer there, nor what was made of them
 └── UnderMaintenance     an operator keeps everyone away from parts for a while
 """
 
@@ -51,7 +51,7 @@ class PartitionError(LogflumeError):
 
 
 class PartsGone(LogflumeError):
-    """Parts that a log was made of went with their partition; its archive must stay as it is."""
+    """Parts that a log was made of went with their partition, and new ones cannot be added."""
 
 
 class UnderMaintenance(LogflumeError):

@@ -1,5 +1,8 @@
 """The activities of a log's life. All may run twice, also at once: each asks the row first."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import asyncpg
 from temporalio import activity
 
@@ -9,6 +12,7 @@ from activities.types import (
     ARCHIVE,
     DELETE_ARCHIVE,
     PURGE,
+    RESTORE,
     VERIFY,
     AggregateOrder,
     ArchiveOrder,
@@ -17,7 +21,7 @@ from activities.types import (
 from archive.store import Archive
 from db import logs, reading
 from domain import Content
-from errors import ContentReplaced
+from errors import ContentReplaced, NotArchived, PartsGone
 
 
 class DatabaseActivities:
@@ -47,6 +51,11 @@ class ArchiveActivities:
     def __init__(self, pool: asyncpg.Pool, archive: Archive) -> None:
         self._pool = pool
         self._archive = archive
+
+    @property
+    def all(self) -> Sequence[Callable[..., Any]]:
+        """Every one, for a worker."""
+        return self.archive, self.verify, self.restore, self.delete_archive
 
     @activity.defn(name=ARCHIVE)
     async def archive(self, order: ArchiveOrder) -> bool:
@@ -87,6 +96,17 @@ class ArchiveActivities:
                 if not await logs.mark_verified(connection, order.job_id, order.sha256):
                     return Verdict(ok=False, replaced=True)
         return Verdict(ok=True)
+
+    @activity.defn(name=RESTORE)
+    async def restore(self, job_id: int) -> None:
+        """Read purged content back into the row, to add parts to it that came late."""
+        async with beating(), self._pool.acquire() as connection:
+            try:
+                await logs.restore_content(connection, job_id, self._archive.stream(job_id))
+            except NotArchived as error:
+                raise PartsGone(
+                    f"job {job_id}: parts it was made of are gone, and {error}"
+                ) from error
 
     @activity.defn(name=DELETE_ARCHIVE)
     async def delete_archive(self, job_id: int) -> None:

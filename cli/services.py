@@ -153,7 +153,12 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
             archive_worker = Worker(
                 client,
                 task_queue=archive_queue(task_queue),
-                activities=[archive.archive, archive.verify, archive.delete_archive],
+                activities=[
+                    archive.archive,
+                    archive.verify,
+                    archive.restore,
+                    archive.delete_archive,
+                ],
                 max_concurrent_activities=limits.archive_activities,
                 graceful_shutdown_timeout=limits.shutdown,
             )

@@ -13,10 +13,14 @@ from db.connect import Connection
 from domain import Attempt, Log, StoredPart
 from errors import ContentReplaced, UnknownLog
 
+# What is known of content that is no longer the log's is not told.
 LOG_COLUMNS = """
-    id, job_id, content_bytes, encode(content_sha256, 'hex') AS content_sha256, part_count,
-    missing_parts, created_at, updated_at, aggregated_at, archiving, archived_at,
-    archive_verified, purged_at, removed_at, removed_by, generation, late_parts
+    id, job_id, CASE WHEN aggregated_at IS NOT NULL THEN content_bytes END AS content_bytes,
+    CASE WHEN aggregated_at IS NOT NULL THEN encode(content_sha256, 'hex') END AS content_sha256,
+    CASE WHEN aggregated_at IS NOT NULL THEN part_count END AS part_count,
+    CASE WHEN aggregated_at IS NOT NULL THEN missing_parts END AS missing_parts,
+    created_at, updated_at, aggregated_at, archiving, archived_at, archive_verified, purged_at,
+    removed_at, removed_by, generation, late_parts
 """
 FIND_BY_JOB = f"SELECT {LOG_COLUMNS} FROM logs WHERE job_id = $1"
 FIND_BY_ID = f"SELECT {LOG_COLUMNS} FROM logs WHERE id = $1"
@@ -58,8 +62,8 @@ ORDER BY k.place
 """
 # Without the first of the parts it was made of, a log's parts are not all there.
 HAS_ALL_PARTS = """
-SELECT min(p.created_at) IS NOT DISTINCT FROM l.parts_since
-FROM logs l LEFT JOIN log_parts p ON p.log_id = l.id WHERE l.id = $1 GROUP BY l.id
+SELECT EXISTS (SELECT FROM log_parts p WHERE p.log_id = l.id AND p.created_at = l.parts_since)
+FROM logs l WHERE l.id = $1
 """
 SLICE = """
 SELECT substring(content FROM $3::integer + 1 FOR $4) FROM logs

@@ -16,6 +16,7 @@ with workflow.unsafe.imports_passed_through():
         ARCHIVE,
         DELETE_ARCHIVE,
         PURGE,
+        RESTORE,
         VERIFY,
         AggregateOrder,
         ArchiveOrder,
@@ -132,6 +133,9 @@ class LogLifecycle:
         order = AggregateOrder(self._job_id, force=force, restore=state.again)
         state.again = state.news = state.ended = state.replaced = False
         content: Content = await self._database_act(AGGREGATE, order, Content)
+        while content.needs_archived:
+            await self._archive_act(RESTORE, self._job_id, None)
+            content = await self._database_act(AGGREGATE, order, Content)
         # Signals that came meanwhile may know more than the activity saw.
         state.ended = state.ended or content.ended
         state.parts, state.bytes, state.attempt = content.parts, content.bytes, content.attempt

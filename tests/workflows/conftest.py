@@ -201,7 +201,7 @@ async def driver(
             Worker(
                 environment.client,
                 task_queue=archive_queue(task_queue),
-                activities=[archive.archive, archive.verify, archive.delete_archive],
+                activities=archive.all,
             )
         )
         driver = Driver(job_id, options, environment, pool, settings, task_queue)

@@ -180,3 +180,35 @@ async def test_an_empty_log_is_archived_empty(driver):
     await driver.store(part(driver.job_id, 0, final=True), final=True, begun=True)
     outcome = await driver.result()
     assert (outcome.parts, outcome.bytes, driver.archived()) == (1, 0, b"")
+
+
+async def test_parts_later_than_their_partition_are_added_to_the_archived_log(driver):
+    await driver.store(
+        part(driver.job_id, 0, b"a"),
+        part(driver.job_id, 2, b"c", final=True),
+        final=True,
+        begun=True,
+    )
+    await driver.result()
+    await driver.pool.execute("DELETE FROM log_parts")  # as the drop of their partition does
+    await driver.store(part(driver.job_id, 1, b"b"), part(driver.job_id, 3, b"d"))
+    outcome = await driver.result()
+    assert (outcome.missing_parts, driver.archived()) == (0, b"abcd")
+    row = await driver.row()
+    assert row.purged_at and row.content_sha256 == outcome.sha256
+
+
+async def test_late_parts_of_a_log_whose_object_was_lost_too_wait_for_a_person(driver):
+    await driver.whole_log()
+    await driver.result()
+    await driver.pool.execute("DELETE FROM log_parts")
+    driver.put(b"another log")
+    await driver.store(part(driver.job_id, 2, b" and more"))
+    await driver.environment.sleep(60)
+    state = await driver.until_phase("stuck")
+    assert f"job {driver.job_id}" in state.last_error
+    assert driver.archived() == b"another log"
+    driver.put(b"one log")
+    await driver.archive_again()
+    await driver.result()
+    assert driver.archived() == b"one log and more"

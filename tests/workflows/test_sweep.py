@@ -199,7 +199,7 @@ async def sweeper(
             Worker(
                 client,
                 task_queue=archive_queue(task_queue),
-                activities=[archive.archive, archive.verify, archive.delete_archive],
+                activities=archive.all,
             )
         )
         yield (one := Sweeper(client, pool, settings, workflows, sweep, store, name))

@@ -1,0 +1,149 @@
+"""Parts that come after those of their log are gone with their partition."""
+
+import asyncio
+from datetime import timedelta
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from db import logs, reading
+from db.parts import store_batch
+from domain import LAST, Content
+from errors import PartsGone
+from tests.conftest import BEGIN, part, write_whole
+from tests.model import Model, contents, parts
+
+# They come later than all before them, so that no attempt that is over becomes the log again.
+late_parts = st.builds(
+    lambda one, attempt: replace(one, attempt=attempt, published_at=BEGIN + timedelta(days=3)),
+    parts,
+    st.sampled_from(["", "a", "b", "c"]),
+)
+
+
+@pytest.fixture
+def runner():
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture
+def connection(runner, database_url):
+    connection = runner.run(asyncpg.connect(database_url))
+    yield connection
+    runner.run(connection.close())
+
+
+async def row_content(connection, job_id: int) -> bytes | None:
+    """The row's own copy of the content."""
+    return await connection.fetchval("SELECT content FROM logs WHERE job_id = $1", job_id)
+
+
+async def pieces(*content: bytes):
+    for piece in content:
+        yield piece
+
+
+async def aggregate(connection, job_id: int, archived: bytes, *, restore=False) -> Content:
+    """Aggregate as the workflow does: with the archived object where parts are gone."""
+    made = await logs.aggregate(connection, job_id, force=True, restore=restore)
+    if made.needs_archived:
+        await logs.restore_content(connection, job_id, pieces(archived[:3], archived[3:]))
+        made = await logs.aggregate(connection, job_id, force=True, restore=restore)
+    return made
+
+
+async def finish(connection, job_id: int) -> bytes:
+    """Aggregate, mark and purge; the content is what the archive holds then."""
+    made = await logs.aggregate(connection, job_id, force=True, restore=False)
+    archived = await row_content(connection, job_id)
+    assert archived is not None
+    await logs.mark_verified(connection, job_id, made.sha256)
+    assert await logs.purge(connection, job_id, made.sha256)
+    return archived
+
+
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    before=st.lists(parts, min_size=1, max_size=8),
+    whole=contents,
+    late=st.lists(st.lists(late_parts, min_size=1, max_size=4), min_size=1, max_size=3),
+    left=st.integers(0, 3),
+)
+def test_sql_and_model_agree(runner, connection, numbers, before, whole, late, left):
+    runner.run(check(connection, next(numbers), before, whole, late, left))
+
+
+async def check(connection, job_id: int, before, whole: bytes, late, left: int) -> None:
+    model = Model(whole=whole)
+    await write_whole(connection, job_id, whole)
+    before = [replace(one, job_id=job_id) for one in before]
+    for one in before:
+        model.receive(one)
+        await store_batch(connection, [one])
+    archived = await finish(connection, job_id)
+    assert archived == model.content
+    model.lose_parts()
+    # The first are gone, as with their partition; some of the others may be there still.
+    await connection.execute(
+        "DELETE FROM log_parts WHERE log_id = (SELECT id FROM logs WHERE job_id = $1) AND id NOT IN"
+        " (SELECT id FROM log_parts ORDER BY id DESC LIMIT $2)",
+        job_id,
+        min(left, len(before) - 1),
+    )
+    for batch in late:
+        received = [replace(one, job_id=job_id) for one in batch]
+        for one in received:
+            model.receive(one)
+        await store_batch(connection, received)
+        made = await aggregate(connection, job_id, archived)
+        kept = await row_content(connection, job_id)
+        assert (archived if kept is None else kept) == model.content
+        assert (made.bytes, made.missing_parts) == (len(model.content), model.missing)
+        model.lose_parts()  # what was made of them stays as it is, from now on
+
+
+async def test_a_part_goes_into_its_gap_and_one_that_is_there_changes_nothing(pool, job_id):
+    async with pool.acquire() as connection:
+        await store_batch(
+            connection,
+            [part(job_id, 0, b"a"), part(job_id, 2, b"c", final=True), part(job_id, LAST, b"z")],
+        )
+        archived = await finish(connection, job_id)
+        await connection.execute("DELETE FROM log_parts")
+        await store_batch(connection, [part(job_id, 2, b"c", final=True)])
+        made = await logs.aggregate(connection, job_id, force=False, restore=False)
+        assert (made.archived, made.purged, made.missing_parts) == (True, True, 1)
+        await store_batch(connection, [part(job_id, 1, b"b"), part(job_id, LAST, b"z")])
+        made = await aggregate(connection, job_id, archived)
+        assert (made.archived, made.parts, made.missing_parts) == (False, 4, 0)
+        assert await row_content(connection, job_id) == b"abcz"
+
+
+async def test_an_object_that_is_not_what_was_purged_is_not_added_to(pool, job_id):
+    async with pool.acquire() as connection:
+        await store_batch(connection, [part(job_id, 0, b"a", final=True)])
+        await finish(connection, job_id)
+        await connection.execute("DELETE FROM log_parts")
+        await store_batch(connection, [part(job_id, 1, b"b")])
+        with pytest.raises(PartsGone, match=f"job {job_id}: .* archived object"):
+            await aggregate(connection, job_id, b"other")
+        log = await reading.find(connection, job_id)
+        assert log.archive_verified and log.purged_at
+
+
+async def test_a_log_with_too_many_gaps_is_left_as_it_is(pool, job_id, monkeypatch):
+    monkeypatch.setattr(logs, "MAX_RUNS", 2)
+    async with pool.acquire() as connection:
+        given = [part(job_id, number, b"x", final=True) for number in (0, 2, 4)]
+        await store_batch(connection, given)
+        archived = await finish(connection, job_id)
+        await connection.execute("DELETE FROM log_parts")
+        await store_batch(connection, [part(job_id, 1, b"b")])
+        with pytest.raises(PartsGone, match=str(job_id)):
+            await aggregate(connection, job_id, archived)
