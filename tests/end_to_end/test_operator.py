@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from base64 import b64decode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -21,6 +21,7 @@ from archive.store import key
 from cli.services import QUEUES, _worker, _workflows
 from db import maintenance
 from db.parts import store_batch
+from domain import Part
 from settings import Settings
 from tests.conftest import part, s3, until, write_whole
 from workflows.signals import LogWorkflows
@@ -31,7 +32,7 @@ BIN = Path(sys.executable).parent
 
 @dataclass
 class Operator:
-    """A person with `temporal` and `logflume` in a shell, beside drains that store parts."""
+    """A person with `temporal` and `logflume` in a shell, a worker, and what drains store."""
 
     settings: Settings
     pool: asyncpg.Pool
@@ -92,18 +93,18 @@ class Operator:
         await until(met)
         return states[-1]
 
-    async def signal(self, job_id: int, *parts: Any) -> None:
+    async def signal(self, job_id: int, *parts: Part) -> None:
         final = any(one.final for one in parts)
         batch = Batch(len(parts), sum(len(one.content) for one in parts), final, begun=True)
         await self.workflows.signal(job_id, PARTS_STORED, [batch])
 
-    async def store(self, job_id: int, *parts: Any) -> None:
+    async def store(self, job_id: int, *parts: Part) -> None:
         """Commit parts and tell their workflow, as a drain does."""
         await store_batch_on(self.pool, parts)
         await self.signal(job_id, *parts)
 
     async def whole_log(self, job_id: int, content: bytes) -> None:
-        await self.store(job_id, part(job_id, 0, content), part(job_id, 1, final=True))
+        await self.store(job_id, *whole(job_id, content))
 
     async def events(self, job_id: int) -> list[dict[str, Any]]:
         """The history of a log's newest run."""
@@ -152,11 +153,6 @@ class Operator:
         assert done["status"] == "COMPLETED"
         return done["result"]
 
-    async def row(self, job_id: int) -> asyncpg.Record:
-        found = await self.pool.fetchrow("SELECT * FROM logs WHERE job_id = $1", job_id)
-        assert found
-        return found
-
     async def archived(self, job_id: int) -> bytes | None:
         def read() -> bytes | None:
             store, bucket = s3(self.settings), self.settings.s3.bucket
@@ -170,11 +166,12 @@ class Operator:
 
     async def is_at_its_end(self, job_id: int, content: bytes) -> bool:
         """The log is archived, verified and purged, and what is archived is right."""
-        row = await self.row(job_id)
-        times = row["archived_at"] and row["purged_at"]
-        if not times or not row["archive_verified"] or row["archiving"] or row["content"]:
-            return False
-        return await self.archived(job_id) == content
+        ended = await self.pool.fetchval(
+            "SELECT archived_at IS NOT NULL AND archive_verified AND NOT archiving"
+            " AND purged_at IS NOT NULL AND content IS NULL FROM logs WHERE job_id = $1",
+            job_id,
+        )
+        return ended and await self.archived(job_id) == content
 
     async def until_at_its_end(self, job_id: int, content: bytes) -> None:
         await until(lambda: self.is_at_its_end(job_id, content))
@@ -202,6 +199,10 @@ class Operator:
         await self.work()
 
 
+def whole(job_id: int, content: bytes) -> list[Part]:
+    return [part(job_id, 0, content), part(job_id, 1, final=True)]
+
+
 def number(event: dict[str, Any]) -> int:
     return int(event["eventId"])
 
@@ -214,7 +215,7 @@ def asks_for(event: dict[str, Any]) -> set[str]:
     return {scheduled.get("activityType", {}).get("name"), *(one["activity_type"] for one in ran)}
 
 
-async def store_batch_on(pool: asyncpg.Pool, parts: Any) -> None:
+async def store_batch_on(pool: asyncpg.Pool, parts: Sequence[Part]) -> None:
     async with pool.acquire() as connection:
         await store_batch(connection, parts)
 
@@ -291,7 +292,7 @@ async def test_a_stuck_log_that_is_reset_is_archived_from_what_it_is_now(operato
 
 async def test_a_log_at_its_end_stays_as_it_is_whatever_is_run_again(operator, job_id):
     """Its first run is reset again and again: the row is newer than what that history tells."""
-    parts = [part(job_id, 0, b"all of it"), part(job_id, 1, final=True)]
+    parts = whole(job_id, b"all of it")
     await store_batch_on(operator.pool, parts)
     async with operator.under_maintenance():  # so that aggregation is an activity of its own
         await operator.signal(job_id, *parts)
