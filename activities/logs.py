@@ -112,9 +112,13 @@ class ArchiveActivities:
     async def delete_archive(self, job_id: int) -> None:
         """Delete the archived object of a log whose text was written anew, and note that it went.
 
-        What is owed stands in the row until then: a signal that is lost or doubled cannot matter.
+        What is owed stands in the row until then: a signal that is lost or doubled cannot matter,
+        and a workflow that was reset deletes nothing that was archived since.
         """
         async with beating():
+            async with self._pool.acquire() as connection:
+                if not await logs.owes_deletion(connection, job_id):
+                    return
             await self._archive.delete(job_id)
             async with self._pool.acquire() as connection:
                 await logs.mark_archive_deleted(connection, job_id)

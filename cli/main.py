@@ -17,6 +17,7 @@ COMMANDS = {
     "drain": ("cli.services", "Take parts from RabbitMQ into Postgres."),
     "maintenance": ("cli.maintenance", "Keep everyone away from parts for a while."),
     "publish": ("cli.publish", "Play files as CI jobs, in a runner's wire format."),
+    "replay": ("cli.replay", "Replay workflow histories on the code that is installed here."),
     "schedules": ("cli.schedules", "Set up what Temporal runs again and again."),
     "share": ("cli.share", "Print a link that opens one log, for reading, for a while."),
     "show": ("cli.show", "Tell where a job's log is in its life."),

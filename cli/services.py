@@ -35,10 +35,8 @@ from settings.groups import WebSettings
 from telemetry import configure_logging
 from web.app import Services, make_app
 from web.tell import Teller
-from workflows.lifecycle import LogLifecycle
-from workflows.partitions import PartitionMaintenance
+from workflows.all import WORKFLOWS
 from workflows.signals import LogWorkflows
-from workflows.sweep import Sweep
 from workflows.types import LifecycleOptions
 
 log = structlog.get_logger()
@@ -134,7 +132,7 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
             lifecycle_worker = Worker(
                 client,
                 task_queue=task_queue,
-                workflows=[LogLifecycle, PartitionMaintenance, Sweep],
+                workflows=WORKFLOWS,
                 # The tests run workflows in the sandbox; here it would cost a third of the CPU.
                 workflow_runner=UnsandboxedWorkflowRunner(),
                 activities=[

@@ -124,9 +124,11 @@ UNION ALL
 SELECT id FROM logs WHERE job_id = $1 AND (content IS NOT NULL OR content_sha256 IS NULL)
 """
 
+# A workflow that was reset may ask for what was purged since: only the archive holds it now.
 MARK_ARCHIVING = """
 UPDATE logs SET archiving = true, archived_at = NULL, archive_verified = false, updated_at = now()
 WHERE job_id = $1 AND content_sha256 = decode($2, 'hex') AND aggregated_at IS NOT NULL
+    AND purged_at IS NULL
 RETURNING id
 """
 MARK_VERIFIED = """
@@ -175,6 +177,7 @@ WHERE id = $1
 RETURNING {LOG_COLUMNS}
 """
 
+OWES_DELETION = "SELECT archive_outdated FROM logs WHERE job_id = $1"
 MARK_ARCHIVE_DELETED = "UPDATE logs SET archive_outdated = false WHERE job_id = $1"
 
 
@@ -274,11 +277,11 @@ async def mark_archiving(connection: Connection, job_id: int, sha256: str) -> in
     """Note that the content with this SHA-256 is on its way to the archive; returns the log's id.
 
     Raises:
-        ContentReplaced: the log has other content by now.
+        ContentReplaced: the log has other content by now, or it was purged.
     """
     log_id: int | None = await connection.fetchval(MARK_ARCHIVING, job_id, sha256)
     if log_id is None:
-        raise ContentReplaced(f"the content of job {job_id} is no longer {sha256[:12]}")
+        raise ContentReplaced(f"the row of job {job_id} no longer has content {sha256[:12]}")
     return log_id
 
 
@@ -325,6 +328,11 @@ async def _replace(connection: Connection, log_id: int, whole: WholeContent) -> 
     assert row  # noqa: S101 - the row is locked
     await announce(connection, {whole.job_id: WHOLE})
     return Log(**row)
+
+
+async def owes_deletion(connection: Connection, job_id: int) -> bool:
+    """Whether the archive may still hold what was there before content was written whole."""
+    return bool(await connection.fetchval(OWES_DELETION, job_id))
 
 
 async def mark_archive_deleted(connection: Connection, job_id: int) -> None:

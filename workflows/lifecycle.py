@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.types import (
@@ -219,7 +219,7 @@ class LogLifecycle:
                     start_to_close_timeout=LOCAL_TIME,
                     retry_policy=LOCAL_ONCE,
                 )
-            except ActivityError as error:
+            except FailureError as error:  # the cause itself: only the server's are ActivityError
                 if is_cancelled_exception(error):
                     raise
         self._show_phase()

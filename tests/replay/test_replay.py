@@ -11,9 +11,7 @@ import pytest
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
-from workflows.lifecycle import LogLifecycle
-from workflows.partitions import PartitionMaintenance
-from workflows.sweep import Sweep
+from workflows.all import WORKFLOWS
 
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
 
@@ -25,5 +23,4 @@ def test_there_are_histories():
 @pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
 async def test_replays(path):
     history = WorkflowHistory.from_json(path.stem, path.read_text())
-    workflows = [LogLifecycle, PartitionMaintenance, Sweep]
-    await Replayer(workflows=workflows).replay_workflow(history)
+    await Replayer(workflows=WORKFLOWS).replay_workflow(history)

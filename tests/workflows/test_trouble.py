@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,10 +12,11 @@ from temporalio import activity
 from activities.logs import ArchiveActivities, DatabaseActivities
 from activities.types import AGGREGATE, AggregateOrder
 from archive.store import Archive
+from db import maintenance
 from db.parts import store_batch
 from domain import Content
-from tests.conftest import part, write_whole
-from tests.workflows.conftest import OPTIONS
+from tests.conftest import part, until, write_whole
+from tests.workflows.conftest import OPTIONS, Driver
 from workflows.policies import LOCAL_BYTES
 from workflows.types import CONTENT_REPLACED, PARTS_STORED, Batch
 
@@ -239,3 +241,22 @@ async def test_tries_are_counted_across_a_history_left_behind(driver, archive):
     await driver.environment.sleep(600)
     state = await driver.until_phase("stuck")
     assert state.archive_attempts == OPTIONS.archive_tries
+
+
+async def test_what_fails_inside_the_worker_is_tried_by_the_server(driver):
+    """While an operator keeps everyone away from parts, for a start."""
+    parts = [part(driver.job_id, 0, b"one log"), part(driver.job_id, 1, final=True)]
+    async with driver.pool.acquire() as connection:
+        await store_batch(connection, parts)
+        await maintenance.switch_on(connection, timedelta(minutes=1))
+        await driver.signal(PARTS_STORED, Batch(2, 7, final=True, begun=True))
+        await driver.environment.sleep(driver.options.settle_seconds + 1)
+        await until(lambda: is_tried_by_the_server(driver))
+        await maintenance.switch_off(connection)
+    assert (await driver.result()).parts == 2
+    assert driver.archived() == b"one log"
+
+
+async def is_tried_by_the_server(driver: Driver) -> bool:
+    pending = (await driver.handle.describe()).raw_description.pending_activities
+    return [one.activity_type.name for one in pending] == [AGGREGATE]

@@ -1,0 +1,353 @@
+"""What an operator does with Temporal's own command, on workflows that a real worker runs."""
+
+import asyncio
+import json
+import sys
+from base64 import b64decode
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+
+import temporal
+from activities.types import AGGREGATE, ARCHIVE, DELETE_ARCHIVE, PURGE, VERIFY
+from archive.store import key
+from cli.services import QUEUES, _worker, _workflows
+from db import maintenance
+from db.parts import store_batch
+from domain import Part
+from settings import Settings
+from tests.conftest import part, s3, until, write_whole
+from workflows.signals import LogWorkflows
+from workflows.types import CONTENT_REPLACED, PARTS_STORED, Batch, workflow_id
+
+BIN = Path(sys.executable).parent
+
+
+@dataclass
+class Operator:
+    """A person with `temporal` and `logflume` in a shell, a worker, and what drains store."""
+
+    settings: Settings
+    pool: asyncpg.Pool
+    workflows: LogWorkflows
+    home: Path
+    working: asyncio.Task[None] | None = None
+
+    async def type(self, *command: str) -> str:
+        """Run a command; what it prints."""
+        process = await asyncio.create_subprocess_exec(
+            BIN / command[0],
+            *command[1:],
+            env={"HOME": str(self.home)},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, errors = await asyncio.wait_for(process.communicate(), 60)
+        assert process.returncode == 0, (command, output, errors)
+        return output.decode()
+
+    async def temporal(self, *command: str) -> Any:
+        told = ("--address", self.settings.temporal.address, "--output", "json")
+        printed = await self.type("temporal", *command, *told)
+        return json.loads(printed) if printed.strip() else None
+
+    def query(self, clause: str) -> str:
+        """Limit a query to this test's logs: the server is shared."""
+        return f"{clause} AND TaskQueue = '{self.settings.temporal.task_queue}'"
+
+    async def listed(self, clause: str) -> set[int]:
+        """The jobs whose logs' workflows Temporal finds."""
+        found = await self.temporal("workflow", "list", "--query", self.query(clause))
+        return {int(one["execution"]["workflowId"].removeprefix("log-")) for one in found or []}
+
+    async def until_listed(self, clause: str, *job_ids: int) -> None:
+        """Temporal's lists lag behind by some moments."""
+
+        async def met() -> bool:
+            return await self.listed(clause) == set(job_ids)
+
+        await until(met)
+
+    async def ask(self, job_id: int) -> dict[str, Any]:
+        """The answer to the query `lifecycle`."""
+        told = ("--workflow-id", workflow_id(job_id), "--type", "lifecycle")
+        answer = await self.temporal("workflow", "query", *told)
+        [state] = answer["queryResult"]
+        return state
+
+    async def until_phase(self, job_id: int, phase: str) -> dict[str, Any]:
+        states: list[dict[str, Any]] = []
+
+        async def met() -> bool:
+            states.append(await self.ask(job_id))
+            return states[-1]["phase"] == phase
+
+        await until(met)
+        return states[-1]
+
+    async def signal(self, job_id: int, *parts: Part) -> None:
+        final = any(one.final for one in parts)
+        batch = Batch(len(parts), sum(len(one.content) for one in parts), final, begun=True)
+        await self.workflows.signal(job_id, PARTS_STORED, [batch])
+
+    async def store(self, job_id: int, *parts: Part) -> None:
+        """Commit parts and tell their workflow, as a drain does."""
+        await store_batch_on(self.pool, parts)
+        await self.signal(job_id, *parts)
+
+    async def whole_log(self, job_id: int, content: bytes) -> None:
+        await self.store(job_id, *whole(job_id, content))
+
+    async def events(self, job_id: int) -> list[dict[str, Any]]:
+        """The history of a log's newest run."""
+        shown = await self.temporal("workflow", "show", "--workflow-id", workflow_id(job_id))
+        return shown["events"]
+
+    async def reset(self, job_id: int, *to: str) -> None:
+        told = ("--workflow-id", workflow_id(job_id), "--reason", "archive it again")
+        await self.temporal("workflow", "reset", *told, *to)
+
+    async def reset_before(
+        self, job_id: int, activity: str, events: list[dict[str, Any]] | None = None
+    ) -> None:
+        """Reset a run, the newest if none is given, to where it asked for an activity last."""
+        events = events or await self.events(job_id)
+        run_id = events[0]["workflowExecutionStartedEventAttributes"]["originalExecutionRunId"]
+        asked = max(number(one) for one in events if activity in asks_for(one))
+        to = max(
+            number(one)
+            for one in events
+            if one["eventType"] == "EVENT_TYPE_WORKFLOW_TASK_COMPLETED" and number(one) < asked
+        )
+        await self.reset(job_id, "--run-id", run_id, "--event-id", str(to))
+
+    @asynccontextmanager
+    async def under_maintenance(self) -> AsyncIterator[None]:
+        """Keep everyone away from parts."""
+        async with self.pool.acquire() as connection:
+            await maintenance.switch_on(connection, timedelta(minutes=1))
+            yield
+            await maintenance.switch_off(connection)
+
+    async def until_trying(self, job_id: int, activity: str) -> None:
+        """Wait until Temporal tries an activity that a log's workflow asked for."""
+
+        async def met() -> bool:
+            told = ("--workflow-id", workflow_id(job_id))
+            pending = (await self.temporal("workflow", "describe", *told)).get("pendingActivities")
+            return activity in {one["activityType"]["name"] for one in pending or []}
+
+        await until(met)
+
+    async def result(self, job_id: int) -> dict[str, Any]:
+        """Wait for a log's newest run to end."""
+        done = await self.temporal("workflow", "result", "--workflow-id", workflow_id(job_id))
+        assert done["status"] == "COMPLETED"
+        return done["result"]
+
+    async def archived(self, job_id: int) -> bytes | None:
+        def read() -> bytes | None:
+            store, bucket = s3(self.settings), self.settings.s3.bucket
+            try:
+                body: bytes = store.get_object(Bucket=bucket, Key=key(job_id))["Body"].read()
+            except store.exceptions.NoSuchKey:
+                return None
+            return body
+
+        return await asyncio.to_thread(read)
+
+    async def is_at_its_end(self, job_id: int, content: bytes) -> bool:
+        """The log is archived, verified and purged, and what is archived is right."""
+        ended = await self.pool.fetchval(
+            "SELECT archived_at IS NOT NULL AND archive_verified AND NOT archiving"
+            " AND purged_at IS NOT NULL AND content IS NULL FROM logs WHERE job_id = $1",
+            job_id,
+        )
+        return ended and await self.archived(job_id) == content
+
+    async def until_at_its_end(self, job_id: int, content: bytes) -> None:
+        await until(lambda: self.is_at_its_end(job_id, content))
+
+    async def work(self, **s3: Any) -> None:
+        """Start the worker, with these settings of the archive; anew if there is one."""
+        await self.stop()
+        changed = self.settings.s3.model_copy(update=s3)
+        given = self.settings.model_copy(update={"s3": changed})
+        self.working = asyncio.create_task(_worker(given, list(QUEUES)))
+
+    async def stop(self) -> None:
+        if self.working:
+            self.working.cancel()
+            await asyncio.wait([self.working])
+
+    async def get_stuck(self, *job_ids: int) -> None:
+        """Have logs that the archive refuses, then mend what was wrong with it."""
+        await self.work(secret_key=SecretStr("not the key"))
+        for job in job_ids:
+            await self.whole_log(job, b"log %d" % job)
+        for job in job_ids:
+            assert (await self.until_phase(job, "stuck"))["last_error"].startswith("archive: ")
+        await self.until_listed('LogPhase = "stuck"', *job_ids)
+        await self.work()
+
+
+def whole(job_id: int, content: bytes) -> list[Part]:
+    return [part(job_id, 0, content), part(job_id, 1, final=True)]
+
+
+def number(event: dict[str, Any]) -> int:
+    return int(event["eventId"])
+
+
+def asks_for(event: dict[str, Any]) -> set[str]:
+    """The activity that a workflow task asked for by this event, or ran itself."""
+    scheduled = event.get("activityTaskScheduledEventAttributes", {})
+    marker = event.get("markerRecordedEventAttributes", {}).get("details", {}).get("data", {})
+    ran = [json.loads(b64decode(payload["data"])) for payload in marker.get("payloads", [])]
+    return {scheduled.get("activityType", {}).get("name"), *(one["activity_type"] for one in ran)}
+
+
+async def store_batch_on(pool: asyncpg.Pool, parts: Sequence[Part]) -> None:
+    async with pool.acquire() as connection:
+        await store_batch(connection, parts)
+
+
+@pytest.fixture
+async def operator(settings: Settings, pool: asyncpg.Pool, tmp_path) -> AsyncIterator[Operator]:
+    """An operator, and the worker of `logflume worker` in this process."""
+    client = await temporal.connect(settings.temporal)
+    await temporal.ensure_search_attributes(client)
+    operator = Operator(settings, pool, _workflows(client, settings), tmp_path)
+    await operator.work()
+    yield operator
+    await operator.stop()
+
+
+async def test_logs_are_found_by_phase_and_job_and_asked(operator, job_id, numbers):
+    running = next(numbers)
+    await operator.whole_log(job_id, b"all of it")
+    await operator.store(running, part(running, 0, b"more to come"))
+    await operator.until_listed('LogPhase = "receiving"', running)
+    await operator.until_listed('LogPhase = "done"', job_id)
+    assert await operator.listed(f"JobId = {running}") == {running}
+    state = await operator.ask(running)
+    assert (state["phase"], state["parts"], state["bytes"]) == ("receiving", 1, 12)
+    assert (await operator.ask(job_id))["phase"] == "done"
+    assert await operator.is_at_its_end(job_id, b"all of it")
+
+
+async def test_stuck_logs_go_on_when_told_one_by_one_or_all_that_a_query_finds(
+    operator, job_id, numbers
+):
+    others = [next(numbers), next(numbers)]
+    await operator.get_stuck(job_id, *others)
+    again = ("--name", "archive_again")
+    await operator.temporal("workflow", "signal", "--workflow-id", workflow_id(job_id), *again)
+    await operator.until_at_its_end(job_id, b"log %d" % job_id)
+    await operator.until_listed('LogPhase = "stuck"', *others)
+
+    query = ("--query", operator.query('LogPhase = "stuck"'), "--reason", "S3 is back", "--yes")
+    await operator.temporal("workflow", "signal", *again, *query)
+    for job in others:
+        await operator.until_at_its_end(job, b"log %d" % job)
+    await operator.until_listed('LogPhase = "stuck"')
+
+
+async def test_terminated_logs_are_brought_to_their_end_by_the_sweep(operator, job_id, numbers):
+    others = [next(numbers), next(numbers)]
+    await operator.get_stuck(job_id, *others)
+    one = ("--workflow-id", workflow_id(job_id), "--reason", "by hand")
+    await operator.temporal("workflow", "terminate", *one)
+    await operator.until_listed('ExecutionStatus = "Terminated"', job_id)
+    query = ("--query", operator.query('LogPhase = "stuck"'), "--reason", "by hand", "--yes")
+    await operator.temporal("workflow", "terminate", *query)
+    await operator.until_listed('ExecutionStatus = "Running"')
+
+    told = await operator.temporal(
+        *("workflow", "execute", "--type", "Sweep", "--workflow-id", f"sweep-of-{job_id}"),
+        *("--task-queue", operator.settings.temporal.task_queue),
+        *("--input", json.dumps({"after_seconds": 0, "purge_seconds": 0.5, "logs": 500})),
+    )
+    assert (told["result"]["found"], told["result"]["started"]) == (3, 3)
+    for job in (job_id, *others):
+        await operator.until_at_its_end(job, b"log %d" % job)
+
+
+async def test_a_stuck_log_that_is_reset_is_archived_from_what_it_is_now(operator, job_id):
+    """The history ends before parts that came since: the database is asked once more."""
+    await operator.get_stuck(job_id)
+    await store_batch_on(operator.pool, [part(job_id, 2, b", and late")])  # nobody tells of it
+    await operator.reset_before(job_id, AGGREGATE)
+    assert (await operator.result(job_id))["parts"] == 3
+    assert await operator.is_at_its_end(job_id, b"log %d, and late" % job_id)
+
+
+async def test_a_log_at_its_end_stays_as_it_is_whatever_is_run_again(operator, job_id):
+    """Its first run is reset again and again: the row is newer than what that history tells."""
+    parts = whole(job_id, b"all of it")
+    await store_batch_on(operator.pool, parts)
+    async with operator.under_maintenance():  # so that aggregation is an activity of its own
+        await operator.signal(job_id, *parts)
+        await operator.until_trying(job_id, AGGREGATE)
+    await operator.result(job_id)
+    first = await operator.events(job_id)
+    for activity in (AGGREGATE, ARCHIVE, VERIFY, PURGE):
+        await operator.reset_before(job_id, activity, first)
+        await operator.result(job_id)
+        assert await operator.is_at_its_end(job_id, b"all of it"), activity
+    for to in ("FirstWorkflowTask", "LastWorkflowTask"):
+        await operator.reset(job_id, "--type", to)
+        await operator.result(job_id)
+        assert await operator.is_at_its_end(job_id, b"all of it"), to
+
+
+async def test_a_deletion_that_is_run_again_deletes_nothing_that_is_good(operator, job_id):
+    await operator.whole_log(job_id, b"with a secret")
+    await operator.result(job_id)
+    async with operator.pool.acquire() as connection:
+        await write_whole(connection, job_id, b"removed")
+    async with operator.under_maintenance():
+        await operator.workflows.signal(job_id, CONTENT_REPLACED)
+        await operator.until_trying(job_id, AGGREGATE)
+    await operator.result(job_id)
+    await operator.reset_before(job_id, DELETE_ARCHIVE)
+    await operator.result(job_id)
+    assert await operator.is_at_its_end(job_id, b"removed")
+
+
+async def test_a_run_that_continued_another_is_reset_too(operator, job_id):
+    operator.workflows = replace(
+        operator.workflows, options=replace(operator.workflows.options, history_events=10)
+    )
+    await operator.get_stuck(job_id)
+    started = (await operator.events(job_id))[0]["workflowExecutionStartedEventAttributes"]
+    assert started["continuedExecutionRunId"]
+    await operator.reset(job_id, "--type", "FirstWorkflowTask")
+    await operator.until_phase(job_id, "stuck")
+    told = ("--workflow-id", workflow_id(job_id), "--name", "archive_again")
+    await operator.temporal("workflow", "signal", *told)
+    await operator.until_at_its_end(job_id, b"log %d" % job_id)
+
+
+async def test_downloaded_histories_are_replayed(operator, job_id, numbers, tmp_path):
+    running = next(numbers)
+    await operator.store(running, part(running, 0, b"more to come"))
+    await operator.whole_log(job_id, b"all of it")
+    await operator.result(job_id)
+    await operator.reset_before(job_id, ARCHIVE)
+    await operator.result(job_id)
+    files = []
+    for job in (job_id, running):
+        files.append(tmp_path / f"{workflow_id(job)}.json")
+        told = ("--workflow-id", workflow_id(job))
+        files[-1].write_text(json.dumps(await operator.temporal("workflow", "show", *told)))
+    told = await operator.type("logflume", "replay", *map(str, files))
+    assert [line.split()[1:3] for line in told.splitlines()] == [["same,", "LogLifecycle,"]] * 2

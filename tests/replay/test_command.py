@@ -1,0 +1,91 @@
+"""`logflume replay` on files as a person may have them, without a Temporal."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HISTORIES = Path(__file__).parent / "histories"
+WHOLE = json.loads((HISTORIES / "a_log_goes_from_its_first_part_to_the_purge.json").read_text())
+TEXT = json.dumps(WHOLE)
+EVENTS = WHOLE["events"]
+
+
+def replay(*paths: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [Path(sys.executable).parent / "logflume", "replay", *paths],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_histories_of_every_workflow_are_the_same_on_this_code():
+    names = ("a_log_goes_*", "partitions_come_*", "sweep_each_round_*")
+    paths = [next(HISTORIES.glob(name)) for name in names]
+    done = replay(*paths)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line.split()[1:3] for line in done.stdout.splitlines()] == [
+        ["same,", "LogLifecycle,"],
+        ["same,", "PartitionMaintenance,"],
+        ["same,", "Sweep,"],
+    ]
+
+
+FILES = {
+    "other_order": (
+        TEXT.replace('"name": "archive"', '"name": "verify"', 1),
+        "differs, LogLifecycle: ",
+    ),
+    "other_input": (
+        TEXT.replace(
+            EVENTS[0]["workflowExecutionStartedEventAttributes"]["input"]["payloads"][0]["data"],
+            "e30=",
+        ),
+        "differs, LogLifecycle: ",
+    ),
+    "other_workflow": (TEXT.replace("LogLifecycle", "Unheard"), "unknown workflow type Unheard"),
+    "not_json": ("{", "unreadable, not the JSON of a history; "),
+    "not_text": (b"\xff\xfe", "unreadable, not the JSON of a history; "),
+    "not_an_object": ("[]", "unreadable, not the JSON of a history; "),
+    "other_json": ('{"logs": []}', "unreadable, not the JSON of a history; "),
+    "no_events": ('{"events": []}', "unreadable, its events are not 1, 2, 3 and so on; "),
+    "without_its_begin": (
+        json.dumps({"events": EVENTS[3:]}),
+        "unreadable, its events are not 1, 2, 3 and so on; ",
+    ),
+    "with_a_hole": (
+        json.dumps({"events": EVENTS[:5] + EVENTS[8:]}),
+        "unreadable, its events are not 1, 2, 3 and so on; ",
+    ),
+    "not_a_start": (
+        json.dumps({"events": [{**EVENTS[4], "eventId": "1"}]}),
+        "unreadable, it does not begin with the start of a workflow; ",
+    ),
+}
+
+
+def test_each_file_has_one_line_that_says_what_is_wrong(tmp_path):
+    paths = []
+    for name, (content, _) in FILES.items():
+        paths.append(tmp_path / name)
+        paths[-1].write_bytes(content if isinstance(content, bytes) else content.encode())
+    done = replay(*paths)
+    assert done.returncode == 1
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(paths)
+    for line, (name, (_, told)) in zip(lines, FILES.items(), strict=True):
+        assert line.startswith(f"{tmp_path / name}: {told}"), line
+
+
+@pytest.mark.parametrize("count", [1, 2, 8], ids=["started", "asked", "waiting"])
+def test_a_workflow_that_is_under_way_is_replayed_as_far_as_it_is(tmp_path, count):
+    path = tmp_path / "history.json"
+    path.write_text(json.dumps({"events": EVENTS[:count]}))
+    done = replay(path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{path}: same, LogLifecycle, ")

@@ -1,0 +1,7 @@
+"""Every workflow there is: what a worker serves and what recorded histories are replayed on."""
+
+from workflows.lifecycle import LogLifecycle
+from workflows.partitions import PartitionMaintenance
+from workflows.sweep import Sweep
+
+WORKFLOWS = (LogLifecycle, PartitionMaintenance, Sweep)
