@@ -60,9 +60,10 @@ WITH given AS MATERIALIZED (
 SELECT job_id, id FROM made
 """
 
-# `fed`: runs of the job came here by themselves.
+# `fed`: runs of the job came here by themselves; `written`: a client wrote content whole here.
 FOUND = """
-SELECT l.id, i.kind, i.written_at, l.generation, l.removed_at,
+SELECT l.id, i.kind, i.written_at, l.generation <> coalesce(i.generation, 0) AS written,
+    l.removed_at,
     EXISTS (SELECT FROM log_attempts WHERE log_id = l.id AND uuid <> '') AS fed
 FROM logs l LEFT JOIN imported_logs i ON i.job_id = l.job_id WHERE l.job_id = $1
 """
@@ -82,9 +83,10 @@ FROM attempt WHERE l.id = $1
 UNNAMED = "SELECT id FROM log_attempts WHERE log_id = $1 AND uuid = ''"
 SET_BEGIN = "UPDATE log_attempts SET began_at = $2 WHERE id = $1"
 NOTE = """
-INSERT INTO imported_logs (job_id, kind, seen, written_at, note) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO imported_logs (job_id, kind, seen, written_at, note, generation)
+SELECT $1, $2, $3, $4, $5, generation FROM logs WHERE job_id = $1
 ON CONFLICT (job_id) DO UPDATE SET kind = excluded.kind, seen = excluded.seen,
-    written_at = excluded.written_at, note = excluded.note
+    written_at = excluded.written_at, note = excluded.note, generation = excluded.generation
 """
 
 # What readers get, hashed where it lies; nothing where only the archive could tell.
@@ -329,7 +331,7 @@ def _compare(
     Unless its text was removed there, or is all but the beginning of theirs: then the job ran
     before anything of it came here.
     """
-    if found["kind"] is not None and not found["fed"]:
+    if found["kind"] is not None and not found["fed"] and not found["written"]:
         if log.kind != "archived":
             is_same = here.sha256 == theirs.sha256
         else:  # what was taken over is what was archived since, if nobody wrote it anew
@@ -342,7 +344,7 @@ def _compare(
         return "ours", "its text was removed in travis-logs: remove it here too"
     if log.kind != "content" or here.sha256 == theirs.sha256:
         return "ours", None
-    if found["generation"] == 0 and 0 < here.size < theirs.size:
+    if not found["written"] and 0 < here.size < theirs.size:
         end = hashlib.sha256()
         end.update(memoryview(b"".join(texts))[-here.size :])
         if end.digest() == here.sha256:

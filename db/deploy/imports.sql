@@ -7,6 +7,7 @@ CREATE TABLE imported_logs (
     kind text NOT NULL CHECK (kind IN ('archived', 'content', 'parts', 'empty')),
     seen bytea NOT NULL,
     written_at timestamptz,
+    generation integer NOT NULL DEFAULT 0,
     note text
 );
 
@@ -16,6 +17,8 @@ COMMENT ON COLUMN imported_logs.kind IS 'Where travis-logs had the text when it 
 COMMENT ON COLUMN imported_logs.seen IS 'Digest of the rows there, of all but the text.';
 COMMENT ON COLUMN imported_logs.written_at IS
     'Its time of update there, which changes when content is written whole.';
+COMMENT ON COLUMN imported_logs.generation IS
+    'That of the log when it was taken over: another one means that a client wrote it here.';
 COMMENT ON COLUMN imported_logs.note IS 'What is otherwise here than there, for a person.';
 
 COMMIT;

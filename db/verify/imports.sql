@@ -1,3 +1,3 @@
 -- Verify logflume:imports on pg
 
-SELECT job_id, kind, seen, written_at, note FROM imported_logs WHERE false;
+SELECT job_id, kind, seen, written_at, generation, note FROM imported_logs WHERE false;

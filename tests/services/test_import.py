@@ -261,8 +261,28 @@ async def test_content_cleared_here_does_not_come_back(here, travis):
     async with here.pool.acquire() as connection:
         await write_whole(connection, 66, b"")
     await travis.log(66, "cleared since")
-    assert await here.take_over() == {"ours (content)": 1}
-    assert await here.content(66) == b""
+    await travis.log(67, "cleared later")
+    assert await here.take_over() == {"ours (content)": 1, "added (content)": 1}
+    async with here.pool.acquire() as connection:
+        await write_whole(connection, 67, b"")
+    await travis.write(67, "written there too")
+    assert await here.take_over() == {"ours (content)": 2}
+    assert [await here.content(job_id) for job_id in (66, 67)] == [b"", b""]
+
+
+async def test_a_job_that_ran_when_the_drain_began_is_whole_in_the_end(here, travis):
+    log_id = await travis.log(68)
+    await travis.part(log_id, 0, "the ")
+    await here.take_over()
+    await here.store(part(68, 1, b"end", final=True))
+    assert await here.content(68) == b"end"
+    await travis.part(log_id, 1, "end", final=True)
+    assert await here.take_over() == {"ours (parts)": 1}
+    await travis.write(68, "the end", updated_at=THEN)
+    assert await here.take_over() == {"changed (content)": 1}
+    assert await here.content(68) == b"the end"
+    await here.store(part(68, 2, b"stale"))
+    assert await here.content(68) == b"the end"
 
 
 async def test_text_that_only_the_archive_has_is_read_there_and_never_overwritten(here, travis):
