@@ -43,6 +43,13 @@ class Digest(NamedTuple):
     bytes: int
 
 
+class Held(NamedTuple):
+    """What the store says of an object that it holds, without reading it."""
+
+    bytes: int
+    etag: str
+
+
 def key(job_id: int) -> str:
     """The key under which every reader looks for a job's log."""
     return f"jobs/{job_id}/log.txt"
@@ -136,14 +143,35 @@ class Archive:
             return None
         return Digest(sha256.hexdigest(), size)
 
+    async def look(self, job_id: int) -> Held:
+        """Ask how long the object is, and for the store's own tag of its bytes.
+
+        Raises:
+            NotArchived: nothing is archived under the job's key.
+        """
+        try:
+            found = await self._call(self._s3.head_object, Bucket=self._bucket, Key=key(job_id))
+        except ArchiveRefused as error:
+            if isinstance(error.__cause__, ClientError) and _code(error.__cause__) == "404":
+                raise NotArchived(f"nothing is archived as {key(job_id)}") from None
+            raise
+        return Held(found["ContentLength"], found["ETag"])
+
     async def stream(
-        self, job_id: int, *, start: int = 0, stop: int | None = None, sha256: str | None = None
+        self,
+        job_id: int,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        sha256: str | None = None,
+        etag: str | None = None,
     ) -> AsyncGenerator[bytes]:
         """Read the object piece by piece, from byte `start` to before `stop`.
 
         Raises:
             NotArchived: nothing is archived under the job's key.
-            ContentReplaced: the object was not made of content with this SHA-256 (hex).
+            ContentReplaced: the object was not made of content with this SHA-256 (hex), or is no
+                longer the one that the store gave this tag.
         """
         part = f"bytes={start}-{'' if stop is None else stop - 1}"
         try:
@@ -152,7 +180,16 @@ class Archive:
                 Bucket=self._bucket,
                 Key=key(job_id),
                 **({"Range": part} if part != "bytes=0-" else {}),
+                **({"IfMatch": etag} if etag else {}),
             )
+        except ComponentError as error:
+            if (
+                etag
+                and isinstance(error.__cause__, ClientError)
+                and _status(error.__cause__) == 412
+            ):
+                raise ContentReplaced(f"{key(job_id)} holds other content by now") from error
+            raise
         except ArchiveRefused as error:
             if isinstance(error.__cause__, ClientError) and _code(error.__cause__) == "NoSuchKey":
                 raise NotArchived(f"nothing is archived as {key(job_id)}") from None
@@ -174,7 +211,7 @@ class Archive:
         try:
             return await self._run(function, *arguments, **named)
         except ClientError as error:
-            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            status = _status(error)
             text = f"{self._name}: {error}"
             if status >= 500 or status in PASSING or _code(error) in PASSING_CODES:
                 raise ComponentError(text) from error
@@ -189,3 +226,7 @@ class Archive:
 
 def _code(error: ClientError) -> str:
     return error.response["Error"]["Code"]
+
+
+def _status(error: ClientError) -> int:
+    return error.response["ResponseMetadata"]["HTTPStatusCode"]

@@ -1,6 +1,7 @@
 """The root of the command line; every command is a module of its own, loaded when it is called."""
 
 import importlib
+import keyword
 import os
 import sys
 from typing import NoReturn
@@ -15,6 +16,7 @@ COMMANDS = {
     "db": ("cli.db", "Deploy, verify or revert the database schema."),
     "doctor": ("cli.doctor", "Check every component and setting, and say what to do."),
     "drain": ("cli.services", "Take parts from RabbitMQ into Postgres."),
+    "import": ("cli.import_", "Take over the logs of another service."),
     "maintenance": ("cli.maintenance", "Keep everyone away from parts for a while."),
     "publish": ("cli.publish", "Play files as CI jobs, in a runner's wire format."),
     "replay": ("cli.replay", "Replay workflow histories on the code that is installed here."),
@@ -45,7 +47,9 @@ class _Commands(click.Group):
                 f"{cmd_name} needs the Python package {error.name}: run bin/setup, "
                 "or install logflume[stack]"
             ) from error
-        command: click.Command = getattr(module, cmd_name)
+        # `import` is a word of Python's own.
+        name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        command: click.Command = getattr(module, name)
         return command
 
     def format_commands(

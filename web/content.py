@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import asyncpg
 
-from archive.store import Archive
+from archive.store import Archive, Held
 from db import reading
 from db.reading import PartList, Snapshot
 from domain import Log, StoredPart
@@ -25,17 +25,24 @@ ACQUIRE_SECONDS = 5
 class Content:
     """The bytes a log has at one moment; reading fails where they were replaced since.
 
-    `size` is in bytes; `etag` changes with every byte.
+    `size` is in bytes; `etag` changes with every byte. `held`: what the archive has of a log that
+    travis-logs archived, of which nobody told us a hash.
     """
 
-    def __init__(self, pool: asyncpg.Pool, archive: Archive, found: Snapshot) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool, archive: Archive, found: Snapshot, held: Held | None = None
+    ) -> None:
         self._snapshot = found
         self.log = found.log
         self.parts = found.parts
         self.is_earlier_attempt = not found.is_log
         self._pool = pool
         self._archive = archive
-        if found.parts is None:
+        self._held = held
+        if held is not None:
+            self.size = held.bytes
+            self.etag = hashlib.sha256(held.etag.encode()).hexdigest()
+        elif found.parts is None:
             self.size = found.log.content_bytes or 0
             self.etag = found.log.content_sha256 or ""
         else:
@@ -52,6 +59,8 @@ class Content:
         stop = self.size if stop is None else min(stop, self.size)
         if self.parts is not None:
             return self._from_parts(self.parts, start, stop)
+        if self._held is not None:
+            return self._from_archive(start, stop, etag=self._held.etag)
         return self._from_row(start, stop)
 
     async def cursor(self) -> Cursor | None:
@@ -94,8 +103,12 @@ class Content:
                 break
             yield piece
             start += len(piece)
+        async for piece in self._from_archive(start, stop, sha256=self.etag):
+            yield piece
+
+    async def _from_archive(self, start: int, stop: int, **of: str) -> AsyncIterator[bytes]:
         if start < stop:
-            archived = self._archive.stream(log.job_id, start=start, stop=stop, sha256=self.etag)
+            archived = self._archive.stream(self.log.job_id, start=start, stop=stop, **of)
             async with aclosing(archived):
                 async for piece in archived:
                     yield piece
@@ -108,9 +121,14 @@ async def open_content(
 
     Raises:
         UnknownLog: it has no such attempt, or no longer.
+        NotArchived: travis-logs archived it, and the archive does not hold it.
     """
     async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-        return Content(pool, archive, await reading.snapshot(connection, log, attempt))
+        found = await reading.snapshot(connection, log, attempt)
+    held = None
+    if found.parts is None and found.log.purged_at and found.log.content_sha256 is None:
+        held = await archive.look(log.job_id)
+    return Content(pool, archive, found, held)
 
 
 def _overlapping(parts: PartList, start: int, stop: int) -> tuple[int, int]:

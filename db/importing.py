@@ -1,0 +1,405 @@
+"""Taking over the logs of a travis-logs database: each as it would lie here had it come by itself.
+
+Text that travis-logs aggregated counts as content written whole, parts as parts without a uuid;
+the sweep finds both, and their workflows archive them. Text that only the archive has stays there.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Literal
+
+import asyncpg
+import msgspec
+
+from db import partitions, travis_logs
+from db.connect import Connection
+from db.logs import LOCK_WHOLE, WholeContent, replace_contents
+from db.maintenance import check_writing
+from db.parts import COLUMNS
+from db.travis_logs import Kind, SourceLog
+from domain import LAST
+
+Outcome = Literal["added", "changed", "same", "ours", "left", "different"]
+
+# The ids of travis-logs are 32 bits wide: ours begin where they can never come.
+BEYOND = 2**31
+RESERVE = """
+SELECT setval('logs_id_seq', $1::bigint) WHERE (SELECT last_value FROM logs_id_seq) < $1::bigint
+"""
+SEEN = "SELECT job_id, seen FROM imported_logs WHERE job_id = ANY ($1)"
+
+# The unnamed attempt of an archived log begins at the end of time, so it remains the log, and
+# `parts_since` says that its parts are gone: what a runner still says of it changes nothing.
+ROWS = """
+WITH given AS MATERIALIZED (
+    SELECT g.*, CASE WHEN g.kind = 'archived'
+        THEN nextval('log_attempts_id_seq') END AS attempt_id
+    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::timestamptz[], $5::timestamptz[],
+        $6::timestamptz[], $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::bigint[],
+        $11::bytea[], $12::timestamptz[])
+        g (id, job_id, kind, created_at, updated_at, aggregated_at, archived_at, purged_at,
+            removed_at, removed_by, seen, written_at)
+), made AS (
+    INSERT INTO logs (id, job_id, created_at, updated_at, aggregated_at, archived_at,
+        archive_verified, purged_at, parts_since, content_attempt_id, removed_at, removed_by, empty)
+    SELECT coalesce(g.id, nextval('logs_id_seq')), g.job_id, g.created_at,
+        g.updated_at, g.aggregated_at, g.archived_at, g.kind = 'archived', g.purged_at,
+        CASE WHEN g.kind = 'archived' THEN g.created_at END, g.attempt_id, g.removed_at,
+        g.removed_by, g.kind = 'empty'
+    FROM given g ORDER BY g.job_id
+    ON CONFLICT DO NOTHING
+    RETURNING id, job_id, content_attempt_id
+), attempts AS (
+    INSERT INTO log_attempts (id, log_id, uuid, began_at)
+    SELECT content_attempt_id, id, '', 'infinity' FROM made WHERE content_attempt_id IS NOT NULL
+), noted AS (
+    INSERT INTO imported_logs (job_id, kind, seen, written_at)
+    SELECT g.job_id, g.kind, g.seen, g.written_at FROM made m JOIN given g ON g.job_id = m.job_id
+)
+SELECT job_id, id FROM made
+"""
+
+# `fed`: runs of the job came here by themselves; `written`: a client wrote content whole here.
+FOUND = """
+SELECT l.id, i.kind, i.written_at, l.generation <> coalesce(i.generation, 0) AS written,
+    l.removed_at,
+    EXISTS (SELECT FROM log_attempts WHERE log_id = l.id AND uuid <> '') AS fed
+FROM logs l LEFT JOIN imported_logs i ON i.job_id = l.job_id WHERE l.job_id = $1
+"""
+SET_ROW = """
+UPDATE logs SET created_at = $2, updated_at = $3, removed_at = $4, removed_by = $5, empty = $6,
+    archive_outdated = archive_outdated AND $7
+WHERE id = $1
+"""
+SET_ARCHIVED = """
+WITH attempt AS (
+    UPDATE log_attempts SET began_at = 'infinity' WHERE log_id = $1 AND uuid = '' RETURNING id
+)
+UPDATE logs l SET aggregated_at = $2, archived_at = $3, archive_verified = true, purged_at = $4,
+    parts_since = l.created_at, content_attempt_id = attempt.id
+FROM attempt WHERE l.id = $1
+"""
+UNNAMED = "SELECT id FROM log_attempts WHERE log_id = $1 AND uuid = ''"
+SET_BEGIN = "UPDATE log_attempts SET began_at = $2 WHERE id = $1"
+NOTE = """
+INSERT INTO imported_logs (job_id, kind, seen, written_at, note, generation)
+SELECT $1, $2, $3, $4, $5, generation FROM logs WHERE job_id = $1
+ON CONFLICT (job_id) DO UPDATE SET kind = excluded.kind, seen = excluded.seen,
+    written_at = excluded.written_at, note = excluded.note, generation = excluded.generation
+"""
+
+# What readers get, hashed where it lies; nothing where only the archive could tell.
+TEXTS = """
+SELECT l.job_id, l.removed_at IS NOT NULL AS removed,
+    CASE WHEN h.told THEN l.content_bytes ELSE octet_length(p.content) END AS bytes,
+    CASE WHEN h.told THEN l.content_sha256 ELSE sha256(p.content) END AS sha256
+FROM logs l,
+    LATERAL (SELECT (l.content_sha256 IS NOT NULL OR l.purged_at IS NOT NULL) AND NOT l.late_parts
+        AS told) h,
+    LATERAL (
+        SELECT coalesce(string_agg(content, ''::bytea ORDER BY number, created_at, id), '')
+            AS content
+        FROM content_parts(l.id, log_attempt(l.id)) WHERE NOT h.told
+    ) p
+WHERE l.job_id = ANY ($1)
+"""
+
+
+class Digest(msgspec.Struct, frozen=True):
+    """What a log's text is: its length in bytes and its SHA-256, None where only the archive tells.
+
+    `removed`: it stands for one that a person removed.
+    """
+
+    size: int
+    sha256: bytes | None
+    removed: bool
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What became of one job's log.
+
+    It was `added` or `changed`, is the `same` as before, is `ours` already, or was `left` there;
+    where we only compare it is the `same` or `different`.
+    `note` says for a person what is otherwise here than there.
+    """
+
+    job_id: int
+    outcome: Outcome
+    kind: Kind
+    note: str | None = None
+
+
+async def reserve_ids(connection: Connection, highest: int) -> None:
+    """Let logs that begin here have ids beyond all that a travis-logs gives, now and later."""
+    await connection.execute(RESERVE, max(BEYOND, highest))
+
+
+class Importer:
+    """Takes logs over by two connections; that to travis-logs is in a transaction of one state."""
+
+    def __init__(self, connection: Connection, source: Connection) -> None:
+        self._connection = connection
+        self._source = source
+
+    async def store_page(self, logs: Sequence[SourceLog]) -> list[Told]:
+        """Take over logs of one page; those that are as they were seen before are left alone.
+
+        Rows without text to move are written together, every other log in a transaction of its own.
+
+        Raises:
+            UnderMaintenance: an operator keeps everyone away from parts.
+        """
+        job_ids = [log.first.job_id for log in logs]
+        seen = {row["job_id"]: row["seen"] for row in await self._connection.fetch(SEEN, job_ids)}
+        told = [Told(log.first.job_id, "same", log.kind) for log in logs if _is_seen(log, seen)]
+        rest = [log for log in logs if not _is_seen(log, seen)]
+        made = await _add_rows(self._connection, [_columns(log) for log in rest if _is_bare(log)])
+        for log in rest:
+            if log.first.job_id in made:
+                told.append(Told(log.first.job_id, "added", log.kind))
+            else:
+                told.append(await self._store(log))
+        return told
+
+    async def differences(self, logs: Sequence[SourceLog]) -> list[Told]:
+        """Compare logs of one page with what lies here, text by text; tells of all what differs.
+
+        Of text that only the archive has there is nothing to compare with, there as here.
+        """
+        ours = await _digests(self._connection, [log.first.job_id for log in logs])
+        found = []
+        for log in logs:
+            here, note = ours.get(log.first.job_id), None
+            if here is None:
+                note = "it is missing"
+            elif log.removed.removed_at and not here.removed:
+                note = "its text was removed in travis-logs and is still here"
+            elif log.kind != "archived":
+                texts = await travis_logs.texts(self._source, log)
+                note = _differ(here, await _digest(self._source, log, texts))
+            found.append(Told(log.first.job_id, "different" if note else "same", log.kind, note))
+        return found
+
+    async def _store(self, log: SourceLog) -> Told:
+        """Take over one log, whatever is there already."""
+        job_id = log.first.job_id
+        if job_id < 0:
+            return Told(job_id, "left", log.kind, f"row {log.first.id}: no job has a negative id")
+        texts = [] if log.kind == "archived" else await travis_logs.texts(self._source, log)
+        theirs = await _digest(self._source, log, texts)
+        async with self._connection.transaction():
+            await check_writing(self._connection)
+            made = await _add_rows(self._connection, [_columns(log)])
+            await self._connection.execute(LOCK_WHOLE, [job_id])
+            found = None if made else await self._connection.fetchrow(FOUND, job_id)
+            outcome: Outcome = "added"
+            if found:
+                here = (await _digests(self._connection, [job_id]))[job_id]
+                outcome, note = _compare(log, found, here, theirs, texts)
+                if outcome == "ours":
+                    return Told(job_id, outcome, log.kind, note)
+            elif not made:  # another job has its id
+                made = await _add_rows(self._connection, [_columns(log, keep_id=False)])
+            log_id: int = found["id"] if found else made[job_id]
+            if outcome == "changed" or (outcome == "added" and log.kind in ("content", "parts")):
+                await self._write(log, log_id, texts, is_new=outcome == "added")
+            here = (await _digests(self._connection, [job_id]))[job_id]
+            note = "; ".join(_notes(log, log_id, here, theirs)) or None
+            await self._connection.execute(NOTE, job_id, log.kind, log.seen, log.written_at, note)
+        return Told(job_id, outcome, log.kind, note)
+
+    async def _write(
+        self,
+        log: SourceLog,
+        log_id: int,
+        texts: list[bytes],
+        *,
+        is_new: bool,
+    ) -> None:
+        """Make the log what it is there, by the rules of content written whole."""
+        created_at, updated_at, aggregated_at, archived_at, purged_at = _times(log)
+        removed = log.removed
+        whole = WholeContent(log.first.job_id, b"".join(texts), removed.removed_by)
+        await replace_contents(self._connection, [whole])
+        # The archive holds the text of travis-logs until it holds ours: nothing of it is to be
+        # deleted but what was archived here before.
+        is_ours = not is_new and log.kind != "archived"
+        is_empty = log.kind == "empty"
+        await self._connection.execute(
+            SET_ROW,
+            log_id,
+            created_at,
+            updated_at,
+            removed.removed_at,
+            removed.removed_by,
+            is_empty,
+            is_ours,
+        )
+        if log.kind == "archived":
+            await self._connection.execute(
+                SET_ARCHIVED, log_id, aggregated_at, archived_at, purged_at
+            )
+        elif log.kind == "parts":
+            await self._copy_parts(log, log_id)
+
+    async def _copy_parts(self, log: SourceLog, log_id: int) -> None:
+        """Copy parts as those of the attempt without a uuid, at times that have a partition."""
+        found = await partitions.partitions(self._connection)
+        oldest = min((one.begin for one in found.ranges), default=found.now)
+        attempt_id = await self._connection.fetchval(UNNAMED, log_id)
+        begins: datetime | None = None
+        async for some in travis_logs.parts(self._source, log):
+            records = [
+                (
+                    log_id,
+                    attempt_id,
+                    min(max(part.created_at, oldest), found.now),
+                    max(part.number, 0),
+                    part.final,
+                    part.content,
+                )
+                for part in some
+            ]
+            await self._connection.copy_records_to_table(
+                "log_parts", records=records, columns=COLUMNS
+            )
+            numbered = [record[2] for record in records if record[3] != LAST]
+            begins = min([*numbered, begins] if begins else numbered, default=None)
+        await self._connection.execute(SET_BEGIN, attempt_id, begins)
+
+
+def _is_seen(log: SourceLog, seen: dict[int, bytes]) -> bool:
+    return seen.get(log.first.job_id) == log.seen
+
+
+def _is_bare(log: SourceLog) -> bool:
+    """Whether its row is all there is to take over, and nothing is to be said about it."""
+    plain = len(log.rows) == 1 and not log.first.parts and not log.first.bytes
+    return plain and not _is_lost(log) and log.first.job_id >= 0
+
+
+def _is_lost(log: SourceLog) -> bool:
+    """Whether its text is neither there nor in the archive, where there should be one."""
+    return log.kind == "empty" and any(row.aggregated_at and row.bytes is None for row in log.rows)
+
+
+def _columns(log: SourceLog, *, keep_id: bool = True) -> tuple[object, ...]:
+    """The parameters of `ROWS` for one log; without its id it gets one of ours."""
+    removed = log.removed
+    return (
+        log.first.id if keep_id else None,
+        log.first.job_id,
+        log.kind,
+        *_times(log),
+        removed.removed_at,
+        removed.removed_by,
+        log.seen,
+        log.written_at,
+    )
+
+
+def _times(log: SourceLog) -> tuple[datetime | None, ...]:
+    """When it was created, updated, aggregated, archived and purged; any may be null there."""
+    created_at = log.first.created_at or log.first.updated_at or datetime.now(UTC)
+    updated_at = log.first.updated_at or created_at
+    if log.kind == "archived":
+        row = next(row for row in log.rows if row.is_archived)
+        at = row.archived_at
+        return created_at, updated_at, row.aggregated_at or at, at, row.purged_at or at
+    # What has text is aggregated anew, here.
+    aggregated_at = log.first.aggregated_at if log.kind == "empty" else None
+    return created_at, updated_at, aggregated_at, None, None
+
+
+async def _add_rows(
+    connection: Connection, columns: Sequence[tuple[object, ...]]
+) -> dict[int, int]:
+    """Make rows, without texts; returns the ids by job of those whose job and id were free."""
+    if not columns:
+        return {}
+    rows = await connection.fetch(ROWS, *(list(column) for column in zip(*columns, strict=True)))
+    return {row["job_id"]: row["id"] for row in rows}
+
+
+def _compare(
+    log: SourceLog, found: asyncpg.Record, here: Digest, theirs: Digest, texts: list[bytes]
+) -> tuple[Outcome, str | None]:
+    """Decide what becomes of a log that is here already: what came by itself stays.
+
+    Unless its text was removed there, or is all but the beginning of theirs: then the job ran
+    before anything of it came here.
+    """
+    if found["kind"] is not None and not found["fed"] and not found["written"]:
+        if log.kind != "archived":
+            is_same = here.sha256 == theirs.sha256
+        else:  # what was taken over is what was archived since, if nobody wrote it anew
+            had = found["kind"] in ("archived", "content")
+            is_same = had and found["written_at"] == log.written_at
+        return "same" if is_same else "changed", None
+    if log.removed.removed_at and not found["removed_at"]:
+        if log.kind == "content":
+            return "changed", None
+        return "ours", "its text was removed in travis-logs: remove it here too"
+    if log.kind != "content" or here.sha256 == theirs.sha256:
+        return "ours", None
+    if not found["written"] and 0 < here.size < theirs.size:
+        end = hashlib.sha256()
+        end.update(memoryview(b"".join(texts))[-here.size :])
+        if end.digest() == here.sha256:
+            return "changed", None
+    return "ours", _differ(here, theirs)
+
+
+async def _digest(source: Connection, log: SourceLog, texts: list[bytes]) -> Digest:
+    """What the text is by the rule of travis-logs: contents, then all parts in their order."""
+    sha256, size = hashlib.sha256(), 0
+    for text in texts:
+        sha256.update(text)
+        size += len(text)
+    if log.kind == "parts":
+        async for some in travis_logs.parts(source, log):
+            for part in some:
+                sha256.update(part.content)
+                size += len(part.content)
+    return Digest(size, sha256.digest(), removed=log.removed.removed_at is not None)
+
+
+async def _digests(connection: Connection, job_ids: Sequence[int]) -> dict[int, Digest]:
+    """What the texts of these jobs are here, by job."""
+    rows = await connection.fetch(TEXTS, job_ids)
+    return {
+        row["job_id"]: Digest(row["bytes"] or 0, row["sha256"], removed=row["removed"])
+        for row in rows
+    }
+
+
+def _notes(log: SourceLog, log_id: int, here: Digest, theirs: Digest) -> Iterator[str]:
+    """What a person should know of a log that was taken over."""
+    if log_id != log.first.id:
+        yield f"another job has its id {log.first.id} here, so it has {log_id}"
+    if len(log.rows) > 1:
+        yield f"rows {', '.join(str(row.id) for row in log.rows)} of travis-logs are one log here"
+    if log.kind == "archived":
+        for row in log.rows:
+            if row.bytes or row.parts:
+                yield (
+                    f"of row {row.id} {row.bytes or 0} bytes and {row.parts} parts were left in "
+                    "travis-logs, because the archive has a text of this job"
+                )
+    elif _is_lost(log):
+        yield "travis-logs has its text neither in the database nor in the archive"
+    elif differ := _differ(here, theirs):
+        yield differ
+
+
+def _differ(here: Digest, theirs: Digest) -> str | None:
+    if here.sha256 is None:
+        return "its text is only in the archive here"
+    if here.sha256 == theirs.sha256:
+        return None
+    return (
+        f"its text differs: {here.size} bytes with SHA-256 {here.sha256.hex()[:12]} here, "
+        f"{theirs.size} with {(theirs.sha256 or b'').hex()[:12]} in travis-logs"
+    )

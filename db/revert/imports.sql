@@ -1,0 +1,7 @@
+-- Revert logflume:imports from pg
+
+BEGIN;
+
+DROP TABLE imported_logs;
+
+COMMIT;

@@ -1,0 +1,84 @@
+"""A log of travis-logs, taken over by the command and carried to its end by our workflow."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from db.unfinished import find_unfinished
+from tests.conftest import serving
+from tests.travis_logs import THEN, travis_logs
+from tests.workflows.conftest import OPTIONS
+from workflows.signals import LogWorkflows
+
+LOGFLUME = Path(sys.executable).parent / "logflume"
+SECRET = "xyzzy"
+
+
+@pytest.fixture
+def logflume(driver, tmp_path):
+    """The command on the test's database."""
+    url = driver.settings.database.url.get_secret_value()
+
+    async def run(*arguments: str, target: str = url) -> subprocess.CompletedProcess[str]:
+        return await asyncio.to_thread(
+            subprocess.run,
+            [LOGFLUME, "import", "travis-logs", *arguments],
+            env={"LOGFLUME_DATABASE__URL": target},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+async def test_imported_log_goes_to_its_end(driver, logflume, servers, name):
+    job_id = driver.job_id
+    async with travis_logs(servers, f"{name}_travis") as travis:
+        log_id = await travis.log(job_id, "Grüße\n", removed_at=THEN, removed_by=7)
+        await travis.part(log_id, 0, "late\n", final=True)
+        done = await logflume("--from", travis.url)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == "1 logs in travis-logs: 1 added (parts)\n"
+        done = await logflume("--from", travis.url, "--verify")
+        assert (done.returncode, done.stdout) == (0, "1 logs in travis-logs: 1 same (parts)\n")
+
+    async with driver.pool.acquire() as connection:
+        [found] = await find_unfinished(connection, 0, 0, 0, 10)
+    workflows = LogWorkflows(driver.client, driver.task_queue, OPTIONS)
+    assert await workflows.take_up(found.job_id, found.heard_at, found.archived_at)
+    outcome = await driver.result()
+    assert (outcome.bytes, outcome.missing_parts) == (13, 0)
+    assert driver.archived() == "Grüße\nlate\n".encode()
+    async with serving(driver.settings, driver.pool) as client:
+        told = (await client.get(f"/logs/{log_id}?by=id")).json()
+    assert (told["id"], told["job_id"], told["content"]) == (log_id, job_id, "Grüße\nlate\n")
+    assert (told["removed_by_id"], told["removed_at"][:16]) == (7, THEN.isoformat()[:16])
+    assert told["archive_verified"] and told["archived_at"] and told["purged_at"]
+    assert told["created_at"][:16] == THEN.isoformat()[:16]
+
+
+async def test_what_is_wrong_is_one_line_without_the_password(logflume, driver, servers, name):
+    ours = driver.settings.database.url.get_secret_value()
+    nobody = f"postgresql://nobody:{SECRET}@127.0.0.1:1/logs"
+    async with travis_logs(servers, f"{name}_travis") as travis:
+        await travis.connection.execute("ALTER TABLE logs DROP COLUMN purged_at")
+        for source, target, words in (
+            (nobody, ours, "127.0.0.1:1/logs"),
+            (f"postgresql://a:{SECRET}/b@localhost/logs", ours, "with %XX"),
+            (f"mysql://a:{SECRET}@localhost/logs", ours, "postgresql://"),
+            (ours, ours, "is no travis-logs database"),
+            (travis.url, ours, "lacks logs.purged_at"),
+            (travis.url, servers.database_url("postgres"), "logflume db deploy"),
+            (travis.url, nobody, "127.0.0.1:1/logs"),
+        ):
+            done = await logflume("--from", source, target=target)
+            assert done.returncode != 0
+            assert words in done.stderr
+            assert "Traceback" not in done.stderr
+            assert SECRET not in done.stdout + done.stderr
