@@ -54,13 +54,13 @@ class LogWorkflows:
             rpc_timeout=rpc_timeout,
         )
 
-    async def archive_again(self, job_id: int) -> None:
+    async def archive_again(self, job_id: int, rpc_timeout: timedelta | None = None) -> None:
         """Have a log archived again, or go on where it is stuck.
 
         Raises:
             RPCError, RuntimeError: Temporal is out of reach or refuses.
         """
-        await self.signal(job_id, ARCHIVE_AGAIN)
+        await self.signal(job_id, ARCHIVE_AGAIN, rpc_timeout=rpc_timeout)
 
     async def running(self, job_ids: Collection[int]) -> set[int]:
         """Which of these jobs' logs have a workflow that runs, as of some seconds ago.
