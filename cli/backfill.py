@@ -39,7 +39,7 @@ def backfill() -> None:
 
 @backfill.command()
 @click.argument("jobs", nargs=-1)
-@click.option("--kind", type=click.Choice(BACKFILL_KINDS), default="", help="Logs of this kind.")
+@click.option("--kind", type=click.Choice(BACKFILL_KINDS), help="Logs of this kind.")
 @click.option(
     "--concurrency", default=100, show_default=True, help="Logs under way at once, 1000 at most."
 )
@@ -62,7 +62,7 @@ def start(jobs: tuple[str, ...], kind: str, concurrency: int, rate: int, limit: 
     settings = load_settings()
     given = BackfillInput(
         list(jobs),
-        kind,
+        kind or "",
         concurrency,
         rate,
         limit.total_seconds(),

@@ -1,7 +1,7 @@
 """Backfills on a real Temporal server: what they do to logs, how they tell, and how they stop."""
 
 import asyncio
-import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Collection
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
 from temporalio.worker import Worker
 
@@ -19,9 +21,11 @@ import temporal
 from activities.backfill import BackfillActivities
 from activities.logs import ArchiveActivities, DatabaseActivities
 from activities.sweep import SweepActivities
-from activities.types import BackfillOrder, BackfillPage, Failure, archive_queue
+from activities.types import BACKFILL_PAGE, BackfillOrder, BackfillPage, Failure, archive_queue
 from archive.store import key
+from cli.backfill import backfill
 from domain import MAX_JOB_ID
+from errors import ComponentError
 from tests.conftest import part, s3, until
 from tests.workflows.conftest import record
 from tests.workflows.test_sweep import OPTIONS, LockedArchive, Sweeper, wrong_key
@@ -47,6 +51,7 @@ class WatchedBackfills(BackfillActivities):
 
     pages: list[BackfillPage]
 
+    @activity.defn(name=BACKFILL_PAGE)
     async def backfill_page(self, order: BackfillOrder) -> BackfillPage:
         self.pages.append(await super().backfill_page(order))
         return self.pages[-1]
@@ -88,6 +93,12 @@ class Filler(Sweeper):
         await self.tell(job_id)
         await self.until_phase(job_id, "stuck")
         await self.until_listed_as(job_id, "stuck")
+
+    def refuse_for_long(self) -> None:
+        """Have the archive refuse, and logs try for long."""
+        self.archive.locked = wrong_key(self.settings)
+        options = replace(OPTIONS, archive_tries=9, archive_backoff_seconds=3600)
+        self.workflows = self.backfills._workflows = replace(self.workflows, options=options)
 
     async def until_listed_as(self, job_id: int, phase: str) -> None:
         async def met() -> bool:
@@ -140,8 +151,8 @@ async def filler(request, client, pool, settings, name) -> AsyncIterator[Filler]
 
 async def test_logs_of_a_range_are_archived_again_after_the_store_lost_them(filler, job_id):
     jobs = range(job_id * 1000, job_id * 1000 + 3)
+    await asyncio.gather(*(filler.finished(job, b"%d" % job) for job in jobs))
     for job in jobs:
-        await filler.finished(job, b"%d" % job)
         filler.lose(job)
     told = await filler.fill(jobs=[f"{jobs[0]}-{jobs[-1] + 100}"])
     assert told == BackfillProgress(found=3, done=3)
@@ -197,14 +208,17 @@ async def test_a_log_that_is_stuck_again_is_named_with_the_reason(filler, job_id
 
 
 async def test_a_log_that_takes_too_long_is_named_with_what_it_is_at(filler, job_id):
-    filler.backfills._workflows = replace(
-        filler.workflows, options=replace(OPTIONS, archive_tries=2, archive_backoff_seconds=3600)
-    )
-    filler.archive.locked = wrong_key(filler.settings)
+    filler.refuse_for_long()
     await filler.store_whole(job_id, b"refused")
-    told = await filler.fill(kind="not_archived", limit_seconds=1)
+    await filler.tell(job_id)
+
+    async def refused() -> bool:
+        return (await filler.workflows.ask(job_id))[1] != ""
+
+    await until(refused)
+    told = await filler.fill(jobs=[job_id], limit_seconds=1)
     [failure] = told.failures
-    assert failure.reason.startswith("archiving after 1 s: archive: ")
+    assert re.match(r"(settling|aggregating|archiving) after 1 s: archive: ", failure.reason)
 
 
 async def test_it_is_bounded_can_be_paused_and_leaves_long_histories_behind(
@@ -243,10 +257,10 @@ class FailingOnce(LogWorkflows):
 async def test_a_page_that_failed_goes_on_where_it_was_and_counts_nothing_twice(filler, job_id):
     jobs = [job_id * 1000 + n for n in range(3)]
     for job in jobs:
-        await filler.finished(job, b"x")
+        await filler.store_whole(job, b"x")
     failing = FailingOnce(**vars(filler.workflows))
     filler.backfills._workflows = failing
-    told = await filler.fill(jobs=jobs, rate=1)
+    told = await filler.fill(kind="not_archived", rate=1)
     assert told == BackfillProgress(found=3, done=3)
     assert failing.calls == [jobs[0], jobs[1], jobs[1], jobs[2]]
 
@@ -283,25 +297,20 @@ async def test_a_wrong_start_fails_at_once(filler):
     assert "'nonsense' is none of" in str(failed.value.cause)
 
 
-async def test_an_operator_has_it_in_hand(filler, job_id):
+async def test_an_operator_has_it_in_hand(filler, job_id, monkeypatch, tmp_path):
     """By our own command, and started by Temporal's."""
     queue = filler.settings.temporal.task_queue
-    environment = {**os.environ, "LOGFLUME_TEMPORAL__TASK_QUEUE": queue}
+    monkeypatch.setattr(activities.backfill, "PAGE_SECONDS", 1)
+    monkeypatch.setenv("LOGFLUME_TEMPORAL__TASK_QUEUE", queue)
+    handle = filler.client.get_workflow_handle("backfill", result_type=BackfillProgress)
 
     async def run(*arguments: str) -> str:
-        done = await asyncio.to_thread(
-            subprocess.run,
-            [BIN / "logflume", "backfill", *arguments],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == (1 if done.stderr else 0)
-        return (done.stderr or done.stdout).strip()
+        done = await asyncio.to_thread(CliRunner().invoke, backfill, arguments)
+        if isinstance(done.exception, ComponentError):
+            return f"error: {done.exception}"
+        return done.output.strip()
 
-    assert await run("status") == "logflume: no backfill runs: start one"
+    assert await run("status") == "error: no backfill runs: start one"
     await filler.finished(job_id, b"archived")
     filler.lose(job_id)
     await asyncio.to_thread(
@@ -311,21 +320,22 @@ async def test_an_operator_has_it_in_hand(filler, job_id):
             *("--type", "Backfill", "--workflow-id", "backfill", "--task-queue", queue),
             *("--input", f'{{"jobs": [{job_id}, "1-2"]}}'),
         ],
-        env={"HOME": os.devnull},
+        env={"HOME": str(tmp_path)},
         capture_output=True,
         timeout=60,
         check=True,
     )
-    await filler.client.get_workflow_handle("backfill").result()
+    await handle.result()
     told = "1 logs found, 1 done, 0 failed, 0 left to their workflows, 0 empty, 0 under way"
     assert await run("status") == f"completed: {told}"
     assert filler.archived(job_id) == b"archived"
 
-    filler.archive.locked = wrong_key(filler.settings)
+    filler.refuse_for_long()
+    assert "neither a job id" in await run("start", "x")
     assert (await run("start", str(job_id), "5", "--limit", "1h")).startswith("started")
-    assert "runs already" in await run("start", "--kind", "not_purged")
+    assert (await run("start", "--kind", "not_purged")).startswith("error: a backfill runs already")
     assert await run("pause") == "paused"
-    assert (await run("status")).startswith("paused: ")
+    assert "paused: " in await run("status")
     assert await run("resume") == "resumed"
 
     async def named() -> bool:
@@ -334,6 +344,6 @@ async def test_an_operator_has_it_in_hand(filler, job_id):
     await until(named)
     assert await run("cancel") == "cancelled"
     with pytest.raises(WorkflowFailureError):
-        await filler.client.get_workflow_handle("backfill").result()
-    assert (await run("status")).startswith("canceled: ")
-    assert "no backfill runs" in await run("pause")
+        await handle.result()
+    assert "canceled: " in await run("status")
+    assert await run("pause") == "error: no backfill runs: start one"
