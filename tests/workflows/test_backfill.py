@@ -239,7 +239,7 @@ async def test_it_is_bounded_can_be_paused_and_leaves_long_histories_behind(
     assert max(len(page.pending) for page in pages) == 2
     assert max(page.found for page in pages) == 2
     first = filler.client.get_workflow_handle(handle.id, run_id=handle.first_execution_run_id)
-    filler.last = first  # the run to keep the history of
+    filler.last = first
     assert (await first.describe()).status == WorkflowExecutionStatus.CONTINUED_AS_NEW
 
 
