@@ -104,7 +104,8 @@ class _Page:
         page = self._page
         async with self._pool.acquire() as connection:
             await maintenance.check(connection)
-            states = await follow(connection, [(one.job_id, one.since) for one in page.pending])
+            pending = [(one.job_id, one.since, one.again) for one in page.pending]
+            states = await follow(connection, pending)
         done = {state.job_id for state in states if state.done}
         self._let_go(done)
         page.done += len(done)
@@ -152,7 +153,7 @@ class _Page:
                 case Failure():
                     self._fail(fate.job_id, fate.reason)
                 case "pending":
-                    page.pending.append(Followed(one.job_id, one.since))
+                    page.pending.append(Followed(one.job_id, one.since, self._is_again(one)))
                 case "left":
                     page.left += 1
                 case "empty":
@@ -170,13 +171,11 @@ class _Page:
     async def _tell(self, one: Found, phase: str | None) -> Fate | Failure:
         """Do what one log needs; `phase` is that of the workflow that runs, if one does."""
         if one.gone:
-            return Failure(
-                one.job_id, "parts it was made of are gone: its archive is left as it is"
-            )
+            return Failure(one.job_id, "its parts are gone: only the archive holds it")
         if one.bare:
             return "empty"
         try:
-            if phase == STUCK or (self._order.ranges and one.aggregated):
+            if phase == STUCK or self._is_again(one):
                 await self._workflows.archive_again(one.job_id)
                 return "pending"
             if phase is not None:
@@ -186,6 +185,9 @@ class _Page:
             return Failure(one.job_id, f"its workflow could not be told: {error}")
         # A log that still waits for its final part ends in its own time.
         return "pending" if started and (one.ended or one.aggregated) else "left"
+
+    def _is_again(self, one: Found) -> bool:
+        return bool(self._order.ranges) and one.aggregated
 
     def _fail(self, job_id: int, reason: str) -> None:
         page = self._page

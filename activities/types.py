@@ -96,10 +96,15 @@ class SweepPage:
 
 @dataclass(frozen=True)
 class Followed:
-    """A log that a backfill waits for; `since` when it was found, seconds since the epoch."""
+    """A log that a backfill waits for.
+
+    `since`: when it was found, in seconds since the epoch. `again`: it is archived again, whether
+    it was archived or not.
+    """
 
     job_id: int
     since: float
+    again: bool
 
 
 @dataclass(frozen=True)

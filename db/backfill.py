@@ -22,8 +22,8 @@ SCANNED = 5000
 FOUND = f"""
 SELECT {COLUMNS}, l.aggregated_at IS NOT NULL AS aggregated,
     EXISTS (SELECT FROM log_parts WHERE log_id = l.id AND (final OR number = -1)) AS ended,
-    l.parts_since IS NOT NULL AND NOT EXISTS (
-        SELECT FROM log_parts WHERE log_id = l.id AND created_at <= l.parts_since
+    l.purged_at IS NOT NULL AND NOT l.late_parts AND NOT EXISTS (
+        SELECT FROM log_parts WHERE log_id = l.id AND created_at = l.parts_since
     ) AS gone,
     extract(epoch FROM now())::float8 AS since
 FROM {LOGS}
@@ -39,17 +39,17 @@ OF_KIND = {
     for name, is_kind in KINDS.items()
 }
 
-# Read back and found right, or purged after another look at its parts; or nothing is left of it.
+# Read back and found right; or purged, where it was not when it was found; or nothing is left of it.
 FOLLOW = """
 SELECT f.job_id, extract(epoch FROM now())::float8 - f.since AS waited,
     l.id IS NOT NULL AND NOT l.late_parts AND NOT l.archive_outdated AND (
         l.archive_verified AND (
-            l.archived_at >= to_timestamp(f.since)
-            OR l.purged_at IS NOT NULL AND l.aggregated_at >= to_timestamp(f.since)
+            l.archived_at >= to_timestamp(f.since) OR l.purged_at IS NOT NULL AND NOT f.again
         )
         OR l.aggregated_at IS NULL AND NOT EXISTS (SELECT FROM log_parts WHERE log_id = l.id)
     ) AS done
-FROM unnest($1::bigint[], $2::float8[]) f (job_id, since) LEFT JOIN logs l USING (job_id)
+FROM unnest($1::bigint[], $2::float8[], $3::boolean[]) f (job_id, since, again)
+LEFT JOIN logs l USING (job_id)
 """
 
 
@@ -66,7 +66,7 @@ class Found(msgspec.Struct, frozen=True):
 
     `heard_at`: when it was last written to. `archived_at`: when it was verified, if it was. `bare`:
     it has neither parts nor content. `aggregated`: it has content. `ended`: it has its final part.
-    `gone`: parts it was made of are no longer there. `since`: now, in seconds since the epoch.
+    `gone`: nothing but the archive holds it, its parts being gone. `since`: now, in seconds since the epoch.
     """
 
     id: int
@@ -135,7 +135,11 @@ async def find_of_kind(connection: Connection, kind: Kind, after: int, count: in
     return Stretch(after, logs=[Found(**row) for row in rows])
 
 
-async def follow(connection: Connection, pending: Sequence[tuple[int, float]]) -> list[State]:
-    """Tell of jobs' logs, each found at a time, whether they got to their ends since."""
-    jobs, since = [job for job, _ in pending], [when for _, when in pending]
-    return [State(**row) for row in await connection.fetch(FOLLOW, jobs, since)]
+async def follow(connection: Connection, pending: Sequence[tuple[int, float, bool]]) -> list[State]:
+    """Tell of jobs' logs whether they got to their ends.
+
+    Of each is given when it was found, and whether it is archived again, so that what was archived
+    before does not count.
+    """
+    columns = [[row[column] for row in pending] for column in range(3)]
+    return [State(**row) for row in await connection.fetch(FOLLOW, *columns)]

@@ -56,20 +56,25 @@ async def test_ranges_are_gone_through_in_order_and_jobs_without_a_log_are_named
     assert pages == [([2, 5], [], True), ([9], [7], True), ([], [21], False)]
 
 
-@pytest.mark.parametrize(
-    "jobs_gone", ["created_at = (SELECT min(created_at) FROM log_parts)", "true"]
-)
-async def test_a_log_whose_first_part_is_gone_is_known_as_such(connection, job_id, jobs_gone):
+async def test_a_log_that_only_the_archive_holds_is_known_as_such(connection, job_id):
     await store_batch(connection, [part(job_id, 0, b"a"), part(job_id, 1, final=True)])
-    await logs.aggregate(connection, job_id, force=False, restore=False)
+    made = await logs.aggregate(connection, job_id, force=False, restore=False)
+    await logs.mark_archiving(connection, job_id, made.sha256)
+    await logs.mark_verified(connection, job_id, made.sha256)
 
     async def gone() -> bool:
         [one] = (await find_in_ranges(connection, [(job_id, job_id)], -1, 1)).logs
         return one.gone
 
+    await logs.purge(connection, job_id, made.sha256)
     assert not await gone()
-    await connection.execute(f"DELETE FROM log_parts WHERE {jobs_gone}")
+    first = "created_at = (SELECT min(created_at) FROM log_parts)"
+    await connection.execute(f"DELETE FROM log_parts WHERE {first}")
     assert await gone()
+    await connection.execute("DELETE FROM log_parts")
+    assert await gone()
+    await store_batch(connection, [part(job_id, 2, b"late")])
+    assert not await gone()  # they are to be added
 
 
 async def test_what_a_page_costs_does_not_depend_on_how_many_logs_there_are(connection, job_id):

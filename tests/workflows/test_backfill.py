@@ -140,7 +140,7 @@ async def filler(request, client, pool, settings, name) -> AsyncIterator[Filler]
             Worker(
                 client,
                 task_queue=archive_queue(task_queue),
-                activities=[archive.archive, archive.verify, archive.delete_archive],
+                activities=archive.all,
             )
         )
         one = Filler(client, pool, settings, workflows, sweep, store, name, backfills=backfills)
@@ -168,7 +168,7 @@ async def test_what_cannot_be_archived_again_is_named_and_left_as_it_is(filler, 
     await filler.pool.execute("DELETE FROM log_parts")
     before = await filler.events(job_id)
     told = await filler.fill(jobs=[job_id, unknown])
-    gone = "parts it was made of are gone: its archive is left as it is"
+    gone = "its parts are gone: only the archive holds it"
     assert told == BackfillProgress(
         found=2,
         failed=2,
