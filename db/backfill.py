@@ -39,7 +39,7 @@ OF_KIND = {
     for name, is_kind in KINDS.items()
 }
 
-# Read back and found right; or purged, where it was not when it was found; or nothing is left of it.
+# Read back and found right; or purged, where it was not when it was found; or nothing is left.
 FOLLOW = """
 SELECT f.job_id, extract(epoch FROM now())::float8 - f.since AS waited,
     l.id IS NOT NULL AND NOT l.late_parts AND NOT l.archive_outdated AND (
@@ -66,7 +66,8 @@ class Found(msgspec.Struct, frozen=True):
 
     `heard_at`: when it was last written to. `archived_at`: when it was verified, if it was. `bare`:
     it has neither parts nor content. `aggregated`: it has content. `ended`: it has its final part.
-    `gone`: nothing but the archive holds it, its parts being gone. `since`: now, in seconds since the epoch.
+    `gone`: nothing but the archive holds it, its parts being gone. `since`: now, in seconds since
+    the epoch.
     """
 
     id: int

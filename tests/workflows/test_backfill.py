@@ -29,7 +29,7 @@ from errors import ComponentError
 from tests.conftest import part, s3, until
 from tests.workflows.conftest import record
 from tests.workflows.test_sweep import OPTIONS, LockedArchive, Sweeper, wrong_key
-from workflows.backfill import Backfill, job_ranges
+from workflows.backfill import MAX_FAILURES, PAGE_RANGES, Backfill, job_ranges
 from workflows.lifecycle import LogLifecycle
 from workflows.signals import LogWorkflows
 from workflows.types import (
@@ -177,6 +177,13 @@ async def test_what_cannot_be_archived_again_is_named_and_left_as_it_is(filler, 
     assert filler.archived(job_id) == b"only copy"
     assert await filler.events(job_id) == before
     assert await filler.pool.fetchval("SELECT purged_at IS NOT NULL AND archive_verified FROM logs")
+
+
+async def test_all_failures_are_counted_and_the_first_are_named(filler, job_id):
+    unknown = [job_id * 1000 + n for n in range(PAGE_RANGES + 50)]
+    told = await filler.fill(jobs=unknown)
+    assert (told.found, told.failed) == (len(unknown), len(unknown))
+    assert [one.job_id for one in told.failures] == unknown[:MAX_FAILURES]
 
 
 async def test_lost_and_stuck_logs_are_brought_on_and_others_left(filler, job_id):
