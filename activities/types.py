@@ -10,12 +10,17 @@ PURGE = "purge"
 DELETE_ARCHIVE = "delete_archive"
 RESTORE = "restore"
 SWEEP_PAGE = "sweep_page"
+BACKFILL_PAGE = "backfill_page"
 MAKE_PARTITIONS = "make_partitions"
 FIND_EXPIRED = "find_expired_partitions"
 RESCUE_STRAYS = "rescue_strays"
 RESCUE_PARTS = "rescue_parts"
 DROP_PARTITION = "drop_partition"
 ANALYZE_PARTS = "analyze_parts"
+
+# Of unfinished logs: those of which no upload was begun, those of which the archive was not read
+# back and found right, and all. Each kind holds the one before it.
+BACKFILL_KINDS = ("not_archived", "not_verified", "not_purged")
 
 
 def archive_queue(task_queue: str) -> str:
@@ -87,6 +92,69 @@ class SweepPage:
     emptied: int = 0
     failed: int = 0
     after: int = 0
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A log that a backfill waits for.
+
+    `since`: when it was found, in seconds since the epoch. `again`: it is archived again, whether
+    it was archived or not.
+    """
+
+    job_id: int
+    since: float
+    again: bool
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A log that did not get to its end in a backfill, and why."""
+
+    job_id: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class BackfillOrder:
+    """Go on with a backfill for some seconds.
+
+    `ranges`: from and up to these job ids, in their order; or else `kind`. `after`: the job id, or
+    the log id where a kind is given, up to which all were found. `more`: look for more logs, or
+    only follow those in `pending`. `rate`: logs a second at most. The times are those of
+    `BackfillInput`.
+    """
+
+    kind: str
+    ranges: list[tuple[int, int]]
+    after: int
+    more: bool
+    pending: list[Followed]
+    concurrency: int
+    rate: int
+    limit_seconds: float
+    quiet_seconds: float
+    purge_seconds: float
+
+
+@dataclass
+class BackfillPage:
+    """How far a backfill got, and what this page adds, in logs.
+
+    `after`, `more` and `pending` are for the next order. `found`, and of these: `done`, got to
+    their end; `left` to the workflow that has them; `empty`, without parts; `failed`. `failures`
+    names the first of these.
+    """
+
+    after: int
+    more: bool
+    pending: list[Followed]
+    found: int = 0
+    done: int = 0
+    left: int = 0
+    empty: int = 0
+    failed: int = 0
+    failures: list[Failure] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from errors import ComponentError, LogflumeError
 
 # Where each command lives: importing only the one that is called keeps `--help` quick.
 COMMANDS = {
+    "backfill": ("cli.backfill", "Bring many logs to their ends again."),
     "config": ("cli.config", "Print every setting, secrets hidden."),
     "db": ("cli.db", "Deploy, verify or revert the database schema."),
     "doctor": ("cli.doctor", "Check every component and setting, and say what to do."),

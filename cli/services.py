@@ -17,6 +17,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 import temporal
 import wire
+from activities.backfill import BackfillActivities
 from activities.logs import ArchiveActivities, DatabaseActivities
 from activities.partitions import PartitionActivities
 from activities.sweep import SweepActivities
@@ -128,7 +129,7 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
         task_queue = settings.temporal.task_queue
         if "lifecycle" in queues:
             database = DatabaseActivities(pool)
-            sweep = SweepActivities(pool, _workflows(client, settings))
+            logs = _workflows(client, settings)
             lifecycle_worker = Worker(
                 client,
                 task_queue=task_queue,
@@ -138,7 +139,8 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
                 activities=[
                     database.aggregate,
                     database.purge,
-                    sweep.sweep_page,
+                    SweepActivities(pool, logs).sweep_page,
+                    BackfillActivities(pool, logs).backfill_page,
                     *PartitionActivities(pool).all,
                 ],
                 max_cached_workflows=limits.workflow_cache,

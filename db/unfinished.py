@@ -6,25 +6,31 @@ import msgspec
 
 from db.connect import Connection
 
-# As the index `logs_unfinished` has it. A verified log is owed nothing until its purge is due.
+# As the index `logs_unfinished` has it.
+UNFINISHED = "(l.purged_at IS NULL OR l.late_parts OR l.archive_outdated) AND NOT l.empty"
 # The part that is last by its key is nearly always the newest: one look into the index for each.
-FIND = """
-SELECT l.id, l.job_id, l.archive_outdated AS outdated,
-    coalesce(p.created_at, l.updated_at) AS heard_at, l.archived_at,
+COLUMNS = """
+    l.id, l.job_id, coalesce(p.created_at, l.updated_at) AS heard_at, l.archived_at,
     p.created_at IS NULL AND l.aggregated_at IS NULL AND NOT l.archive_outdated AS bare
-FROM logs l
+"""
+LOGS = """
+logs l
 LEFT JOIN LATERAL (
     SELECT created_at FROM log_parts WHERE log_id = l.id
     ORDER BY attempt_id DESC, number DESC, created_at DESC LIMIT 1
 ) p ON true
-WHERE (l.purged_at IS NULL OR l.late_parts OR l.archive_outdated) AND NOT l.empty
+"""
+# A verified log is owed nothing until its purge is due.
+OWED = f"""
+{UNFINISHED}
     AND l.id > $1
     AND l.updated_at < now() - make_interval(secs => $2)
     AND (NOT l.archive_verified OR l.late_parts OR l.archive_outdated
         OR l.archived_at < now() - make_interval(secs => $2 + $3))
     AND coalesce(p.created_at < now() - make_interval(secs => $2), true)
-ORDER BY l.id
-LIMIT $4
+"""
+FIND = f"""
+SELECT {COLUMNS}, l.archive_outdated AS outdated FROM {LOGS} WHERE {OWED} ORDER BY l.id LIMIT $4
 """
 LOCK = "SELECT FROM logs WHERE job_id = $1 FOR NO KEY UPDATE"
 # A statement of its own: it sees what was committed while we waited for the lock.

@@ -8,7 +8,7 @@ from temporalio.service import RPCError
 
 from errors import ComponentError
 from workflows.signals import LogWorkflows
-from workflows.types import ARCHIVE_AGAIN, CONTENT_REPLACED
+from workflows.types import CONTENT_REPLACED
 
 log = structlog.get_logger()
 
@@ -31,7 +31,7 @@ class Teller:
             ComponentError: Temporal is out of reach.
         """
         try:
-            await self._workflows.signal(job_id, ARCHIVE_AGAIN, rpc_timeout=TELL_SECONDS)
+            await self._workflows.archive_again(job_id, rpc_timeout=TELL_SECONDS)
         except (RPCError, RuntimeError) as error:
             raise ComponentError(f"Temporal: {error}") from error
 

@@ -1,7 +1,8 @@
 """Every workflow there is: what a worker serves and what recorded histories are replayed on."""
 
+from workflows.backfill import Backfill
 from workflows.lifecycle import LogLifecycle
 from workflows.partitions import PartitionMaintenance
 from workflows.sweep import Sweep
 
-WORKFLOWS = (LogLifecycle, PartitionMaintenance, Sweep)
+WORKFLOWS = (LogLifecycle, PartitionMaintenance, Sweep, Backfill)

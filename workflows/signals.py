@@ -11,6 +11,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from activities.types import DELETE_ARCHIVE
 from workflows.types import (
+    ARCHIVE_AGAIN,
     CONTENT_REPLACED,
     JOB_ID,
     LIFECYCLE,
@@ -53,18 +54,48 @@ class LogWorkflows:
             rpc_timeout=rpc_timeout,
         )
 
+    async def archive_again(self, job_id: int, rpc_timeout: timedelta | None = None) -> None:
+        """Have a log archived again, or go on where it is stuck.
+
+        Raises:
+            RPCError, RuntimeError: Temporal is out of reach or refuses.
+        """
+        await self.signal(job_id, ARCHIVE_AGAIN, rpc_timeout=rpc_timeout)
+
     async def running(self, job_ids: Collection[int]) -> set[int]:
         """Which of these jobs' logs have a workflow that runs, as of some seconds ago.
 
         Raises:
             RPCError, RuntimeError: Temporal is out of reach or refuses.
         """
+        return set(await self.phases(job_ids))
+
+    async def phases(self, job_ids: Collection[int]) -> dict[int, str]:
+        """The phases, of those that last, of the workflows that `running` tells.
+
+        Raises:
+            RPCError, RuntimeError: Temporal is out of reach or refuses.
+        """
         if not job_ids:
-            return set()
+            return {}
         jobs = {workflow_id(job_id): job_id for job_id in job_ids}
         ids = ", ".join(f"'{name}'" for name in jobs)
         query = f"ExecutionStatus = 'Running' AND WorkflowId IN ({ids})"
-        return {jobs[one.id] async for one in self.client.list_workflows(query)}
+        return {
+            jobs[one.id]: one.typed_search_attributes.get(LOG_PHASE, "")
+            async for one in self.client.list_workflows(query)
+        }
+
+    async def ask(self, job_id: int) -> tuple[str, str]:
+        """The phase a log's workflow is in just now, and its last error.
+
+        Raises:
+            RPCError, RuntimeError: Temporal is out of reach or refuses, or there is no workflow.
+            WorkflowQueryFailedError: the workflow cannot be asked.
+        """
+        handle = self.client.get_workflow_handle(workflow_id(job_id))
+        told = await handle.query(LIFECYCLE_QUERY, result_type=Lifecycle, rpc_timeout=ASK_SECONDS)
+        return told.phase, told.last_error
 
     async def take_up(self, job_id: int, heard_at: datetime, verified_at: datetime | None) -> bool:
         """Start a workflow that looks at its log at once; False where one runs already.
@@ -94,12 +125,9 @@ class LogWorkflows:
             WorkflowQueryFailedError: the workflow cannot be asked.
         """
         if running:
-            handle = self.client.get_workflow_handle(workflow_id(job_id))
-            told = await handle.query(
-                LIFECYCLE_QUERY, result_type=Lifecycle, rpc_timeout=ASK_SECONDS
-            )
-            is_stuck_at_it = told.last_error.startswith(f"{DELETE_ARCHIVE}:")
-            if told.phase not in ("receiving", "verified", "stuck") or is_stuck_at_it:
+            phase, last_error = await self.ask(job_id)
+            is_stuck_at_it = last_error.startswith(f"{DELETE_ARCHIVE}:")
+            if phase not in ("receiving", "verified", "stuck") or is_stuck_at_it:
                 return False
         await self.signal(job_id, CONTENT_REPLACED)
         return True

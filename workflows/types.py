@@ -5,6 +5,7 @@ from typing import Literal
 
 from temporalio.common import SearchAttributeKey
 
+from activities.types import Failure, Followed
 from domain import Phase
 
 LIFECYCLE = "LogLifecycle"
@@ -13,6 +14,12 @@ CONTENT_REPLACED = "content_replaced"
 ARCHIVE_AGAIN = "archive_again"
 LIFECYCLE_QUERY = "lifecycle"
 SWEEP = "Sweep"
+BACKFILL = "Backfill"
+# One at a time: its bounds are those of the whole system.
+BACKFILL_ID = "backfill"
+PAUSE = "pause"
+RESUME = "resume"
+PROGRESS_QUERY = "progress"
 # Started with `PartitionOptions`.
 PARTITION_MAINTENANCE = "PartitionMaintenance"
 PARTITION_MAINTENANCE_ID = "partition-maintenance"
@@ -153,6 +160,59 @@ class Swept:
     failed: int = 0
     pages: int = 0
     after: int = 0
+
+
+@dataclass
+class BackfillProgress:
+    """How far a backfill is, in logs; at the end its result.
+
+    The counts are those of `BackfillPage`; `under_way` are waited for. `failures` names the first
+    of those that failed.
+    """
+
+    found: int = 0
+    done: int = 0
+    left: int = 0
+    empty: int = 0
+    failed: int = 0
+    under_way: int = 0
+    paused: bool = False
+    failures: list[Failure] = field(default_factory=list)
+
+
+@dataclass
+class BackfillState:
+    """What a backfill knows; carried over when it continues as new.
+
+    `ranges`: from and up to these job ids, what is left of them. `after`, `more` and `pending` are
+    those of `BackfillPage`.
+    """
+
+    ranges: list[tuple[int, int]] = field(default_factory=list)
+    after: int = -1
+    more: bool = True
+    pending: list[Followed] = field(default_factory=list)
+    progress: BackfillProgress = field(default_factory=BackfillProgress)
+
+
+@dataclass(frozen=True)
+class BackfillInput:
+    """Start of a backfill: `jobs`, ids such as 42 and ranges such as "1000-2000", or a `kind`.
+
+    At most `concurrency` logs are under way at once and `rate` a second are begun. A log that is
+    not at its end after `limit_seconds` failed. `quiet_seconds` and `purge_seconds` are those of
+    the sweep. `pages`: of work before it continues as new; `state` only then.
+    """
+
+    jobs: list[int | str] = field(default_factory=list)
+    kind: str = ""
+    concurrency: int = 100
+    rate: int = 20
+    limit_seconds: float = 600
+    quiet_seconds: float = 600
+    purge_seconds: float = 6 * 3600
+    pages: int = 200
+    state: BackfillState | None = None
 
 
 @dataclass

@@ -72,6 +72,7 @@ NOWHERE = {
         (["web"], ["Postgres at 127.0.0.1:1"]),
         (["worker"], ["Temporal at 127.0.0.1:1"]),
         (["schedules", "apply"], ["Temporal at 127.0.0.1:1"]),
+        (["backfill", "status"], ["Temporal at 127.0.0.1:1"]),
         (["show", "1"], ["Postgres at 127.0.0.1:1"]),
         (["db", "deploy"], ["sqitch deploy failed"]),
         (["publish", __file__], ["RabbitMQ"]),

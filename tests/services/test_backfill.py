@@ -1,0 +1,109 @@
+"""Which logs a backfill finds in real Postgres, and what a page costs."""
+
+import pytest
+
+from activities.types import BACKFILL_KINDS
+from db import logs
+from db.backfill import IN_RANGE, KINDS, OF_KIND, SCAN, SCANNED, Kind, find_in_ranges, find_of_kind
+from db.parts import store_batch
+from tests.conftest import part
+
+DAY = 24 * 3600
+
+
+@pytest.fixture
+async def connection(pool):
+    async with pool.acquire() as connection:
+        yield connection
+
+
+async def found(connection, kind: str) -> list[int]:
+    stretch = await find_of_kind(connection, Kind(kind, 0, DAY), 0, 100)
+    return [one.job_id for one in stretch.logs]
+
+
+async def test_each_kind_holds_the_one_before_it(connection, job_id):
+    assert tuple(KINDS) == BACKFILL_KINDS
+
+    async def kinds() -> list[str]:
+        return [kind for kind in KINDS if await found(connection, kind)]
+
+    await store_batch(connection, [part(job_id, 0, b"a", final=True)])
+    assert await kinds() == ["not_archived", "not_verified", "not_purged"]
+    made = await logs.aggregate(connection, job_id, force=False, restore=False)
+    assert await kinds() == ["not_archived", "not_verified", "not_purged"]
+    await logs.mark_archiving(connection, job_id, made.sha256)
+    assert await kinds() == ["not_verified", "not_purged"]
+    await logs.mark_verified(connection, job_id, made.sha256)
+    assert await kinds() == []  # it waits for its purge, rightly
+    await connection.execute("UPDATE logs SET archived_at = archived_at - interval '2 days'")
+    assert await kinds() == ["not_purged"]
+    await logs.purge(connection, job_id, made.sha256)
+    assert await kinds() == []
+    await store_batch(connection, [part(job_id, 1, b"late")])
+    assert await kinds() == ["not_archived", "not_verified", "not_purged"]
+
+
+async def test_ranges_are_gone_through_in_order_and_jobs_without_a_log_are_named(connection):
+    await store_batch(connection, [part(job, 0, b"a") for job in (1, 2, 5, 6, 9)])
+    ranges, after, pages = [(2, 5), (7, 7), (8, 20), (21, 21)], -1, []
+    for _ in range(4):
+        stretch = await find_in_ranges(connection, ranges, after, 2)
+        pages.append(([one.job_id for one in stretch.logs], stretch.unknown, stretch.more))
+        after = stretch.after
+        if not stretch.more:
+            break
+    assert pages == [([2, 5], [], True), ([9], [7], True), ([], [21], False)]
+
+
+async def test_a_log_that_only_the_archive_holds_is_known_as_such(connection, job_id):
+    await store_batch(connection, [part(job_id, 0, b"a"), part(job_id, 1, final=True)])
+    made = await logs.aggregate(connection, job_id, force=False, restore=False)
+    await logs.mark_archiving(connection, job_id, made.sha256)
+    await logs.mark_verified(connection, job_id, made.sha256)
+
+    async def gone() -> bool:
+        [one] = (await find_in_ranges(connection, [(job_id, job_id)], -1, 1)).logs
+        return one.gone
+
+    await logs.purge(connection, job_id, made.sha256)
+    assert not await gone()
+    first = "created_at = (SELECT min(created_at) FROM log_parts)"
+    await connection.execute(f"DELETE FROM log_parts WHERE {first}")
+    assert await gone()
+    await connection.execute("DELETE FROM log_parts")
+    assert await gone()
+    await store_batch(connection, [part(job_id, 2, b"late")])
+    assert not await gone()  # they are to be added
+
+
+async def test_what_a_page_costs_does_not_depend_on_how_many_logs_there_are(connection, job_id):
+    """Finished logs are in no index that is read; unfinished ones are passed by in steps."""
+    first, waiting = job_id * 1_000_000, 2 * SCANNED + 10
+    await connection.execute(
+        "INSERT INTO logs (job_id, updated_at, aggregated_at, archived_at, archive_verified,"
+        " purged_at) SELECT j, t, t, t, true, CASE WHEN j - $1 >= $2 THEN t END"
+        " FROM generate_series($1::bigint, $1 + $2 + 20000) j,"
+        " (SELECT now() - interval '1 hour') p (t)",
+        first,
+        waiting,
+    )
+    await store_batch(connection, [part(first + 900_000, 0, b"a", final=True)])
+    await connection.execute("VACUUM ANALYZE logs")
+    kind, stretches, after = Kind("not_verified", 0, DAY), [], 0
+    while (stretch := await find_of_kind(connection, kind, after, 10)).more:
+        stretches.append([one.job_id for one in stretch.logs])
+        after = stretch.after
+    assert stretches == [[], [], [first + 900_000]]
+    plans = [
+        ("logs_unfinished", await connection.fetch("EXPLAIN " + SCAN, 0)),
+        (
+            "logs_unfinished",
+            await connection.fetch("EXPLAIN " + OF_KIND["not_verified"], 0, 0, DAY, SCANNED, 10),
+        ),
+        ("logs_job_id_key", await connection.fetch("EXPLAIN " + IN_RANGE, first, 2 * first, 10)),
+    ]
+    for index, plan in plans:
+        text = "\n".join(row[0] for row in plan)
+        assert index in text
+        assert "Seq Scan on logs" not in text
