@@ -11,7 +11,7 @@ log = structlog.get_logger()
 
 EVENTS = Metric(
     "logflume_live_events",
-    "Events for Pusher: sent, dropped because too many waited, or failed on the way",
+    "Events for Pusher: sent, dropped because too many waited, or failed on the way.",
     ["result"],
 )
 for _result in ("sent", "dropped", "failed"):
