@@ -90,7 +90,7 @@ async def _drain(settings: Settings) -> None:
         # Temporal is none of them: parts are taken and stored without it.
         needs = {"rabbitmq": process.queue, "postgres": lambda: pool.fetchval("SELECT 1")}
         readings = drain_readings(process.queue)
-        await stack.enter_async_context(showing(settings.telemetry, needs, readings))
+        await stack.enter_async_context(showing("drain", settings.telemetry, needs, readings))
         await process.run()
 
 
@@ -176,7 +176,8 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
             "temporal": lambda: temporal.check(client),
             **({"archive": store.check} if "archive" in queues else {}),
         }
-        shown = showing(settings.telemetry, needs, worker_readings(pool, client), sdk_metrics)
+        readings = worker_readings(pool, client)
+        shown = showing("worker", settings.telemetry, needs, readings, sdk_metrics)
         await stack.enter_async_context(shown)
         log.info("worker_started", queues=queues, task_queue=task_queue)
         await stop.wait()

@@ -10,7 +10,7 @@ from prometheus_client import Counter as Metric
 log = structlog.get_logger()
 
 EVENTS = Metric(
-    "logflume_live_events",
+    "logflume_drain_live_events",
     "Events for Pusher: sent, dropped because too many waited, or failed on the way.",
     ["result"],
 )

@@ -6,6 +6,7 @@ from litestar.plugins.prometheus import PrometheusConfig
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_latest
 
 from db.connect import used_ratio
+from monitor import Process
 
 PARTS_RECEIVED = Counter("logflume_web_parts_received", "Parts taken over HTTP and kept.")
 PARTS_DROPPED = Counter(
@@ -18,6 +19,7 @@ STREAMS_SENT_AWAY = Counter(
 POOL_USED = Gauge(
     "logflume_web_database_used_ratio", "Connections to Postgres in use, of those allowed."
 )
+PROCESS = Process("web")
 # By route, such as `/logs/{id}`: paths as they came would be a series for each log.
 REQUESTS = PrometheusConfig(
     app_name="logflume",
@@ -36,7 +38,7 @@ def show(pool: asyncpg.Pool) -> None:
 @get("/metrics", summary="Figures for Prometheus", tags=["health"], media_type="text/plain")
 async def metrics() -> Response[bytes]:
     """Answer in Prometheus' text format."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(PROCESS), media_type=CONTENT_TYPE_LATEST)
 
 
 ROUTES = [metrics]
