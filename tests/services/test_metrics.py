@@ -1,15 +1,22 @@
 """What drain, worker and web count, seen as Prometheus sees it, and whether they say to be well."""
 
+import contextlib
 import json
 import math
+import re
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import aio_pika
 import httpx
 import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
+from temporalio import activity, workflow
+from temporalio.exceptions import ApplicationError, FailureError
+from temporalio.service import RPCError
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 import temporal
 import wire
@@ -178,18 +185,56 @@ async def test_the_oldest_unarchived_log_costs_the_same_however_many_are_done(po
         assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 100
 
 
-async def test_a_worker_shows_the_whole_system_and_temporals_own(settings, pool):
+@activity.defn
+async def fail() -> None:
+    raise ApplicationError("as it should", non_retryable=True)
+
+
+@workflow.defn
+class Failing:
+    """Fails in every way that Temporal's library counts only when it happens."""
+
+    @workflow.run
+    async def run(self) -> None:
+        for execute in (workflow.execute_activity, workflow.execute_local_activity):
+            with contextlib.suppress(FailureError):
+                await execute(fail, start_to_close_timeout=timedelta(seconds=10))
+
+
+def temporals(path: Path) -> set[str]:
+    return set(re.findall(r"\btemporal_\w+", path.read_text()))
+
+
+async def test_a_worker_shows_the_whole_system_and_temporals_own(settings, pool, name):
     runtime, sdk_metrics = temporal.measured()
     client = await temporal.connect(settings.temporal, runtime=runtime)
     needs = {"temporal": lambda: temporal.check(client)}
     readings = worker_readings(pool, client)
-    async with shown("worker", settings, needs, readings, sdk_metrics) as seen:
+    runner = UnsandboxedWorkflowRunner()
+    async with (
+        Worker(
+            client,
+            task_queue=name,
+            workflows=[Failing],
+            activities=[fail],
+            workflow_runner=runner,
+        ),
+        shown("worker", settings, needs, readings, sdk_metrics) as seen,
+    ):
+        await client.execute_workflow(Failing.run, id=name, task_queue=name)
+        with pytest.raises(RPCError):
+            await client.get_workflow_handle(f"no {name}").signal("any")
         found = await scrape(seen)
         assert (await seen.get("/health/ready")).status_code == 200
     assert found["logflume_worker_partitions_ahead",] >= 1
     assert found["logflume_worker_logs_stuck",] >= 0
-    assert found["temporal_request_total", "default", "CountWorkflowExecutions"] >= 1
     assert not [key for key in found if key[0].startswith("logflume_drain")]
+    monitoring = Path(__file__).parents[2] / "monitoring"
+    named = temporals(monitoring / "alerts.yaml").union(
+        *map(temporals, (monitoring / "dashboards").glob("*.json"))
+    )
+    assert len(named) > 10
+    assert named - {key[0] for key in found} == set()
 
 
 async def test_what_cannot_be_had_is_no_number_and_counted(settings, pool):
