@@ -10,7 +10,8 @@ PROJECT = Path(__file__).parents[2]
 MONITORING = PROJECT / "monitoring"
 RULES = (MONITORING / "alerts.yaml").read_text()
 DASHBOARDS = sorted((MONITORING / "dashboards").glob("*.json"))
-# Temporal's own are held against a worker that runs (tests/end_to_end/test_whole.py).
+RUNBOOK = PROJECT / "docs/operations.md"
+# Temporal's own are held against a worker that runs (tests/services/test_metrics.py).
 OURS = re.compile(r"\blogflume_\w+")
 
 
@@ -52,6 +53,15 @@ def test_every_alert_has_its_place_in_the_runbook():
     kebab = [re.sub(r"(?<!^)([A-Z])", r"-\1", alert).lower() for alert in alerts]
     assert urls == [f"docs/operations.md#{name}" for name in kebab]
     assert RULES.count("summary: ") == len(alerts) > 0
+
+
+@pytest.mark.skipif(not RUNBOOK.exists(), reason="the runbook comes with another branch")
+def test_the_runbook_has_that_place_and_names_metrics_that_are_there():
+    page = RUNBOOK.read_text()
+    headings = {line.lstrip("# ").lower().replace(" ", "-") for line in page.splitlines()}
+    urls = re.findall(r"runbook_url: docs/operations.md#(\S+)", RULES)
+    assert [name for name in urls if name not in headings] == []
+    assert set(OURS.findall(page)) - documented() == set()
 
 
 def test_every_alert_is_fired_by_the_test_of_the_rules():
