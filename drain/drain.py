@@ -214,10 +214,11 @@ class _Session:
             ComponentError: RabbitMQ does not answer.
         """
         try:
-            found = await self._channel.queue_declare(wire.QUEUE, passive=True)
+            # A channel of its own: one that is given up in the middle of a question is closed.
+            async with self._connection.channel(publisher_confirms=False) as channel:
+                found = (await channel.declare_queue(wire.QUEUE, passive=True)).declaration_result
         except (*UNREACHABLE, ChannelInvalidStateError) as error:
             raise ComponentError(f"RabbitMQ: {error or type(error).__name__}") from error
-        assert found  # noqa: S101 - who waits for the answer gets one
         return found.message_count or 0, found.consumer_count or 0
 
     def lose(self, _: object, error: BaseException | None) -> None:
