@@ -34,7 +34,7 @@ class Part(msgspec.Struct, frozen=True, gc=False):
     """One part of a job's log, as received.
 
     `attempt` is the run's uuid, `''` for parts without one; `published_at` is None where the
-    publisher gave no time.
+    publisher gave no time. `queued_at`, of a first part: when its job was queued.
     """
 
     job_id: int
@@ -44,6 +44,7 @@ class Part(msgspec.Struct, frozen=True, gc=False):
     final: bool
     published_at: datetime | None
     received_at: datetime
+    queued_at: datetime | None = None
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):

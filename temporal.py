@@ -1,11 +1,14 @@
 """The connection to Temporal."""
 
+import socket
+
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import (
     AddSearchAttributesRequest,
     ListSearchAttributesRequest,
 )
 from temporalio.client import Client
+from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError
 
 from errors import ComponentError
@@ -23,22 +26,52 @@ def describe(settings: TemporalSettings) -> str:
     return f"Temporal at {settings.address}, namespace {settings.namespace}"
 
 
-async def connect(settings: TemporalSettings, *, lazy: bool = False) -> Client:
+def measured() -> tuple[Runtime, str]:
+    """Make a runtime for Temporal's library that counts, and the URL under which it shows that.
+
+    Raises:
+        ComponentError: it cannot listen there.
+    """
+    # The library does not tell which port it got: it must be told one that is free.
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    shown = PrometheusConfig(
+        address, counters_total_suffix=True, unit_suffix=True, durations_as_seconds=True
+    )
+    try:
+        runtime = Runtime(telemetry=TelemetryConfig(metrics=shown, attach_service_name=False))
+    except (RuntimeError, ValueError) as error:
+        raise ComponentError(f"Temporal's metrics on {address}: {error}; start again") from error
+    return runtime, f"http://{address}/metrics"
+
+
+async def connect(
+    settings: TemporalSettings, *, lazy: bool = False, runtime: Runtime | None = None
+) -> Client:
     """Connect to Temporal; `lazy` puts that off to the first call.
+
+    `runtime` is one that counts (`measured`), None Temporal's own.
 
     Raises:
         ComponentError: the server is out of reach or does not know the namespace.
     """
     try:
-        client = await Client.connect(settings.address, namespace=settings.namespace, lazy=lazy)
+        client = await Client.connect(
+            settings.address, namespace=settings.namespace, lazy=lazy, runtime=runtime
+        )
         if not lazy:
-            await _check_namespace(client)
+            await check(client)
     except (RPCError, RuntimeError, ValueError) as error:
         raise ComponentError(f"{describe(settings)}: {error}") from error
     return client
 
 
-async def _check_namespace(client: Client) -> None:
+async def check(client: Client) -> None:
+    """Find out whether the server answers and knows the namespace.
+
+    Raises:
+        RPCError, RuntimeError: it does not.
+    """
     await client.count_workflows("WorkflowId = ''")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import asyncpg
 from temporalio import activity
 
+from activities import metrics
 from activities.heartbeat import beating
 from activities.types import (
     AGGREGATE,
@@ -34,15 +35,21 @@ class DatabaseActivities:
     async def aggregate(self, order: AggregateOrder) -> Content:
         """Make the log's content of its parts."""
         async with beating(), self._pool.acquire() as connection:
-            return await logs.aggregate(
+            content = await logs.aggregate(
                 connection, order.job_id, force=order.force, restore=order.restore
             )
+        if content.sha256:
+            metrics.AGGREGATED_LOGS.inc()
+        return content
 
     @activity.defn(name=PURGE)
     async def purge(self, order: ArchiveOrder) -> bool:
         """Clear the row's copy of what the archive holds; False where that is something else."""
         async with beating(), self._pool.acquire() as connection:
-            return await logs.purge(connection, order.job_id, order.sha256)
+            purged = await logs.purge(connection, order.job_id, order.sha256)
+        if purged:
+            metrics.PURGED_LOGS.inc()
+        return purged
 
 
 class ArchiveActivities:
@@ -64,6 +71,7 @@ class ArchiveActivities:
             try:
                 async with self._pool.acquire() as connection:
                     log_id = await logs.mark_archiving(connection, order.job_id, order.sha256)
+                metrics.ARCHIVE_ATTEMPTS.inc()
 
                 async def read(start: int, size: int) -> bytes:
                     # A connection for each slice: none is held while the archive is slow.
@@ -85,16 +93,20 @@ class ArchiveActivities:
         async with beating():
             found = await self._archive.digest(order.job_id)
             if found is None:
+                metrics.ARCHIVE_MISMATCHES.inc()
                 return Verdict(ok=False, reason="verify: the archived object is missing")
             if (found.sha256, found.bytes) != (order.sha256, order.bytes):
+                metrics.ARCHIVE_MISMATCHES.inc()
                 return Verdict(
                     ok=False,
                     reason=f"verify: archived {found.bytes} bytes with SHA-256 {found.sha256}, "
                     f"not {order.bytes} with {order.sha256}",
                 )
             async with self._pool.acquire() as connection:
-                if not await logs.mark_verified(connection, order.job_id, order.sha256):
-                    return Verdict(ok=False, replaced=True)
+                verified = await logs.mark_verified(connection, order.job_id, order.sha256)
+        if verified is None:
+            return Verdict(ok=False, replaced=True)
+        metrics.verified(order.bytes, verified)
         return Verdict(ok=True)
 
     @activity.defn(name=RESTORE)

@@ -8,6 +8,7 @@ import asyncpg
 from temporalio import activity
 
 from activities.heartbeat import beating
+from activities.metrics import RESCUED_PARTS
 from activities.types import (
     ANALYZE_PARTS,
     DROP_PARTITION,
@@ -83,6 +84,7 @@ class PartitionActivities:
             for log_id, whole in logs:
                 async with self._pool.acquire() as connection:
                     parts = await partitions.rescue(connection, log_id, whole=whole)
+                RESCUED_PARTS.inc(parts)
                 rescued += Rescued(parts, 1)
         if rescued.logs:
             activity.logger.warning(

@@ -12,6 +12,7 @@ from temporalio import activity
 from temporalio.exceptions import TemporalError
 
 from activities.heartbeat import beating
+from activities.metrics import SWEPT_LOGS
 from activities.types import SWEEP_PAGE, SweepOrder, SweepPage
 from db.unfinished import Unfinished, find_unfinished, mark_empty
 
@@ -57,6 +58,8 @@ class SweepActivities:
                     counts[await self._see_to(one, running=one.job_id in running)] += 1
 
             await asyncio.gather(*(see_to(one) for one in logs))
+        for result, number in counts.items():
+            SWEPT_LOGS.labels(result).inc(number)
         after = logs[-1].id if len(logs) == order.logs else 0
         return SweepPage(found=len(logs), after=after, **counts)
 

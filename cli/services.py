@@ -13,23 +13,27 @@ import structlog
 import uvicorn
 import uvloop
 from temporalio.client import Client
+from temporalio.runtime import Runtime
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 import temporal
 import wire
 from activities.backfill import BackfillActivities
 from activities.logs import ArchiveActivities, DatabaseActivities
+from activities.metrics import readings as worker_readings
 from activities.partitions import PartitionActivities
 from activities.sweep import SweepActivities
 from activities.types import archive_queue
 from archive.store import Archive
 from db.connect import check_schema, close_pool, open_pool
 from drain.drain import Drain
+from drain.metrics import readings as drain_readings
 from drain.signals import Signaller
 from errors import ComponentError
 from live.client import make_sender
 from live.forward import Forwarder
 from live.hub import Hub
+from monitor import Ask, showing
 from publisher import Publisher
 from settings import Settings, load_settings
 from settings.groups import WebSettings
@@ -84,6 +88,10 @@ async def _drain(settings: Settings) -> None:
         live = Forwarder(sender, settings.pusher) if sender else None
         process = Drain(settings.amqp, settings.drain, pool, signaller, live)
         _on_stop(process.stop)
+        # Temporal is none of them: parts are taken and stored without it.
+        needs = {"rabbitmq": process.queue, "postgres": lambda: pool.fetchval("SELECT 1")}
+        readings = drain_readings(process.queue)
+        await stack.enter_async_context(showing("drain", settings.telemetry, needs, readings))
         await process.run()
 
 
@@ -120,13 +128,15 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
     stop = asyncio.Event()
     _on_stop(stop.set)
     async with AsyncExitStack() as stack:
-        client = await temporal.connect(settings.temporal)
+        runtime, sdk_metrics = _measured(settings)
+        client = await temporal.connect(settings.temporal, runtime=runtime)
         await temporal.ensure_search_attributes(client)
         pool = await open_pool(settings.database)
         stack.push_async_callback(close_pool, pool)
         await check_schema(pool)
         limits = settings.worker
         task_queue = settings.temporal.task_queue
+        store = Archive(settings.s3, limits.archive_activities)
         if "lifecycle" in queues:
             database = DatabaseActivities(pool)
             logs = _workflows(client, settings)
@@ -149,7 +159,7 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
             )
             await stack.enter_async_context(lifecycle_worker)
         if "archive" in queues:
-            archive = ArchiveActivities(pool, Archive(settings.s3, limits.archive_activities))
+            archive = ArchiveActivities(pool, store)
             archive_worker = Worker(
                 client,
                 task_queue=archive_queue(task_queue),
@@ -163,9 +173,22 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
                 graceful_shutdown_timeout=limits.shutdown,
             )
             await stack.enter_async_context(archive_worker)
+        needs: dict[str, Ask] = {
+            "postgres": lambda: pool.fetchval("SELECT 1"),
+            "temporal": lambda: temporal.check(client),
+            **({"archive": store.check} if "archive" in queues else {}),
+        }
+        readings = worker_readings(pool, client)
+        shown = showing("worker", settings.telemetry, needs, readings, sdk_metrics)
+        await stack.enter_async_context(shown)
         log.info("worker_started", queues=queues, task_queue=task_queue)
         await stop.wait()
     log.info("worker_stopped")
+
+
+def _measured(settings: Settings) -> tuple[Runtime | None, str]:
+    """Temporal's library counts where there is somebody to show it to."""
+    return (None, "") if settings.telemetry.port is None else temporal.measured()
 
 
 @click.command()

@@ -60,6 +60,11 @@ async def open_pool(settings: DatabaseSettings, connections: int | None = None) 
         raise ComponentError(f"{describe(settings)}: {error or type(error).__name__}") from error
 
 
+def used_ratio(pool: asyncpg.Pool) -> float:
+    """Connections that are in use, of those the pool may hold."""
+    return (pool.get_size() - pool.get_idle_size()) / pool.get_max_size()
+
+
 def describe(settings: DatabaseSettings) -> str:
     """Name the database for a person, without the password."""
     parts = urlsplit(settings.url.get_secret_value())

@@ -134,7 +134,13 @@ RETURNING id
 MARK_VERIFIED = """
 UPDATE logs SET archiving = false, archived_at = now(), archive_verified = true, updated_at = now()
 WHERE job_id = $1 AND content_sha256 = decode($2, 'hex') AND aggregated_at IS NOT NULL
-RETURNING id
+RETURNING id, missing_parts,
+    EXISTS (SELECT FROM maintenance WHERE until > now()) AS is_under_maintenance
+"""
+# The part that is last by its key is nearly always the one that ended the log.
+SINCE_LAST_PART = """
+SELECT extract(epoch FROM now() - created_at)::float8 FROM log_parts WHERE log_id = $1
+ORDER BY attempt_id DESC, number DESC, created_at DESC LIMIT 1
 """
 # Parts that were committed while the content was made may be in neither it nor `late_parts`.
 PURGE = """
@@ -187,6 +193,17 @@ class WholeContent(NamedTuple):
     job_id: int
     content: bytes
     removed_by: int | None = None
+
+
+class Verified(NamedTuple):
+    """A log that the archive was found to hold.
+
+    `missing_parts`: numbers that its content lacks. `seconds`: since its last part came; None
+    where that cannot be looked at: parts are gone, or an operator keeps everyone away from them.
+    """
+
+    missing_parts: int
+    seconds: float | None
 
 
 async def aggregate(connection: Connection, job_id: int, *, force: bool, restore: bool) -> Content:
@@ -285,9 +302,15 @@ async def mark_archiving(connection: Connection, job_id: int, sha256: str) -> in
     return log_id
 
 
-async def mark_verified(connection: Connection, job_id: int, sha256: str) -> bool:
-    """Note that the archive holds the content with this SHA-256; False where it was replaced."""
-    return await connection.fetchval(MARK_VERIFIED, job_id, sha256) is not None
+async def mark_verified(connection: Connection, job_id: int, sha256: str) -> Verified | None:
+    """Note that the archive holds the content with this SHA-256; None where it was replaced."""
+    row = await connection.fetchrow(MARK_VERIFIED, job_id, sha256)
+    if row is None:
+        return None
+    seconds = None
+    if not row["is_under_maintenance"]:
+        seconds = await connection.fetchval(SINCE_LAST_PART, row["id"])
+    return Verified(row["missing_parts"] or 0, seconds)
 
 
 async def purge(connection: Connection, job_id: int, sha256: str) -> bool:

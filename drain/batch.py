@@ -2,6 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from aiormq.abc import DeliveredMessage
 
@@ -21,7 +22,8 @@ class Reject:
 class Batch:
     """Messages delivered one after another: their parts, and those that are none.
 
-    `placed` is filled as the parts are committed; `stored` once all are.
+    `placed` is filled as the parts are committed; `stored` once all are. `queued_at`: when the jobs
+    were queued whose first parts are in it.
     """
 
     parts: list[Part] = field(default_factory=list)
@@ -31,6 +33,7 @@ class Batch:
     last_tag: int = 0
     placed: list[tuple[AttemptParts, Place]] = field(default_factory=list)
     stored: bool = False
+    queued_at: list[datetime] = field(default_factory=list)
 
 
 class Batcher:
@@ -53,6 +56,8 @@ class Batcher:
         else:
             batch.parts.append(part)
             batch.messages.append(message)
+            if part.queued_at:
+                batch.queued_at.append(part.queued_at)
         batch.bytes += len(message.body)
         batch.last_tag = tag
         full = len(self) >= self._most_messages or batch.bytes >= self._most_bytes

@@ -19,9 +19,16 @@ class _Message(msgspec.Struct):
     uuid: str | None = None
     final: bool | None = None
     encoding: str | None = None
+    # Whatever it holds must not cost the part.
+    meta: msgspec.Raw = msgspec.Raw()
+
+
+class _Meta(msgspec.Struct):
+    queued_at: datetime | None = None
 
 
 _decoder = msgspec.json.Decoder(_Message)
+_meta_decoder = msgspec.json.Decoder(_Meta)
 
 
 def decode(body: bytes, published_at: datetime | None, received_at: datetime) -> Part:
@@ -39,6 +46,7 @@ def decode(body: bytes, published_at: datetime | None, received_at: datetime) ->
         final=bool(message.final),
         published_at=published_at,
         received_at=received_at,
+        queued_at=_queued_at(message.meta) if message.meta else None,
     )
 
 
@@ -55,6 +63,8 @@ def _parse_raw(body: bytes) -> _Message:
     """A runner may cut a character in two and send the raw halves: they survive as they came."""
     try:
         found = json.loads(body.decode("utf-8", "surrogateescape"))
+        if isinstance(found, dict):
+            found.pop("meta", None)  # only JSON as it came can be raw
         return msgspec.convert(found, _Message)
     except (ValueError, RecursionError) as error:  # both libraries' errors are ValueErrors
         raise RejectedPart(f"neither UTF-8 nor JSON around raw bytes: {error}") from None
@@ -84,6 +94,14 @@ def _content(message: _Message) -> bytes:
     if message.encoding != "base64":
         raise RejectedPart("encoding: only 'base64' is known")
     return wire.parse_base64(message.log)
+
+
+def _queued_at(meta: msgspec.Raw) -> datetime | None:
+    """When the job was queued, as far as that can be read: only figures depend on it."""
+    try:
+        return utc(_meta_decoder.decode(meta).queued_at)
+    except (ValueError, RecursionError):
+        return None
 
 
 def utc(time: datetime | None) -> datetime | None:

@@ -10,11 +10,12 @@ import structlog
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel as Channel
 from aiormq.abc import DeliveredMessage, FieldTable
-from aiormq.exceptions import AMQPError
+from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 
 import wire
+from db.connect import used_ratio
 from domain import Part
-from drain import tolerant
+from drain import metrics, tolerant
 from drain.batch import AckLedger, Batch, Batcher, Reject
 from drain.decode import decode, utc
 from drain.flush import Flusher
@@ -58,6 +59,36 @@ class Drain:
         self._live = live
         self._rejects = Rejects(amqp.url.get_secret_value())
         self._stop = asyncio.Event()
+        self._current: _Session | None = None
+        metrics.show(
+            {
+                metrics.CONSUMING: lambda: float(self._is_consuming),
+                metrics.UNACKED_MESSAGES: lambda: self._unacked,
+                metrics.PREFETCH_MESSAGES: lambda: settings.prefetch,
+                metrics.SIGNALS_PENDING: lambda: signaller.pending,
+                metrics.POOL_USED: lambda: used_ratio(pool),
+            }
+        )
+
+    @property
+    def _is_consuming(self) -> bool:
+        return self._current is not None and not self._current.lost.is_set()
+
+    @property
+    def _unacked(self) -> int:
+        return self._current.unacked if self._current and self._is_consuming else 0
+
+    async def queue(self) -> tuple[int, int]:
+        """Ask RabbitMQ how many messages wait in the queue of parts, and how many consumers it has.
+
+        Raises:
+            ComponentError: RabbitMQ is away just now, or does not answer.
+        """
+        session = self._current
+        if session is None or session.lost.is_set():
+            why = session.why if session else "not connected yet"
+            raise ComponentError(f"{wire.describe(self._amqp.url.get_secret_value())}: {why}")
+        return await session.queue()
 
     def stop(self) -> None:
         """Stop consuming; `run` returns once what was received is stored and acknowledged."""
@@ -70,20 +101,21 @@ class Drain:
             ComponentError: RabbitMQ is out of reach, or refuses us, from the start.
         """
         tolerant.install()
-        session = await self._session()
+        session = self._current = await self._session()
         backoff = 0.1
         while True:
             await _either(self._stop, session.lost)
             await session.end()
             if self._stop.is_set():
                 break
+            metrics.CONNECTIONS_LOST.inc()
             log.warning("amqp_lost", error=session.why, retry_in=backoff)
             # A session that stored something was good for something: the next may come at once.
             backoff = 0.1 if session.acked else min(2 * backoff, MAX_BACKOFF_SECONDS)
             again = await self._session_again(backoff)
             if again is None:
                 break
-            session = again
+            session = self._current = again
         await self._rejects.close()
         if self._live:
             await self._live.close(LIVE_SECONDS)
@@ -163,11 +195,31 @@ class _Session:
         self._flushes: set[asyncio.Task[None]] = set()
         self._received_at = datetime.now(UTC)
         self._consumer_tag = ""
+        self._received_tag = self._acked_tag = 0
 
     async def start(self) -> None:
         self._channel.on_consumer_cancel_callbacks.add(self._cancelled)
         begun = await self._channel.basic_consume(wire.QUEUE, self._receive)
         self._consumer_tag = begun.consumer_tag or ""
+
+    @property
+    def unacked(self) -> int:
+        """Messages received and not acknowledged yet; RabbitMQ numbers them one by one."""
+        return self._received_tag - self._acked_tag
+
+    async def queue(self) -> tuple[int, int]:
+        """Messages that wait in the queue, and its consumers.
+
+        Raises:
+            ComponentError: RabbitMQ does not answer.
+        """
+        try:
+            # A channel of its own: one that is given up in the middle of a question is closed.
+            async with self._connection.channel(publisher_confirms=False) as channel:
+                found = (await channel.declare_queue(wire.QUEUE, passive=True)).declaration_result
+        except (*UNREACHABLE, ChannelInvalidStateError) as error:
+            raise ComponentError(f"RabbitMQ: {error or type(error).__name__}") from error
+        return found.message_count or 0, found.consumer_count or 0
 
     def lose(self, _: object, error: BaseException | None) -> None:
         """Take note that the channel or its connection is gone."""
@@ -206,7 +258,8 @@ class _Session:
     async def _receive(self, message: DeliveredMessage) -> None:
         part = self._decode(message)
         was_empty = not len(self._batcher)
-        batch = self._batcher.add(message.delivery_tag or 0, message, part)
+        tag = self._received_tag = message.delivery_tag or 0
+        batch = self._batcher.add(tag, message, part)
         if batch:
             self._full.append(batch)
             self._dispatch()
@@ -241,10 +294,12 @@ class _Session:
             self._flusher.opened(batch)
             flush = asyncio.create_task(self._flush(batch))
             self._flushes.add(flush)
+            metrics.FLUSHES.inc()
             flush.add_done_callback(self._flushed)
 
     def _flushed(self, flush: asyncio.Task[None]) -> None:
         self._flushes.discard(flush)
+        metrics.FLUSHES.dec()
         if not flush.cancelled() and (error := flush.exception()):
             self.lose(None, error)
         if not self.lost.is_set():
@@ -261,6 +316,7 @@ class _Session:
         upto = self._acks.done(batch)
         if upto is not None:
             await self._channel.basic_ack(upto, multiple=True)
+            self._acked_tag = upto
             self.acked = True
 
 

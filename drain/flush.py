@@ -1,6 +1,7 @@
 """Brings one batch to safety: its parts into Postgres, what is no part into the reject queue."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -10,6 +11,7 @@ from aiormq.abc import DeliveredMessage
 
 from db.parts import AttemptParts, store_batch
 from domain import Part, Place
+from drain import metrics
 from drain.batch import Batch, Reject
 from drain.rejects import Rejects
 from errors import UnderMaintenance
@@ -47,7 +49,9 @@ class Flusher:
         """
         stored: dict[int, Stored] = {}
         if batch.parts:
+            began = time.perf_counter()
             await self._store(batch, slice(0, len(batch.parts)), stored)
+            metrics.committed(batch, time.perf_counter() - began)
         batch.stored = True
         self._show()
         return stored
@@ -101,6 +105,7 @@ class Flusher:
                 await asyncio.sleep(min(error.seconds, MAINTENANCE_SECONDS))
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 said = str(error.args[0]) if error.args else type(error).__name__
+                metrics.FLUSH_FAILURES.inc()
                 log.warning("flush_failed", parts=len(parts), error=said, retry_in=backoff)
                 await asyncio.sleep(backoff)
                 backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)

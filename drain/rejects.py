@@ -9,6 +9,7 @@ from aio_pika.abc import AbstractChannel, AbstractExchange
 from aiormq.abc import DeliveredMessage
 
 import wire
+from drain.metrics import REJECTS
 from errors import ComponentError
 from publisher import Publisher
 
@@ -17,6 +18,7 @@ log = structlog.get_logger()
 # What one header may take of a frame; the original ones are kept as far as they are plain.
 HEADER_BYTES = 1024
 HEADERS = 32
+KEPT, REQUEUED = REJECTS.labels("kept"), REJECTS.labels("requeued")
 
 
 class Rejects:
@@ -34,8 +36,10 @@ class Rejects:
         try:
             await self._publisher.publish(_kept(message, reason), wire.REJECTED_QUEUE)
         except ComponentError as error:
+            REQUEUED.inc()
             log.warning("reject_not_kept", reason=reason, error=str(error))
             return False
+        KEPT.inc()
         log.warning("part_rejected", reason=reason, bytes=len(message.body))
         return True
 

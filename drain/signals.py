@@ -6,9 +6,11 @@ the drain lives. What a drain that dies has not told stays in the database for t
 """
 
 import asyncio
+import time
 
 import structlog
 
+from drain.metrics import SIGNAL_FAILURES, SIGNAL_SECONDS, SIGNALS
 from workflows.signals import LogWorkflows
 from workflows.types import PARTS_STORED, Batch
 
@@ -31,6 +33,11 @@ class Signaller:
         self._idle.set()
         self._sending = 0
         self._senders = [asyncio.create_task(self._send_all()) for _ in range(in_flight)]
+
+    @property
+    def pending(self) -> int:
+        """Logs that are still to be told of."""
+        return len(self._held) + self._sending
 
     def add(self, job_id: int, batch: Batch) -> None:
         """Take note of what was committed for a job."""
@@ -62,12 +69,16 @@ class Signaller:
             if batch is None:  # it went along with an earlier signal
                 continue
             self._sending += 1
+            began = time.perf_counter()
             try:
                 await self._workflows.signal(job_id, PARTS_STORED, [batch])
+                SIGNALS.inc()
+                SIGNAL_SECONDS.observe(time.perf_counter() - began)
                 backoff = 0.1
                 self._rest(job_id)
             except Exception as error:  # noqa: BLE001 - whatever it is, the log must be told of
                 self._hold(job_id, batch)
+                SIGNAL_FAILURES.inc()
                 log.warning("signal_failed", job_id=job_id, error=str(error), retry_in=backoff)
                 await asyncio.sleep(backoff)
                 backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)

@@ -10,8 +10,8 @@ from prometheus_client import Counter as Metric
 log = structlog.get_logger()
 
 EVENTS = Metric(
-    "logflume_live_events",
-    "Events for Pusher: sent, dropped because too many waited, or failed on the way",
+    "logflume_drain_live_events",
+    "Events for Pusher: sent, dropped because too many waited, or failed on the way.",
     ["result"],
 )
 for _result in ("sent", "dropped", "failed"):

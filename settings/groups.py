@@ -295,3 +295,13 @@ class TelemetrySettings(Group):
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="form of log lines; auto: console on a terminal, else JSON"
     )
+    host: str = Field(
+        "127.0.0.1", description="address of `/metrics` and `/health` of the drain and the worker"
+    )
+    port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="their port, another for each process on one host; unset: they have none. The "
+        "web shows its own beside its API",
+    )

@@ -19,6 +19,8 @@ NAMES = (
     "temporal_ui",
     "temporal_http",
     "temporal_metrics",
+    "drain",
+    "worker",
     "web",
     "s3",
     "s3_master",

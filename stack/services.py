@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,7 +37,7 @@ def drain(home: Home) -> Component:
             return False
         return bool(queue.declaration_result.consumer_count)
 
-    return _service(home, "drain", ready, needs=("rabbitmq", "postgres", "temporal"))
+    return _service(home, "drain", ready, ("rabbitmq", "postgres", "temporal"), home.ports["drain"])
 
 
 def worker(home: Home) -> Component:
@@ -64,7 +64,7 @@ def worker(home: Home) -> Component:
         await apply_schedules(_settings(home))
 
     needs = ("postgres", "temporal", "s3")
-    return replace(_service(home, "worker", ready, needs), finish=finish)
+    return replace(_service(home, "worker", ready, needs, home.ports["worker"]), finish=finish)
 
 
 def web(home: Home) -> Component:
@@ -79,7 +79,7 @@ def web(home: Home) -> Component:
             return False
 
     needs = ("rabbitmq", "postgres", "temporal", "s3")
-    return _service(home, "web", ready, needs, ports=[home.ports["web"]])
+    return _service(home, "web", ready, needs, home.ports["web"])
 
 
 def _settings(home: Home) -> Settings:
@@ -91,13 +91,18 @@ def _service(
     name: str,
     ready: Callable[[Running], Awaitable[bool]],
     needs: tuple[str, ...],
-    ports: Sequence[int] = (),
+    port: int,
 ) -> Component:
     return Component(
         name=name,
         argv=lambda: [str(Path(sys.executable).with_name("logflume")), name],
-        env={**os.environ, "LOGFLUME_STACK__DATA_DIR": str(home.data_dir)},
+        env={
+            **os.environ,
+            "LOGFLUME_STACK__DATA_DIR": str(home.data_dir),
+            # The web has its own, and shows its figures there.
+            **({} if name == "web" else {"LOGFLUME_TELEMETRY__PORT": str(port)}),
+        },
         ready=ready,
-        ports=list(ports),
+        ports=[port],
         needs=needs,
     )

@@ -88,6 +88,7 @@ def make_app(settings: Settings, services: Services) -> Litestar:
             "started_at": time.monotonic(),
         }
     )
+    telemetry.show(services.pool)
     most = settings.web.max_body_bytes
 
     def guarded(routes: list[HTTPRouteHandler], most_bytes: int) -> Router:
@@ -103,6 +104,7 @@ def make_app(settings: Settings, services: Services) -> Litestar:
             guarded(pusher.ROUTES, PUSHER_BYTES),
             pages.router(access.may_read),
         ],
+        middleware=[telemetry.REQUESTS.middleware],
         logging_config=None,  # telemetry.py speaks for all of us
         state=state,
         request_max_body_size=most,

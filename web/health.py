@@ -1,21 +1,15 @@
 """Is the process alive, and can it do its work?"""
 
-import asyncio
 import time
-from collections.abc import Awaitable
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-import asyncpg
 from litestar import Response, get
 from litestar.datastructures import State
-from temporalio.service import RPCError
 
-from db.connect import UNREACHABLE
-from errors import LogflumeError
+import temporal
+from monitor import check_all
 from web.models import HealthBody, UptimeBody
-
-CHECK_SECONDS = 3
 
 
 @get("/uptime", summary="How long the service is up", tags=["health"])
@@ -35,30 +29,17 @@ async def live() -> HealthBody:
 @get("/health/ready", summary="Are its dependencies reachable", tags=["health"])
 async def ready(state: State) -> Response[HealthBody]:
     """Ask every dependency; 503 while one of them does not answer."""
-    found = dict(
-        zip(
-            ("postgres", "rabbitmq", "archive", "temporal"),
-            await asyncio.gather(
-                _check(state.pool.fetchval("SELECT 1")),
-                _check(state.publisher.check()),
-                _check(state.archive.check()),
-                _check(state.temporal.count_workflows("WorkflowId = ''")),
-            ),
-            strict=True,
-        )
+    found = await check_all(
+        {
+            "postgres": lambda: state.pool.fetchval("SELECT 1"),
+            "rabbitmq": state.publisher.check,
+            "archive": state.archive.check,
+            "temporal": lambda: temporal.check(state.temporal),
+        }
     )
     is_ready = all(answer == "ok" for answer in found.values())
     body = HealthBody("ok" if is_ready else "unavailable", found)
     return Response(body, status_code=200 if is_ready else 503)
-
-
-async def _check(call: Awaitable[object]) -> str:
-    try:
-        async with asyncio.timeout(CHECK_SECONDS):
-            await call
-    except (LogflumeError, RPCError, RuntimeError, asyncpg.PostgresError, *UNREACHABLE) as error:
-        return str(error) or type(error).__name__
-    return "ok"
 
 
 ROUTES = [uptime, live, ready]

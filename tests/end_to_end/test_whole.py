@@ -3,11 +3,13 @@
 import asyncio
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
 from functools import partial
 
+import httpx
 import psutil
 import pytest
 
@@ -20,6 +22,7 @@ from stack.stack import LocalStack
 from tests.conftest import shared_logs
 
 pytestmark = pytest.mark.timeout(400)
+AT_LEAST_ONE = r"[1-9][\d.]*"
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +93,24 @@ def test_the_demo_carries_real_logs_byte_for_byte(stack, data_dir):
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{count} of {count} equal" in done.stdout
     assert "DIFFERENT" not in done.stdout
+
+
+async def test_each_process_shows_what_it_did_and_that_it_is_well(stack, settings):
+    played = jobs(seed=6, count=2, seconds=0.5)
+    await play_and_compare(settings, played)
+    done = {
+        "drain": f"logflume_drain_publish_to_commit_seconds_count {AT_LEAST_ONE}",
+        "worker": rf"(?s)logflume_worker_verified_logs_total {AT_LEAST_ONE}.*"
+        'temporal_activity_execution_latency_seconds_count{activity_type="verify"',
+        "web": "logflume_web_streams 0",
+    }
+    async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
+        for name, figures in done.items():
+            port = stack.home.ports[name]
+            shown = await client.get(f"http://127.0.0.1:{port}/metrics")
+            assert re.search(figures, shown.text), name
+            ready = await client.get(f"http://127.0.0.1:{port}/health/ready")
+            assert (ready.status_code, ready.json()["status"]) == (200, "ok"), ready.text
 
 
 @pytest.mark.parametrize("name", ["drain", "worker", "postgres", "temporal", "s3"])

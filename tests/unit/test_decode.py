@@ -31,6 +31,22 @@ def test_a_part_as_a_runner_sends_it():
     part = read(body(meta={"queued_at": "2026-11-23T10:00:00Z", "repo": "a/b"}))
     assert (part.job_id, part.attempt, part.number) == (4242, "run", 7)
     assert (part.content, part.final, part.received_at) == (b"text", False, NOW)
+    assert part.queued_at == datetime(2026, 11, 23, 10, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [None, {}, [], 7, "x", {"queued_at": None}, {"queued_at": 7}, {"queued_at": "soon"}],
+    ids=repr,
+)
+def test_whatever_meta_holds_costs_no_part(meta):
+    part = read(body(meta=meta))
+    assert (part.content, part.queued_at) == (b"text", None)
+
+
+def test_meta_is_left_out_where_a_log_holds_raw_bytes():
+    raw = body(meta={"queued_at": "2026-11-23T10:00:00Z"}).replace(b"text", b"te\xff")
+    assert (read(raw).content, read(raw).queued_at) == (b"te\xff", None)
 
 
 @pytest.mark.parametrize(

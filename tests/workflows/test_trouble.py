@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from pydantic import SecretStr
 from temporalio import activity
 
@@ -96,6 +97,37 @@ async def test_an_upload_that_left_nothing_behind_is_done_again(driver, archive)
     await driver.whole_log(b"precious")
     await driver.result()
     assert driver.archived() == b"precious"
+
+
+async def test_what_became_of_a_log_is_counted(driver, archive):
+    async def lose(upload: int) -> None:
+        if upload == 1:
+            await archive.delete(driver.job_id)
+
+    archive.after_upload = lose
+    before = counted()
+    parts = part(driver.job_id, 1, b"b"), part(driver.job_id, 4, b"e", final=True)
+    await driver.store(*parts, final=True, begun=True)
+    await driver.result()
+    assert {name: value - before[name] for name, value in counted().items()} == {
+        "aggregated_logs_total": 1,
+        "archive_attempts_total": 2,
+        "archive_mismatches_total": 1,
+        "verified_logs_total": 1,
+        "verified_bytes_total": 2,
+        "missing_parts_total": 3,
+        "final_to_verified_seconds_count": 1,
+        "purged_logs_total": 1,
+    }
+
+
+def counted() -> dict[str, float]:
+    names = (
+        *("aggregated_logs_total", "archive_attempts_total", "archive_mismatches_total"),
+        *("verified_logs_total", "verified_bytes_total", "missing_parts_total"),
+        *("final_to_verified_seconds_count", "purged_logs_total"),
+    )
+    return {name: REGISTRY.get_sample_value(f"logflume_worker_{name}") for name in names}
 
 
 async def test_after_its_tries_a_log_is_stuck_with_the_reason_until_told_to_go_on(driver, archive):

@@ -1,0 +1,3 @@
+-- Revert logflume:unarchived from pg
+
+DROP INDEX logs_unarchived;

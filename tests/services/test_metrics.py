@@ -1,0 +1,284 @@
+"""What drain, worker and web count, seen as Prometheus sees it, and whether they say to be well."""
+
+import contextlib
+import json
+import math
+import re
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import aio_pika
+import httpx
+import pytest
+from prometheus_client import REGISTRY
+from prometheus_client.parser import text_string_to_metric_families
+from temporalio import activity, workflow
+from temporalio.exceptions import ApplicationError, FailureError
+from temporalio.service import RPCError
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+import temporal
+import wire
+from activities import metrics as worker_metrics
+from activities.metrics import readings as worker_readings
+from db import logs
+from db.connect import open_pool
+from db.figures import OLDEST_UNARCHIVED, figures
+from db.maintenance import switch_off, switch_on
+from db.parts import store_batch
+from drain.metrics import readings as drain_readings
+from errors import ComponentError
+from monitor import Readings, showing
+from tests.conftest import draining, part, serving, until, write_whole
+
+REJECTED = ("logflume_drain_rejects_total", "kept")
+
+
+def parsed(text: str) -> dict[tuple[str, ...], float]:
+    """Every sample by its name and the values of its labels."""
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+@asynccontextmanager
+async def shown(name: str, settings, dependencies, readings, sdk_metrics: str = ""):
+    """A client of what a process shows, on a port that is free."""
+    telemetry = settings.telemetry.model_copy(update={"port": 0})
+    async with (
+        showing(name, telemetry, dependencies, readings, sdk_metrics) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        yield client
+
+
+async def scrape(client: httpx.AsyncClient) -> dict[tuple[str, ...], float]:
+    answer = await client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    return parsed(answer.text)
+
+
+@pytest.fixture
+def settings(amqp_settings):
+    return amqp_settings
+
+
+async def test_a_drain_shows_what_it_did_and_how_it_is(settings, channel, pool, job_id):
+    queued_at = datetime.now(UTC) - timedelta(seconds=90)
+    exchange = await channel.get_exchange(wire.EXCHANGE)
+
+    async def publish(uuid: str, number: int, **fields) -> None:
+        told = {"id": job_id, "uuid": uuid, "number": number, "log": "four", **fields}
+        message = aio_pika.Message(json.dumps(told).encode(), timestamp=datetime.now(UTC))
+        await exchange.publish(message, wire.ROUTING_KEY)
+
+    async with pool.acquire() as connection:
+        await store_batch(connection, [part(job_id, 0, attempt="given up")])
+        await write_whole(connection, job_id, b"")
+    async with draining(settings) as drain:
+        needs = {"rabbitmq": drain.queue}
+        async with shown("drain", settings, needs, drain_readings(drain.queue)) as client:
+            await until(lambda: _is_ready(client))
+            before = await scrape(client)
+            await publish("given up", 1)
+            await publish("run", 0, meta={"queued_at": queued_at.isoformat()})
+            await publish("run", 1, meta=["no", {"meta": 1}])
+            await exchange.publish(aio_pika.Message(b"no part"), wire.ROUTING_KEY)
+
+            await publish("run", 2)
+
+            async def more() -> dict[tuple[str, ...], float]:
+                now = await scrape(client)
+                return {key: value - before.get(key, 0) for key, value in now.items()}
+
+            async def is_done() -> bool:
+                found = await more()
+                stored = found["logflume_drain_parts_total",] >= 3
+                is_acked = not found["logflume_drain_unacked_messages",]
+                told = found["logflume_drain_signals_total",] >= 1
+                return stored and is_acked and told and found[REJECTED] == 1
+
+            await until(is_done)
+            found, now = await more(), await scrape(client)
+            assert (await client.get("/health/ready")).json() == {
+                "status": "ok",
+                "dependencies": {"rabbitmq": "ok"},
+            }
+            drain.stop()
+            await until(lambda: _is_not_ready(client))
+            assert (await client.get("/health/live")).status_code == 200
+    assert found["logflume_drain_parts_total",] == 3
+    assert found["logflume_drain_part_bytes_total",] == 12
+    assert found["logflume_drain_stale_parts_total",] == 1
+    assert found["logflume_drain_flush_parts_sum",] == 4
+    assert found["logflume_drain_flush_seconds_count",] >= 1
+    assert found["logflume_drain_publish_to_commit_seconds_count",] >= 1
+    assert found["logflume_drain_first_line_seconds_count",] == 1
+    assert 90 <= found["logflume_drain_first_line_seconds_sum",] < 120
+    assert found["logflume_drain_signal_seconds_count",] >= 1
+    assert now["logflume_drain_consuming",] == 1
+    assert now["logflume_drain_queue_consumers",] == 1
+    assert now["logflume_drain_prefetch_messages",] == settings.drain.prefetch
+    assert not [key for key in now if key[0].startswith(("logflume_worker", "logflume_web"))]
+
+
+async def _is_ready(client) -> bool:
+    return (await client.get("/health/ready")).status_code == 200
+
+
+async def _is_not_ready(client) -> bool:
+    return not await _is_ready(client)
+
+
+async def oldest_hours(connection) -> float:
+    return (await figures(connection)).oldest_unarchived_seconds / 3600
+
+
+async def test_figures_of_the_database(pool, job_id):
+    async with pool.acquire() as connection:
+        found = await figures(connection)
+        assert (found.oldest_unarchived_seconds, found.default_partition_parts) == (0, 0)
+        assert not found.is_under_maintenance
+        # A partition more, and one fewer where midnight has passed since the servers started.
+        assert found.partitions_ahead >= 1
+        began = datetime.now(UTC) - timedelta(hours=9)
+        young, old, done = job_id, job_id + 10_000, job_id + 20_000
+        await store_batch(connection, [part(young, 0, b"a")])
+        await store_batch(connection, [part(old, 0, b"b", published_at=began)])
+        older = part(done, 0, b"c", published_at=began - timedelta(hours=1), final=True)
+        await store_batch(connection, [older])
+        made = await logs.aggregate(connection, done, force=False, restore=False)
+        assert 10 <= await oldest_hours(connection) < 10.5
+        verified = await logs.mark_verified(connection, done, made.sha256)
+        assert verified and verified.missing_parts == 0
+        since = (datetime.now(UTC) - older.received_at).total_seconds()
+        assert verified.seconds is not None and 0 <= verified.seconds <= since + 1
+        assert 9 <= await oldest_hours(connection) < 9.5
+        stray = await connection.fetchrow("SELECT log_id, attempt_id FROM log_parts LIMIT 1")
+        await connection.execute(
+            "INSERT INTO log_parts (log_id, attempt_id, created_at, number, final, content)"
+            " VALUES ($1, $2, now() + interval '1 year', 9, false, '')",
+            *stray,
+        )
+        assert (await figures(connection)).default_partition_parts == 1
+        await switch_on(connection, timedelta(minutes=1))
+        found = await figures(connection)
+        assert found.is_under_maintenance and found.default_partition_parts == 0
+        await switch_off(connection)
+
+
+async def test_the_oldest_unarchived_log_costs_the_same_however_many_are_done(pool):
+    async with pool.acquire() as connection:
+        await connection.execute(
+            "INSERT INTO logs (job_id, archive_verified, archived_at, purged_at)"
+            " SELECT n, true, now(), now() FROM generate_series(1, 20000) n"
+        )
+        await connection.execute("INSERT INTO logs (job_id) SELECT generate_series(30001, 30010)")
+        await connection.execute("ANALYZE logs")
+        rows = await connection.fetch(
+            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {OLDEST_UNARCHIVED}"
+        )
+        plan = json.loads(rows[0][0])[0]["Plan"]
+        assert "logs_unarchived" in rows[0][0]
+        assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 100
+
+
+@activity.defn
+async def fail() -> None:
+    raise ApplicationError("as it should", non_retryable=True)
+
+
+@workflow.defn
+class Failing:
+    """Fails in every way that Temporal's library counts only when it happens."""
+
+    @workflow.run
+    async def run(self) -> None:
+        for execute in (workflow.execute_activity, workflow.execute_local_activity):
+            with contextlib.suppress(FailureError):
+                await execute(fail, start_to_close_timeout=timedelta(seconds=10))
+
+
+def temporals(path: Path) -> set[str]:
+    return set(re.findall(r"\btemporal_\w+", path.read_text()))
+
+
+async def test_a_worker_shows_the_whole_system_and_temporals_own(settings, pool, name):
+    runtime, sdk_metrics = temporal.measured()
+    client = await temporal.connect(settings.temporal, runtime=runtime)
+    needs = {"temporal": lambda: temporal.check(client)}
+    readings = worker_readings(pool, client)
+    runner = UnsandboxedWorkflowRunner()
+    async with (
+        Worker(
+            client,
+            task_queue=name,
+            workflows=[Failing],
+            activities=[fail],
+            workflow_runner=runner,
+        ),
+        shown("worker", settings, needs, readings, sdk_metrics) as seen,
+    ):
+        await client.execute_workflow(Failing.run, id=name, task_queue=name)
+        with pytest.raises(RPCError):
+            await client.get_workflow_handle(f"no {name}").signal("any")
+        found = await scrape(seen)
+        assert (await seen.get("/health/ready")).status_code == 200
+    assert found["logflume_worker_partitions_ahead",] >= 1
+    assert found["logflume_worker_logs_stuck",] >= 0
+    assert not [key for key in found if key[0].startswith("logflume_drain")]
+    monitoring = Path(__file__).parents[2] / "monitoring"
+    named = temporals(monitoring / "alerts.yaml").union(
+        *map(temporals, (monitoring / "dashboards").glob("*.json"))
+    )
+    assert len(named) > 10
+    assert named - {key[0] for key in found} == set()
+
+
+async def test_what_cannot_be_had_is_no_number_and_counted(settings, pool):
+    gone = await open_pool(settings.database)
+    await gone.close()
+    client = await temporal.connect(
+        settings.temporal.model_copy(update={"address": "127.0.0.1:1"}), lazy=True
+    )
+    worker_metrics.PARTITIONS_AHEAD.set(5)
+    needs = {"postgres": lambda: gone.fetchval("SELECT 1")}
+    async with shown("worker", settings, needs, worker_readings(gone, client)) as seen:
+        before = REGISTRY.get_sample_value(
+            "logflume_worker_reading_failures_total", {"source": "postgres"}
+        )
+        first, second = await scrape(seen), await scrape(seen)
+        ready = await seen.get("/health/ready")
+    assert math.isnan(first["logflume_worker_partitions_ahead",])
+    assert math.isnan(first["logflume_worker_logs_stuck",])
+    # Twice scraped, once asked.
+    assert second["logflume_worker_reading_failures_total", "postgres"] == before + 1
+    assert ready.status_code == 503
+    assert "closed" in ready.json()["dependencies"]["postgres"]
+
+
+async def test_a_port_that_is_taken_is_said(settings):
+    readings = Readings([], worker_metrics.READING_FAILURES)
+    async with shown("worker", settings, {}, readings) as client:
+        telemetry = settings.telemetry.model_copy(update={"port": client.base_url.port})
+        with pytest.raises(ComponentError, match="LOGFLUME_TELEMETRY__PORT"):
+            async with showing("worker", telemetry, {}, readings):
+                pass
+
+
+async def test_the_web_counts_requests_by_route_and_never_by_path(settings, pool, job_id):
+    async with serving(settings, pool) as web:
+        before = parsed((await web.get("/metrics")).text)
+        await web.get(f"/logs/{job_id}/raw")
+        await web.get(f"/logs/{job_id}/raw", headers={"Authorization": ""})
+        await web.get(f"/nowhere/{job_id}")
+        after = parsed((await web.get("/metrics")).text)
+    for status in ("404", "403"):
+        for what in ("requests_total", "request_duration_seconds_count"):
+            key = (f"logflume_web_{what}", "logflume", "GET", "/logs/{job_id}/raw", status)
+            assert after[key] - before.get(key, 0) == 1
+    assert [key for key in after if str(job_id) in "".join(key)] == []
+    assert not [key for key in after if key[0].startswith(("logflume_drain", "logflume_worker"))]

@@ -1,0 +1,68 @@
+"""What the rules and dashboards name is there: metrics, and the places in the runbook."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+MONITORING = PROJECT / "monitoring"
+RULES = (MONITORING / "alerts.yaml").read_text()
+DASHBOARDS = sorted((MONITORING / "dashboards").glob("*.json"))
+RUNBOOK = PROJECT / "docs/operations.md"
+# Temporal's own are held against a worker that runs (tests/services/test_metrics.py).
+OURS = re.compile(r"\blogflume_\w+")
+
+
+def documented() -> set[str]:
+    """Every series of docs/metrics.md, which `bin/check` holds against the code."""
+    page = (PROJECT / "docs/metrics.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", page, re.MULTILINE)
+    endings = {"histogram": ("_bucket", "_sum", "_count")}
+    return {name + end for name, kind in rows for end in endings.get(kind, ("",))}
+
+
+def expressions(path: Path) -> list[str]:
+    if path.suffix == ".json":
+        panels = json.loads(path.read_text())["panels"]
+        return [target["expr"] for panel in panels for target in panel.get("targets", [])]
+    return [path.read_text()]
+
+
+@pytest.mark.parametrize(
+    "path", [MONITORING / "alerts.yaml", *DASHBOARDS], ids=lambda path: path.stem
+)
+def test_every_metric_they_name_is_there(path):
+    named = {name for text in expressions(path) for name in OURS.findall(text)}
+    assert named
+    assert named - documented() == set()
+
+
+def test_dashboards_have_names_of_their_own():
+    made = [json.loads(path.read_text()) for path in DASHBOARDS]
+    assert [one["uid"] for one in made] == [f"logflume-{path.stem}" for path in DASHBOARDS]
+    for one in made:
+        ids = [panel["id"] for panel in one["panels"]]
+        assert len(set(ids)) == len(ids)
+
+
+def test_every_alert_has_its_place_in_the_runbook():
+    alerts = re.findall(r"- alert: (\w+)", RULES)
+    urls = re.findall(r"runbook_url: (\S+)", RULES)
+    kebab = [re.sub(r"(?<!^)([A-Z])", r"-\1", alert).lower() for alert in alerts]
+    assert urls == [f"docs/operations.md#{name}" for name in kebab]
+    assert RULES.count("summary: ") == len(alerts) > 0
+
+
+def test_the_runbook_has_that_place_and_names_metrics_that_are_there():
+    page = RUNBOOK.read_text()
+    headings = {line.lstrip("# ").lower().replace(" ", "-") for line in page.splitlines()}
+    urls = re.findall(r"runbook_url: docs/operations.md#(\S+)", RULES)
+    assert [name for name in urls if name not in headings] == []
+    assert set(OURS.findall(page)) - documented() == set()
+
+
+def test_every_alert_is_fired_by_the_test_of_the_rules():
+    fired = re.findall(r"alertname=\"(\w+)\"", (MONITORING / "alerts.test.yaml").read_text())
+    assert set(fired) == set(re.findall(r"- alert: (\w+)", RULES))
