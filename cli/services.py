@@ -19,6 +19,7 @@ import temporal
 import wire
 from activities.logs import ArchiveActivities, DatabaseActivities
 from activities.partitions import PartitionActivities
+from activities.retention import RetentionActivities
 from activities.sweep import SweepActivities
 from activities.types import archive_queue
 from archive.store import Archive
@@ -37,6 +38,7 @@ from web.app import Services, make_app
 from web.tell import Teller
 from workflows.lifecycle import LogLifecycle
 from workflows.partitions import PartitionMaintenance
+from workflows.retention import Retention
 from workflows.signals import LogWorkflows
 from workflows.sweep import Sweep
 from workflows.types import LifecycleOptions
@@ -134,7 +136,7 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
             lifecycle_worker = Worker(
                 client,
                 task_queue=task_queue,
-                workflows=[LogLifecycle, PartitionMaintenance, Sweep],
+                workflows=[LogLifecycle, PartitionMaintenance, Retention, Sweep],
                 # The tests run workflows in the sandbox; here it would cost a third of the CPU.
                 workflow_runner=UnsandboxedWorkflowRunner(),
                 activities=[
@@ -149,7 +151,8 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
             )
             await stack.enter_async_context(lifecycle_worker)
         if "archive" in queues:
-            archive = ArchiveActivities(pool, Archive(settings.s3, limits.archive_activities))
+            store = Archive(settings.s3, limits.archive_activities)
+            archive = ArchiveActivities(pool, store)
             archive_worker = Worker(
                 client,
                 task_queue=archive_queue(task_queue),
@@ -158,6 +161,7 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
                     archive.verify,
                     archive.restore,
                     archive.delete_archive,
+                    *RetentionActivities(pool, store).all,
                 ],
                 max_concurrent_activities=limits.archive_activities,
                 graceful_shutdown_timeout=limits.shutdown,

@@ -11,7 +11,7 @@ from archive.store import Archive
 from db import reading
 from db.reading import PartList, Snapshot
 from domain import Log, StoredPart
-from errors import ContentReplaced
+from errors import ContentReplaced, LogExpired
 from live.cursor import Cursor
 from live.follow import cursor_after
 
@@ -108,9 +108,25 @@ async def open_content(
 
     Raises:
         UnknownLog: it has no such attempt, or no longer.
+        LogExpired: retention deleted its text.
     """
     async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-        return Content(pool, archive, await reading.snapshot(connection, log, attempt))
+        found = await reading.snapshot(connection, log, attempt)
+    check_not_expired(found.log)
+    return Content(pool, archive, found)
+
+
+def check_not_expired(log: Log) -> None:
+    """Find out whether a log has text that may be read.
+
+    Raises:
+        LogExpired: retention deleted it.
+    """
+    if log.expired_at:
+        raise LogExpired(
+            f"the text of job {log.job_id} was deleted on {log.expired_at:%Y-%m-%d}, when its time "
+            "was over"
+        )
 
 
 def _overlapping(parts: PartList, start: int, stop: int) -> tuple[int, int]:
