@@ -7,11 +7,12 @@ from typing import TypeVar
 import click
 
 from archive.store import Archive
-from cli.show import JOB
 from db import holds
 from db.connect import Connection, open_pool
+from domain import MAX_JOB_ID
 from settings import load_settings
 
+JOB = click.argument("job_id", type=click.IntRange(min=0, max=MAX_JOB_ID))
 T = TypeVar("T")
 
 

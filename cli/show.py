@@ -7,15 +7,13 @@ import click
 import temporal
 from db import reading
 from db.connect import open_pool
-from domain import MAX_JOB_ID, Attempt, Log
+from domain import Attempt, Log
 from settings import Settings, load_settings
 from web.lifecycle import Told, ask, lifecycle_body
 
-JOB = click.argument("job_id", type=click.IntRange(min=0, max=MAX_JOB_ID))
-
 
 @click.command()
-@JOB
+@click.argument("job_id", type=click.IntRange(min=0))
 def show(job_id: int) -> None:
     """Tell where the log of JOB_ID is in its life."""
     settings = load_settings()

@@ -47,13 +47,13 @@ class Retention:
         while report.looked < logs:
             order = ExpireOrder(policy, report.after, min(PAGE_LOGS, logs - report.looked))
             page = await self._expire(order)
-            if page.job_ids:
-                report.rows += await self._delete(page.job_ids, policy)
             report.looked += page.looked
             report.logs += len(page.job_ids)
             report.bytes += page.bytes
             report.held += page.held
             report.after = page.last or Reached()
+            if page.job_ids:
+                report.rows += await self._delete(page.job_ids, policy)
             if page.last is None:
                 return
 

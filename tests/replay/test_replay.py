@@ -13,6 +13,7 @@ from temporalio.worker import Replayer
 
 from workflows.lifecycle import LogLifecycle
 from workflows.partitions import PartitionMaintenance
+from workflows.retention import Retention
 from workflows.sweep import Sweep
 
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
@@ -25,5 +26,5 @@ def test_there_are_histories():
 @pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
 async def test_replays(path):
     history = WorkflowHistory.from_json(path.stem, path.read_text())
-    workflows = [LogLifecycle, PartitionMaintenance, Sweep]
+    workflows = [LogLifecycle, PartitionMaintenance, Retention, Sweep]
     await Replayer(workflows=workflows).replay_workflow(history)
