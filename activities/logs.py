@@ -99,13 +99,12 @@ class ArchiveActivities:
                     f"not {order.bytes} with {order.sha256}",
                 )
             async with self._pool.acquire() as connection:
-                verified = await logs.mark_verified(
+                if not await logs.mark_verified(
                     connection, order.job_id, order.sha256, reader.steps
-                )
+                ):
+                    return Verdict(ok=False, replaced=True)
                 # After the commit: a hold put on before it did not find the content verified.
                 held = await holds.read(connection, order.job_id)
-            if not verified:
-                return Verdict(ok=False, replaced=True)
             if held:
                 await self._archive.keep(order.job_id)
         return Verdict(ok=True)
