@@ -200,13 +200,14 @@ class Archive:
     async def keep(self, job_id: int) -> str | None:
         """Copy what is archived to where nothing deletes it; returns its SHA-256 (hex).
 
-        None where nothing is archived. A copy that is there is made again.
+        Of an object that others put there, without its SHA-256, the ETag. None where nothing is
+        archived. A copy that is there is made again.
         """
         try:
             found = await self._find(self._s3.head_object, key(job_id))
         except NotArchived:
             return None
-        sha256: str = found["Metadata"]["sha256"]
+        sha256: str = found["Metadata"].get("sha256") or found["ETag"].strip('"')
         await self._call(
             self._s3.copy_object,
             Bucket=self._bucket,
