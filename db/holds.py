@@ -9,8 +9,8 @@ from db.reading import find
 from domain import Log
 from errors import UnderHold
 
-LOCK = "SELECT FROM logs WHERE id = $1 FOR NO KEY UPDATE"
-# One that is held stays so; a new reason takes the place of the old one.
+# One that is held stays so; a new reason takes the place of the old one. Who deletes text holds the
+# log's row until it is gone, which the foreign key waits for, and looks for holds after taking it.
 PUT_ON = """
 INSERT INTO log_holds (log_id, reason) VALUES ($1, $2)
 ON CONFLICT (log_id) DO UPDATE SET reason = excluded.reason
@@ -37,10 +37,7 @@ async def put_on(connection: Connection, job_id: int, reason: str) -> Log:
         UnknownLog: there is no such log.
     """
     log = await find(connection, job_id)
-    async with connection.transaction():
-        # Who deletes text holds this lock until it is gone, and looks for holds after taking it.
-        await connection.execute(LOCK, log.id)
-        await connection.execute(PUT_ON, log.id, reason)
+    await connection.execute(PUT_ON, log.id, reason)
     return await find(connection, job_id)
 
 

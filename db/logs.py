@@ -181,7 +181,7 @@ NOTHING_MADE = """
     part_count = NULL, missing_parts = NULL, parts_since = NULL, content_runs = NULL,
     late_parts = false, aggregated_at = NULL, archiving = false, archived_at = NULL,
     archive_verified = false, archive_outdated = true, purged_at = NULL, empty = false,
-    step_count = NULL,     generation = generation + 1, updated_at = now()
+    step_count = NULL, generation = generation + 1, updated_at = now()
 """
 RESET = f"""
 UPDATE logs
