@@ -106,17 +106,37 @@ class Log(msgspec.Struct, frozen=True):
     """How often content was written whole."""
     late_parts: bool
     """Parts came after the aggregation: the content is not all of the log."""
+    step_count: int | None
+    """Timed steps that were read from the content when it was verified; None: nobody looked."""
+    expired_at: datetime | None
+    """When retention deleted its text; None again once it gets parts or content."""
 
     @property
     def phase(self) -> Phase:
         """The phase as far as the row alone tells it; the workflow knows it finer."""
-        if self.purged_at:
+        if self.purged_at or self.expired_at:
             return "done"
         if self.archive_verified:
             return "verified"
         if self.archiving:
             return "archiving"
         return "aggregating" if self.aggregated_at else "receiving"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """When retention deletes logs, and what of them.
+
+    `state`: `done`, archived and purged; `removed`, such a one whose text a person removed;
+    `empty`, without text. Age counts from when the log came to that. `delete`: `archive`, its text;
+    `row`, all there is of it. `larger_than_bytes` None: of any size.
+    """
+
+    name: str
+    older_than_days: int
+    delete: Literal["archive", "row"]
+    state: Literal["done", "removed", "empty"] = "done"
+    larger_than_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ LogflumeError            its text is one clear line for a person
 ├── NotArchived          nothing lies in the archive under the job's key
 ├── RejectedPart         a message breaks the wire contract; its text is the reason
 ├── UnknownLog           no log has this id
+├── LogExpired           the text of a log was deleted when its time was over
+├── UnderHold            a log is under legal hold: its text stays
 ├── ContentReplaced      the content changed while it was being read
 ├── PartitionError       a partition of parts cannot be made, moved to or dropped
 ├── PartsGone            parts a log was made of are no longer there, nor what was made of them
@@ -40,6 +42,14 @@ class RejectedPart(LogflumeError):
 
 class UnknownLog(LogflumeError):
     """No log has this id."""
+
+
+class LogExpired(LogflumeError):
+    """Retention deleted the text of a log; its row is still there."""
+
+
+class UnderHold(LogflumeError):
+    """A log is under legal hold: nobody writes, clears or removes its text."""
 
 
 class ContentReplaced(LogflumeError):

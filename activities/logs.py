@@ -20,9 +20,10 @@ from activities.types import (
     Verdict,
 )
 from archive.store import Archive
-from db import logs, reading
+from db import holds, logs, reading
 from domain import Content
 from errors import ContentReplaced, NotArchived, PartsGone
+from marks import StepReader
 
 
 class DatabaseActivities:
@@ -89,9 +90,14 @@ class ArchiveActivities:
 
     @activity.defn(name=VERIFY)
     async def verify(self, order: ArchiveOrder) -> Verdict:
-        """Read the archived object back and compare its length and SHA-256 with the row's own."""
+        """Read the archived object back and compare its length and SHA-256 with the row's own.
+
+        What it says of its steps is kept when all is well: it is read only once.
+        """
+        reader = StepReader()
         async with beating():
-            found = await self._archive.digest(order.job_id)
+            found = await self._archive.digest(order.job_id, reader.feed)
+            reader.feed(b"", last=True)
             if found is None:
                 metrics.ARCHIVE_MISMATCHES.inc()
                 return Verdict(ok=False, reason="verify: the archived object is missing")
@@ -103,9 +109,15 @@ class ArchiveActivities:
                     f"not {order.bytes} with {order.sha256}",
                 )
             async with self._pool.acquire() as connection:
-                verified = await logs.mark_verified(connection, order.job_id, order.sha256)
-        if verified is None:
-            return Verdict(ok=False, replaced=True)
+                verified = await logs.mark_verified(
+                    connection, order.job_id, order.sha256, reader.steps
+                )
+                if verified is None:
+                    return Verdict(ok=False, replaced=True)
+                # After the commit: a hold put on before it did not find the content verified.
+                held = await holds.read(connection, order.job_id)
+            if held:
+                await self._archive.keep(order.job_id)
         metrics.verified(order.bytes, verified)
         return Verdict(ok=True)
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from domain import Policy
+
 AGGREGATE = "aggregate"
 ARCHIVE = "archive"
 VERIFY = "verify"
@@ -17,6 +19,8 @@ RESCUE_STRAYS = "rescue_strays"
 RESCUE_PARTS = "rescue_parts"
 DROP_PARTITION = "drop_partition"
 ANALYZE_PARTS = "analyze_parts"
+EXPIRE_LOGS = "expire_logs"
+DELETE_EXPIRED = "delete_expired"
 
 # Of unfinished logs: those of which no upload was begun, those of which the archive was not read
 # back and found right, and all. Each kind holds the one before it.
@@ -193,3 +197,42 @@ class Rescued:
     def __add__(self, other: "Rescued") -> "Rescued":
         """Both together."""
         return Rescued(self.parts + other.parts, self.logs + other.logs)
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How far retention came through the logs of one policy: a time (ISO 8601) and a log's id."""
+
+    at: str = ""
+    id: int = 0
+
+
+@dataclass(frozen=True)
+class ExpireOrder:
+    """Look at the next `logs` old logs; let go of the text of those that the policy is about."""
+
+    policy: Policy
+    after: Reached
+    logs: int
+
+
+@dataclass(frozen=True)
+class ExpiredPage:
+    """The jobs whose logs are to go, of the `looked` at; `bytes` is what they had of text.
+
+    `held`: logs the policy is about that stay, under legal hold. `last` None: there are no more.
+    """
+
+    looked: int
+    job_ids: list[int]
+    bytes: int
+    held: int
+    last: Reached | None
+
+
+@dataclass(frozen=True)
+class DeleteOrder:
+    """Delete the archived objects of these jobs, whose rows let go of them; `rows`: these too."""
+
+    job_ids: list[int]
+    rows: bool

@@ -7,7 +7,7 @@ import asyncio
 import base64
 import functools
 import hashlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,8 +29,12 @@ if TYPE_CHECKING:
     from types_boto3_s3.type_defs import CompletedPartTypeDef
 
 CONTENT_TYPE = "text/plain"
+LOGS_PREFIX = "jobs/"
 # Answers that the same call may not meet again; every other refusal is for good.
 PASSING = {408, 409, 412, 429}
+REFUSALS = {"AccessDenied", "AllAccessDisabled", "InvalidRequest"}
+# As many as S3 takes in one call.
+DELETED_AT_ONCE = 1000
 PASSING_CODES = {"BadDigest", "RequestTimeout", "IncompleteBody", "XAmzContentChecksumMismatch"}
 
 ReadSlice = Callable[[int, int], Awaitable[bytes]]
@@ -43,7 +47,7 @@ class Digest(NamedTuple):
     bytes: int
 
 
-class Held(NamedTuple):
+class Stored(NamedTuple):
     """What the store says of an object that it holds, without reading it."""
 
     bytes: int
@@ -52,7 +56,20 @@ class Held(NamedTuple):
 
 def key(job_id: int) -> str:
     """The key under which every reader looks for a job's log."""
-    return f"jobs/{job_id}/log.txt"
+    return f"{LOGS_PREFIX}{job_id}/log.txt"
+
+
+def held_prefix(job_id: int) -> str:
+    """What the keys of copies begin with that are kept of a log under legal hold.
+
+    Apart from the logs: rules that delete those by age leave these alone.
+    """
+    return f"holds/{job_id}/"
+
+
+def held_key(job_id: int, sha256: str) -> str:
+    """The key of the copy of what was archived with this SHA-256."""
+    return f"{held_prefix(job_id)}{sha256}.txt"
 
 
 class Archive:
@@ -132,30 +149,33 @@ class Archive:
                 await self._call(self._s3.abort_multipart_upload, **place)
             raise
 
-    async def digest(self, job_id: int) -> Digest | None:
-        """Read the object to its end and hash it; None where there is none."""
+    async def digest(self, job_id: int, see: Callable[[bytes], object]) -> Digest | None:
+        """Read the object to its end and hash it; None where there is none.
+
+        `see` is shown every piece, in a thread.
+        """
         sha256, size = hashlib.sha256(), 0
+
+        def take(piece: bytes) -> None:
+            sha256.update(piece)
+            see(piece)
+
         try:
             async for piece in self.stream(job_id):
-                await self._run(sha256.update, piece)
+                await self._run(take, piece)
                 size += len(piece)
         except NotArchived:
             return None
         return Digest(sha256.hexdigest(), size)
 
-    async def look(self, job_id: int) -> Held:
+    async def look(self, job_id: int) -> Stored:
         """Ask how long the object is, and for the store's own tag of its bytes.
 
         Raises:
             NotArchived: nothing is archived under the job's key.
         """
-        try:
-            found = await self._call(self._s3.head_object, Bucket=self._bucket, Key=key(job_id))
-        except ArchiveRefused as error:
-            if isinstance(error.__cause__, ClientError) and _code(error.__cause__) == "404":
-                raise NotArchived(f"nothing is archived as {key(job_id)}") from None
-            raise
-        return Held(found["ContentLength"], found["ETag"])
+        found = await self._find(self._s3.head_object, key(job_id))
+        return Stored(found["ContentLength"], found["ETag"])
 
     async def stream(
         self,
@@ -168,31 +188,27 @@ class Archive:
     ) -> AsyncGenerator[bytes]:
         """Read the object piece by piece, from byte `start` to before `stop`.
 
+        With `sha256`, where there is no object, the copy that a legal hold keeps.
+
         Raises:
             NotArchived: nothing is archived under the job's key.
             ContentReplaced: the object was not made of content with this SHA-256 (hex), or is no
                 longer the one that the store gave this tag.
         """
         part = f"bytes={start}-{'' if stop is None else stop - 1}"
+        about = {"Range": part} if part != "bytes=0-" else {}
+        if etag:
+            about["IfMatch"] = etag
         try:
-            found = await self._call(
-                self._s3.get_object,
-                Bucket=self._bucket,
-                Key=key(job_id),
-                **({"Range": part} if part != "bytes=0-" else {}),
-                **({"IfMatch": etag} if etag else {}),
-            )
+            found = await self._find(self._s3.get_object, key(job_id), **about)
+        except NotArchived:
+            if sha256 is None:
+                raise
+            found = await self._find(self._s3.get_object, held_key(job_id, sha256), **about)
         except ComponentError as error:
-            if (
-                etag
-                and isinstance(error.__cause__, ClientError)
-                and _status(error.__cause__) == 412
-            ):
+            cause = error.__cause__
+            if etag and isinstance(cause, ClientError) and _status(cause) == 412:
                 raise ContentReplaced(f"{key(job_id)} holds other content by now") from error
-            raise
-        except ArchiveRefused as error:
-            if isinstance(error.__cause__, ClientError) and _code(error.__cause__) == "NoSuchKey":
-                raise NotArchived(f"nothing is archived as {key(job_id)}") from None
             raise
         if sha256 and found["Metadata"].get("sha256") != sha256:
             raise ContentReplaced(f"{key(job_id)} holds other content by now")
@@ -206,6 +222,65 @@ class Archive:
     async def delete(self, job_id: int) -> None:
         """Delete the job's object; one that is not there is fine."""
         await self._call(self._s3.delete_object, Bucket=self._bucket, Key=key(job_id))
+
+    async def delete_many(self, job_ids: Sequence[int]) -> None:
+        """Delete the objects of many jobs; those that are not there are fine."""
+        await self._delete_keys([key(job_id) for job_id in job_ids])
+
+    async def keep(self, job_id: int) -> str | None:
+        """Copy what is archived to where nothing deletes it; returns its SHA-256 (hex).
+
+        Of an object that others put there, without its SHA-256, the ETag. None where nothing is
+        archived. A copy that is there is made again.
+        """
+        try:
+            found = await self._find(self._s3.head_object, key(job_id))
+        except NotArchived:
+            return None
+        sha256: str = found["Metadata"].get("sha256") or found["ETag"].strip('"')
+        await self._call(
+            self._s3.copy_object,
+            Bucket=self._bucket,
+            Key=held_key(job_id, sha256),
+            CopySource={"Bucket": self._bucket, "Key": key(job_id)},
+            CopySourceIfMatch=found["ETag"],
+        )
+        return sha256
+
+    async def kept(self, job_id: int) -> list[str]:
+        """List the keys of the copies that are kept of a log."""
+        found = await self._call(
+            self._s3.list_objects_v2, Bucket=self._bucket, Prefix=held_prefix(job_id)
+        )
+        return [one["Key"] for one in found.get("Contents", ())]
+
+    async def let_go(self, job_id: int) -> None:
+        """Delete the copies that are kept of a log."""
+        while keys := await self.kept(job_id):
+            await self._delete_keys(keys)
+
+    async def _delete_keys(self, keys: Sequence[str]) -> None:
+        for start in range(0, len(keys), DELETED_AT_ONCE):
+            objects = [{"Key": key} for key in keys[start : start + DELETED_AT_ONCE]]
+            answer = await self._call(
+                self._s3.delete_objects,
+                Bucket=self._bucket,
+                Delete={"Objects": objects, "Quiet": True},
+            )
+            if wrong := answer.get("Errors"):
+                first = f"{wrong[0].get('Key')}: {wrong[0].get('Code')}"
+                text = f"{self._name}: {len(wrong)} objects were not deleted, as {first}"
+                raise (ArchiveRefused if wrong[0].get("Code") in REFUSALS else ComponentError)(text)
+
+    async def _find(self, function: Callable[..., Any], key: str, **more: Any) -> Any:
+        """Call for an object that may not be there."""
+        try:
+            return await self._call(function, Bucket=self._bucket, Key=key, **more)
+        except ArchiveRefused as error:
+            cause = error.__cause__
+            if isinstance(cause, ClientError) and _code(cause) in {"NoSuchKey", "404"}:
+                raise NotArchived(f"nothing is archived as {key}") from None
+            raise
 
     async def _call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         try:

@@ -8,10 +8,19 @@ from temporalio.service import RPCError
 
 import temporal
 from activities.types import PartitionOptions
+from domain import Policy
 from errors import ComponentError
 from settings import Settings, load_settings
-from workflows.schedules import Recurring, apply
-from workflows.types import PARTITION_MAINTENANCE, PARTITION_MAINTENANCE_ID, SWEEP, SweepInput
+from workflows.schedules import Recurring, apply, remove
+from workflows.types import (
+    PARTITION_MAINTENANCE,
+    PARTITION_MAINTENANCE_ID,
+    RETENTION,
+    RETENTION_ID,
+    SWEEP,
+    RetentionInput,
+    SweepInput,
+)
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -20,7 +29,7 @@ HOUR = timedelta(hours=1)
 def recurring(settings: Settings) -> list[Recurring]:
     """What runs again and again: one row for each schedule."""
     sweep = settings.sweep
-    return [
+    rows = [
         Recurring(
             "sweep",
             SWEEP,
@@ -39,10 +48,29 @@ def recurring(settings: Settings) -> list[Recurring]:
             catch_up=HOUR,
         ),
     ]
+    if policies := retention_policies(settings):
+        rows.append(
+            Recurring(
+                RETENTION_ID,
+                RETENTION,
+                RetentionInput(policies, settings.retention.logs),
+                "deletes what is older than the policies say",
+                every=HOUR,
+                catch_up=HOUR,
+            )
+        )
+    return rows
+
+
+def retention_policies(settings: Settings) -> list[Policy]:
+    """The policies of retention, as the workflow knows them."""
+    return [Policy(**policy.model_dump()) for policy in settings.retention.policies]
 
 
 async def apply_schedules(settings: Settings) -> list[tuple[Recurring, bool]]:
     """Make all schedules as the settings want them; tells which are new.
+
+    That of retention is removed where the settings have no policy.
 
     Raises:
         ComponentError: Temporal is out of reach or refuses.
@@ -50,6 +78,8 @@ async def apply_schedules(settings: Settings) -> list[tuple[Recurring, bool]]:
     client = await temporal.connect(settings.temporal)
     task_queue = settings.temporal.task_queue
     try:
+        if not settings.retention.policies:
+            await remove(client, RETENTION_ID)
         return [(row, await apply(client, task_queue, row)) for row in recurring(settings)]
     except (RPCError, RuntimeError) as error:
         raise ComponentError(f"{temporal.describe(settings.temporal)}: {error}") from error

@@ -22,6 +22,7 @@ from activities.backfill import BackfillActivities
 from activities.logs import ArchiveActivities, DatabaseActivities
 from activities.metrics import readings as worker_readings
 from activities.partitions import PartitionActivities
+from activities.retention import RetentionActivities
 from activities.sweep import SweepActivities
 from activities.types import archive_queue
 from archive.store import Archive
@@ -163,12 +164,7 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
             archive_worker = Worker(
                 client,
                 task_queue=archive_queue(task_queue),
-                activities=[
-                    archive.archive,
-                    archive.verify,
-                    archive.restore,
-                    archive.delete_archive,
-                ],
+                activities=[*archive.all, *RetentionActivities(pool, store).all],
                 max_concurrent_activities=limits.archive_activities,
                 graceful_shutdown_timeout=limits.shutdown,
             )

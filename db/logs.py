@@ -7,12 +7,15 @@ each sees all that the other did.
 from collections.abc import AsyncIterable, Sequence
 from typing import Any, NamedTuple
 
+from db import timings
 from db.connect import Connection
+from db.holds import check_holds
 from db.maintenance import check_writing
 from db.reading import LOG_ATTEMPT, LOG_COLUMNS
 from db.watch import announce
 from domain import LAST, WHOLE, Content, Log
 from errors import ContentReplaced, PartsGone
+from marks import Step
 
 LOCK = """
 SELECT id, aggregated_at IS NOT NULL AS aggregated, parts_since, archive_outdated,
@@ -90,7 +93,8 @@ UPDATE logs l SET
     content_bytes = octet_length(h.content), content_sha256 = h.sha256,
     content_attempt_id = $2, part_count = $3, missing_parts = $4, parts_since = $6,
     content_runs = $7::text::content_run[],
-    late_parts = false, archiving = false, aggregated_at = now(), updated_at = now()
+    late_parts = false, archiving = false, aggregated_at = now(), updated_at = now(),
+    expired_at = NULL
 FROM hashed h
 WHERE l.id = $1
 RETURNING {MADE}
@@ -124,15 +128,23 @@ UNION ALL
 SELECT id FROM logs WHERE job_id = $1 AND (content IS NOT NULL OR content_sha256 IS NULL)
 """
 
+# Of a job's object, held by whoever deletes it apart from the log's workflow: nothing is put there.
+ARCHIVE_LOCK = "7001002, (job_id % 2147483647)::integer"
 # A workflow that was reset may ask for what was purged since: only the archive holds it now.
-MARK_ARCHIVING = """
+MARK_ARCHIVING = f"""
+WITH waited AS MATERIALIZED (
+    SELECT pg_advisory_xact_lock_shared({ARCHIVE_LOCK}) FROM (SELECT $1::bigint AS job_id) i
+)
 UPDATE logs SET archiving = true, archived_at = NULL, archive_verified = false, updated_at = now()
+FROM waited
 WHERE job_id = $1 AND content_sha256 = decode($2, 'hex') AND aggregated_at IS NOT NULL
     AND purged_at IS NULL
 RETURNING id
 """
 MARK_VERIFIED = """
-UPDATE logs SET archiving = false, archived_at = now(), archive_verified = true, updated_at = now()
+UPDATE logs
+SET archiving = false, archived_at = now(), archive_verified = true, updated_at = now(),
+    step_count = $3
 WHERE job_id = $1 AND content_sha256 = decode($2, 'hex') AND aggregated_at IS NOT NULL
 RETURNING id, missing_parts,
     EXISTS (SELECT FROM maintenance WHERE until > now()) AS is_under_maintenance
@@ -159,25 +171,29 @@ INSERT INTO log_attempts (log_id, uuid) SELECT l, '' FROM unnest($1::bigint[]) l
 ON CONFLICT DO NOTHING
 """
 LOCK_ATTEMPTS = "SELECT FROM log_attempts WHERE log_id = ANY ($1) ORDER BY id FOR UPDATE"
-DELETE_PARTS = "DELETE FROM log_parts WHERE log_id = $1"
+DELETE_PARTS = "DELETE FROM log_parts WHERE log_id = ANY ($1)"
 CLOSE_ATTEMPTS = """
 UPDATE log_attempts
 SET closed_at = CASE WHEN uuid = '' THEN NULL ELSE coalesce(closed_at, now()) END,
     began_at = CASE WHEN uuid = '' THEN NULL ELSE began_at END
-WHERE log_id = $1
+WHERE log_id = ANY ($1)
 """
 WRITE_WHOLE = """
 INSERT INTO log_parts (log_id, attempt_id, created_at, number, final, content)
 SELECT log_id, id, clock_timestamp(), -1, false, $2 FROM log_attempts
 WHERE log_id = $1 AND uuid = ''
 """
-RESET = f"""
-UPDATE logs
-SET content = NULL, content_bytes = NULL, content_sha256 = NULL, content_attempt_id = NULL,
+# Of a log whose text goes; the archive owes the deletion of what it has of it.
+NOTHING_MADE = """
+    content = NULL, content_bytes = NULL, content_sha256 = NULL, content_attempt_id = NULL,
     part_count = NULL, missing_parts = NULL, parts_since = NULL, content_runs = NULL,
     late_parts = false, aggregated_at = NULL, archiving = false, archived_at = NULL,
     archive_verified = false, archive_outdated = true, purged_at = NULL, empty = false,
-    generation = generation + 1, updated_at = now(),
+    step_count = NULL, generation = generation + 1, updated_at = now()
+"""
+RESET = f"""
+UPDATE logs
+SET {NOTHING_MADE}, expired_at = NULL,
     removed_at = CASE WHEN $2::bigint IS NULL THEN NULL ELSE now() END, removed_by = $2
 WHERE id = $1
 RETURNING {LOG_COLUMNS}
@@ -302,11 +318,19 @@ async def mark_archiving(connection: Connection, job_id: int, sha256: str) -> in
     return log_id
 
 
-async def mark_verified(connection: Connection, job_id: int, sha256: str) -> Verified | None:
-    """Note that the archive holds the content with this SHA-256; None where it was replaced."""
-    row = await connection.fetchrow(MARK_VERIFIED, job_id, sha256)
-    if row is None:
-        return None
+async def mark_verified(
+    connection: Connection, job_id: int, sha256: str, steps: Sequence[Step] | None = None
+) -> Verified | None:
+    """Note that the archive holds the content with this SHA-256; None where it was replaced.
+
+    With it the timed steps that it tells of; None: nobody looked for them.
+    """
+    count = None if steps is None else len(steps)
+    async with connection.transaction():
+        row = await connection.fetchrow(MARK_VERIFIED, job_id, sha256, count)
+        if row is None:
+            return None
+        await timings.replace(connection, row["id"], steps or ())
     seconds = None
     if not row["is_under_maintenance"]:
         seconds = await connection.fetchval(SINCE_LAST_PART, row["id"])
@@ -328,6 +352,7 @@ async def replace_contents(connection: Connection, wholes: Sequence[WholeContent
     log; what is there counts as a part before number 0. Returns the rows as they are now.
 
     Raises:
+        UnderHold: one of them is under legal hold.
         UnderMaintenance: an operator keeps everyone away from parts.
     """
     by_job = {whole.job_id: whole for whole in wholes}
@@ -337,14 +362,21 @@ async def replace_contents(connection: Connection, wholes: Sequence[WholeContent
         await connection.execute(MAKE_LOGS, [*by_job])
         locked = await connection.fetch(LOCK_WHOLE, [*by_job])
         log_ids = [row["id"] for row in locked]
+        await check_holds(connection, log_ids)
         await connection.execute(MAKE_UNNAMED, log_ids)
-        await connection.execute(LOCK_ATTEMPTS, log_ids)
+        await delete_text(connection, log_ids)
         return [await _replace(connection, row["id"], by_job[row["job_id"]]) for row in locked]
 
 
+async def delete_text(connection: Connection, log_ids: Sequence[int]) -> None:
+    """Delete the parts and steps of locked logs, and close the attempts seen until now."""
+    await connection.execute(LOCK_ATTEMPTS, log_ids)
+    await connection.execute(DELETE_PARTS, log_ids)
+    await timings.delete(connection, log_ids)
+    await connection.execute(CLOSE_ATTEMPTS, log_ids)
+
+
 async def _replace(connection: Connection, log_id: int, whole: WholeContent) -> Log:
-    await connection.execute(DELETE_PARTS, log_id)
-    await connection.execute(CLOSE_ATTEMPTS, log_id)
     if whole.content:
         await connection.execute(WRITE_WHOLE, log_id, whole.content)
     row = await connection.fetchrow(RESET, log_id, whole.removed_by)

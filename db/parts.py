@@ -10,7 +10,10 @@ from domain import LAST, Part, Place
 
 OPEN_ATTEMPTS = "SELECT * FROM open_attempts($1, $2, $3, $4)"
 # After the attempts: making or beginning one took the row of its log, so that nobody waits here.
-NOTE_NOT_EMPTY = "UPDATE logs SET empty = false WHERE id = ANY ($1) AND empty"
+NOTE_NOT_EMPTY = """
+UPDATE logs SET empty = false, expired_at = NULL
+WHERE id = ANY ($1) AND (empty OR expired_at IS NOT NULL)
+"""
 COLUMNS = ("log_id", "attempt_id", "created_at", "number", "final", "content")
 
 

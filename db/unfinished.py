@@ -1,5 +1,6 @@
 """Finding the logs that something is owed to: an archive, a purge, the deletion of removed text."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -32,16 +33,18 @@ OWED = f"""
 FIND = f"""
 SELECT {COLUMNS}, l.archive_outdated AS outdated FROM {LOGS} WHERE {OWED} ORDER BY l.id LIMIT $4
 """
-LOCK = "SELECT FROM logs WHERE job_id = $1 FOR NO KEY UPDATE"
-# A statement of its own: it sees what was committed while we waited for the lock.
-MARK_EMPTY = """
-UPDATE logs l SET empty = true
-WHERE job_id = $1 AND aggregated_at IS NULL AND NOT archive_outdated
+LOCK = "SELECT FROM logs WHERE job_id = ANY ($1) ORDER BY id FOR NO KEY UPDATE"
+NOTHING_THERE = """
+    l.aggregated_at IS NULL AND NOT l.archive_outdated
     AND NOT EXISTS (SELECT FROM log_parts WHERE log_id = l.id)
     AND NOT EXISTS (
         SELECT FROM log_attempts
         WHERE log_id = l.id AND closed_at IS NULL AND began_at IS NOT NULL
     )
+"""
+# A statement of its own: it sees what was committed while we waited for the lock.
+MARK_EMPTY = f"""
+UPDATE logs l SET empty = true WHERE job_id = ANY ($1) AND {NOTHING_THERE}
 RETURNING id
 """
 
@@ -76,6 +79,11 @@ async def find_unfinished(
 
 async def mark_empty(connection: Connection, job_id: int) -> bool:
     """Mark a log without parts as owed nothing, until some come; False where it has some."""
+    return bool(await mark_all_empty(connection, [job_id]))
+
+
+async def mark_all_empty(connection: Connection, job_ids: Sequence[int]) -> list[int]:
+    """Mark those of these jobs' logs that have no parts; returns their own ids."""
     async with connection.transaction():
-        await connection.execute(LOCK, job_id)
-        return await connection.fetchval(MARK_EMPTY, job_id) is not None
+        await connection.execute(LOCK, job_ids)
+        return [row["id"] for row in await connection.fetch(MARK_EMPTY, job_ids)]

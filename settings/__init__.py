@@ -21,6 +21,7 @@ from settings.groups import (
     LifecycleSettings,
     PartitionSettings,
     PusherSettings,
+    RetentionSettings,
     S3Settings,
     StackSettings,
     SweepSettings,
@@ -48,6 +49,7 @@ class Settings(BaseSettings):
     lifecycle: LifecycleSettings = LifecycleSettings()
     sweep: SweepSettings = SweepSettings()
     partitions: PartitionSettings = PartitionSettings()
+    retention: RetentionSettings = RetentionSettings()
     worker: WorkerSettings = WorkerSettings()
     web: WebSettings = WebSettings()
     pusher: PusherSettings = PusherSettings()

@@ -189,6 +189,45 @@ class PartitionSettings(Group):
     )
 
 
+class RetentionPolicy(Group):
+    """When logs are deleted, and what of them."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
+    older_than_days: int = Field(ge=1, le=36_500)
+    delete: Literal["archive", "row"]
+    state: Literal["done", "removed", "empty"] = "done"
+    larger_than_bytes: int | None = Field(None, ge=0)
+
+    @model_validator(mode="after")
+    def _empty_logs_have_rows_only(self) -> Self:
+        if self.state == "empty" and (self.delete, self.larger_than_bytes) != ("row", None):
+            raise ValueError(
+                f"policy {self.name}: an empty log has no text, so no size, and only a row to "
+                'delete: write "delete": "row" and leave larger_than_bytes out'
+            )
+        return self
+
+
+class RetentionSettings(Group):
+    """When logs are deleted: never, unless set. `logflume schedules apply` brings changes."""
+
+    policies: tuple[RetentionPolicy, ...] = Field(
+        (),
+        description='as JSON: `[{"name": "old", "older_than_days": 365, "delete": "archive"}]`; '
+        "[retention](retention.md) has all their fields",
+    )
+    logs: int = Field(
+        10_000, ge=1, le=100_000, description="most logs that a round looks at for each policy"
+    )
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [policy.name for policy in self.policies]
+        if doubled := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two policies have the name {doubled.pop()}: name each its own")
+        return self
+
+
 class WorkerSettings(Group):
     """The Temporal worker."""
 

@@ -19,12 +19,21 @@ from litestar.openapi.spec import Components, Reference, SecurityScheme
 
 from archive.store import Archive
 from db.connect import UNREACHABLE
-from errors import ComponentError, ContentReplaced, UnderMaintenance, UnknownLog
+from errors import (
+    ComponentError,
+    ContentReplaced,
+    LogExpired,
+    LogflumeError,
+    NotArchived,
+    UnderHold,
+    UnderMaintenance,
+    UnknownLog,
+)
 from live.hub import Hub
 from publisher import Publisher
 from settings import Settings
 from settings.groups import MIB, WebSettings
-from web import health, logs, pages, parts, pusher, raw, stream, telemetry, writes
+from web import health, logs, pages, parts, pusher, raw, stream, telemetry, timings, writes
 from web.auth import Access
 from web.outline import Outlines
 from web.tell import Teller
@@ -32,6 +41,12 @@ from workflows.signals import LogWorkflows
 
 log = structlog.get_logger()
 
+STATUSES: dict[type[LogflumeError], int] = {
+    UnknownLog: 404,
+    LogExpired: 410,
+    NotArchived: 410,
+    UnderHold: 423,
+}
 RETRY_SECONDS = "5"
 # Below what RabbitMQ takes as one message (16 MiB from version 4 on), and what Pusher sends.
 PARTS_BYTES = 12 * MIB
@@ -99,7 +114,9 @@ def make_app(settings: Settings, services: Services) -> Litestar:
         [
             *health.ROUTES,
             *telemetry.ROUTES,
-            guarded([*logs.ROUTES, *raw.ROUTES, *stream.ROUTES, *writes.ROUTES], most),
+            guarded(
+                [*logs.ROUTES, *raw.ROUTES, *stream.ROUTES, *timings.ROUTES, *writes.ROUTES], most
+            ),
             guarded(parts.ROUTES, PARTS_BYTES),
             guarded(pusher.ROUTES, PUSHER_BYTES),
             pages.router(access.may_read),
@@ -112,7 +129,7 @@ def make_app(settings: Settings, services: Services) -> Litestar:
         cors_config=_cors(settings.web),
         exception_handlers={
             HTTPException: _http_error,
-            UnknownLog: _unknown,
+            **dict.fromkeys(STATUSES, _refused),
             Exception: _unexpected,
         },
         openapi_config=OpenAPIConfig(
@@ -166,8 +183,10 @@ def _told(error: HTTPException, key: object, message: object) -> str:
     return f"{where[1] if where else key}: {message}"
 
 
-def _unknown(_: Request[object, object, State], error: UnknownLog) -> Response[object]:
-    return _error(str(error), 404)
+def _refused(request: Request[object, object, State], error: LogflumeError) -> Response[object]:
+    if isinstance(error, NotArchived):
+        log.error("archived_object_missing", path=request.url.path, error=str(error))
+    return _error(str(error), STATUSES[type(error)])
 
 
 def _unexpected(request: Request[object, object, State], error: Exception) -> Response[object]:

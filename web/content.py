@@ -7,11 +7,11 @@ from contextlib import aclosing
 
 import asyncpg
 
-from archive.store import Archive, Held
+from archive.store import Archive, Stored
 from db import reading
 from db.reading import PartList, Snapshot
 from domain import Log, StoredPart
-from errors import ContentReplaced
+from errors import ContentReplaced, LogExpired
 from live.cursor import Cursor
 from live.follow import cursor_after
 
@@ -25,12 +25,12 @@ ACQUIRE_SECONDS = 5
 class Content:
     """The bytes a log has at one moment; reading fails where they were replaced since.
 
-    `size` is in bytes; `etag` changes with every byte. `held`: what the archive has of a log that
+    `size` is in bytes; `etag` changes with every byte. `stored`: what the archive has of a log that
     travis-logs archived, of which nobody told us a hash.
     """
 
     def __init__(
-        self, pool: asyncpg.Pool, archive: Archive, found: Snapshot, held: Held | None = None
+        self, pool: asyncpg.Pool, archive: Archive, found: Snapshot, stored: Stored | None = None
     ) -> None:
         self._snapshot = found
         self.log = found.log
@@ -38,10 +38,10 @@ class Content:
         self.is_earlier_attempt = not found.is_log
         self._pool = pool
         self._archive = archive
-        self._held = held
-        if held is not None:
-            self.size = held.bytes
-            self.etag = hashlib.sha256(held.etag.encode()).hexdigest()
+        self._stored = stored
+        if stored is not None:
+            self.size = stored.bytes
+            self.etag = hashlib.sha256(stored.etag.encode()).hexdigest()
         elif found.parts is None:
             self.size = found.log.content_bytes or 0
             self.etag = found.log.content_sha256 or ""
@@ -59,8 +59,8 @@ class Content:
         stop = self.size if stop is None else min(stop, self.size)
         if self.parts is not None:
             return self._from_parts(self.parts, start, stop)
-        if self._held is not None:
-            return self._from_archive(start, stop, etag=self._held.etag)
+        if self._stored is not None:
+            return self._from_archive(start, stop, etag=self._stored.etag)
         return self._from_row(start, stop)
 
     async def cursor(self) -> Cursor | None:
@@ -121,14 +121,29 @@ async def open_content(
 
     Raises:
         UnknownLog: it has no such attempt, or no longer.
+        LogExpired: retention deleted its text.
         NotArchived: travis-logs archived it, and the archive does not hold it.
     """
     async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
         found = await reading.snapshot(connection, log, attempt)
-    held = None
+    check_not_expired(found.log)
+    stored = None
     if found.parts is None and found.log.purged_at and found.log.content_sha256 is None:
-        held = await archive.look(log.job_id)
-    return Content(pool, archive, found, held)
+        stored = await archive.look(log.job_id)
+    return Content(pool, archive, found, stored)
+
+
+def check_not_expired(log: Log) -> None:
+    """Find out whether a log has text that may be read.
+
+    Raises:
+        LogExpired: retention deleted it.
+    """
+    if log.expired_at:
+        raise LogExpired(
+            f"the text of job {log.job_id} was deleted on {log.expired_at:%Y-%m-%d}, when its time "
+            "was over"
+        )
 
 
 def _overlapping(parts: PartList, start: int, stop: int) -> tuple[int, int]:

@@ -123,6 +123,7 @@ def lifecycle_body(
         archive_verified=log.archive_verified,
         purged_at=log.purged_at,
         removed_at=log.removed_at,
+        expired_at=log.expired_at,
         workflow_id=name,
         run_id=told.run_id,
         temporal_ui_url=link if settings.ui_url else None,

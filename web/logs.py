@@ -56,7 +56,7 @@ async def list_logs(
     "/logs/{job_id:str}",
     summary="A log with its content",
     tags=["logs"],
-    responses=errors(400, 403, 404, 500),
+    responses=errors(400, 403, 404, 410, 500),
     **READERS,
 )
 async def get_log(
@@ -67,11 +67,14 @@ async def get_log(
     content: WithContent = True,
     attempt: OfAttempt = None,
 ) -> Response[LogBody] | Stream:
-    """Answer a log by its job's id, or by its own, wherever its bytes now are."""
+    """Answer a log by its job's id, or by its own, wherever its bytes now are.
+
+    `content` is null where retention deleted them.
+    """
 
     async def read() -> Response[LogBody] | Stream:
         log = await find_log(state, job_id, by=by)
-        if not content:
+        if not content or log.expired_at:
             return Response(log_body(log, None), headers=REVALIDATE)
         found = await find_content(state, log, attempt)
         return await log_answer(found.log, found.size, found.read())

@@ -19,8 +19,10 @@ _MEANINGS = {
     401: "the signature is wrong",
     403: "the token is missing or wrong",
     404: "there is no such log",
+    410: "the log's text is gone: its time was over, or its archived object was deleted",
     413: "the body is larger than the server takes",
     416: "the range begins behind the last byte",
+    423: "the log is under legal hold: its text stays",
     500: "the server lacks a setting that this call needs",
     503: "a component is out of reach for now, see Retry-After",
 }
@@ -170,6 +172,30 @@ class OutlineBody(msgspec.Struct, kw_only=True):
     ended: bool
 
 
+class StepBody(msgspec.Struct, kw_only=True):
+    """A timed step of a job: `event` is the runner's name for it, `fold` the fold it began in.
+
+    Either may be empty. `line`, from 0, is where it began; times are by the runner's clock.
+    """
+
+    id: str
+    event: str
+    fold: str
+    line: int
+    started_at: datetime
+    finished_at: datetime
+    duration_ns: int
+
+
+class TimingsBody(msgspec.Struct, kw_only=True):
+    """The timed steps of a log; `ready` false: they were not read yet, because it has not ended."""
+
+    type: str = msgspec.field(name="@type", default="timings")
+    job_id: int
+    ready: bool
+    steps: list[StepBody]
+
+
 class SearchBody(msgspec.Struct, kw_only=True):
     """Lines, from 0, that contain a text; `count` counts them all, `lines` lists the first."""
 
@@ -200,6 +226,7 @@ class LifecycleBody(msgspec.Struct, kw_only=True):
     archive_verified: bool
     purged_at: datetime | None
     removed_at: datetime | None
+    expired_at: datetime | None
     workflow_id: str
     run_id: str | None
     temporal_ui_url: str | None

@@ -1,18 +1,14 @@
 """Where a log's lines and markers are, so that a viewer can jump without reading all before."""
 
-import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from live.cursor import Cursor
+from marks import MarkReader
 from web.content import Content
 from web.models import OutlineBody
 
 BLOCK_BYTES = 64 * 1024
-MOST_MARKS = 20_000
-MARK = re.compile(rb"travis_(?:fold|time):(?:start|end):[^\r\n\x1b]{1,200}")
-# A marker that begins nearer to the end of a piece may go on in the next one.
-MARK_BYTES = 256
 KEPT = 32
 
 
@@ -38,8 +34,7 @@ class _Reader:
     def __init__(self) -> None:
         self.outline = Outline()
         self._block = b""  # less than a block
-        self._tail = b""  # what a marker may have begun in: where it begins, and in which line
-        self._at = self._line = 0
+        self._marks = MarkReader()
 
     def feed(self, piece: bytes) -> None:
         block = self._block + piece
@@ -62,22 +57,8 @@ class _Reader:
         self.outline.newlines.append(self.outline.newlines[-1] + newlines)
 
     def _find_marks(self, piece: bytes, *, last: bool = False) -> None:
-        text = self._tail + piece
-        upto = len(text) if last else max(len(text) - MARK_BYTES, 0)
-        seen, line = 0, self._line
-        for found in MARK.finditer(text) if b"travis_" in text else ():
-            if found.start() >= upto:
-                break
-            if len(self.outline.marks) == MOST_MARKS:
-                self.outline.marks_truncated = True
-                break
-            line += text.count(b"\n", seen, found.start())
-            seen = found.start()
-            mark = found[0].decode("utf-8", "replace")
-            self.outline.marks.append([self._at + seen, line, mark])
-        self._line += text.count(b"\n", 0, upto)
-        self._at += upto
-        self._tail = text[upto:]
+        self.outline.marks += [[*mark] for mark in self._marks.feed(piece, last=last)]
+        self.outline.marks_truncated = self._marks.truncated
 
 
 class Outlines:

@@ -50,7 +50,7 @@ WithContent = Annotated[bool, QueryParameter(description="false: leave the conte
     "/log-parts/{job_id:str}",
     summary="Parts of a log that is not aggregated yet",
     tags=["parts"],
-    responses=errors(400, 403, 404, 500),
+    responses=errors(400, 403, 404, 410, 500),
     **READERS,
 )
 async def get_parts(  # noqa: PLR0913 - they are the contract's

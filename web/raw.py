@@ -38,7 +38,7 @@ Case = Annotated[bool, QueryParameter(description="true: upper and lower case di
     responses={
         206: ResponseSpec(bytes, media_type="text/plain", description="the bytes asked for"),
         304: ResponseSpec(None, description="the bytes are those of If-None-Match"),
-        **errors(400, 403, 404, 416, 500),
+        **errors(400, 403, 404, 410, 416, 500),
     },
     **READERS,
 )
@@ -100,7 +100,7 @@ def _span(request: Request[object, object, State], content: Content) -> tuple[in
     "/logs/{job_id:str}/outline",
     summary="Where a log's lines, folds and timings are",
     tags=["logs"],
-    responses=errors(400, 403, 404, 500),
+    responses=errors(400, 403, 404, 410, 500),
     **READERS,
 )
 async def get_outline(
@@ -121,7 +121,7 @@ async def get_outline(
     "/logs/{job_id:str}/search",
     summary="Which lines of a log contain a text",
     tags=["logs"],
-    responses=errors(400, 403, 404, 500),
+    responses=errors(400, 403, 404, 410, 500),
     **READERS,
 )
 async def search_log(

@@ -23,7 +23,7 @@ from errors import LogflumeError
 from live.cursor import Cursor
 from live.follow import Follower, Sign, Told
 from web.auth import READERS
-from web.content import ACQUIRE_SECONDS, SLICE_BYTES, Content
+from web.content import ACQUIRE_SECONDS, SLICE_BYTES, Content, check_not_expired
 from web.find import check_maintenance, find_content, find_log
 from web.models import errors
 from web.telemetry import STREAMS, STREAMS_SENT_AWAY
@@ -52,7 +52,7 @@ LastEventId = Annotated[
     media_type="text/event-stream",
     responses={
         200: ResponseSpec(str, media_type="text/event-stream", description="events without end"),
-        **errors(400, 403, 404, 500),
+        **errors(400, 403, 404, 410, 500),
     },
     **READERS,
 )
@@ -70,6 +70,7 @@ async def get_stream(
     `final`, `reconnect`.
     """
     found = await find_log(state, job_id)
+    check_not_expired(found)
     events = await _events(state, found, last_event_id, encoding)
     ends_at = state.access.ends_at(request)
     return Stream(_guarded(events, ends_at), media_type="text/event-stream", headers=HEADERS)

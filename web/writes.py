@@ -36,7 +36,7 @@ class BytesIn(Operation):
     summary="Write a log's whole content",
     tags=["writing"],
     operation_class=BytesIn,
-    responses=errors(400, 403, 413, 500),
+    responses=errors(400, 403, 413, 423, 500),
     **TOKEN_ONLY,
 )
 async def put_log(
@@ -45,7 +45,7 @@ async def put_log(
     """Put these bytes in the place of all a log was; an empty body clears it.
 
     What was there is gone from parts, content and, as soon as its workflow acts, the archive. With
-    `removed_by` the log counts as removed by that user.
+    `removed_by` the log counts as removed by that user. One under legal hold stays as it is.
     """
     whole = WholeContent(integer("job_id", job_id), body, _user(removed_by))
     [log] = await _write(state, [whole])
@@ -62,7 +62,7 @@ async def _slices(content: bytes) -> AsyncIterator[bytes]:
     summary="Write many logs' whole contents",
     tags=["writing"],
     status_code=204,
-    responses=errors(400, 403, 413, 500),
+    responses=errors(400, 403, 413, 423, 500),
     **TOKEN_ONLY,
 )
 async def post_logs(state: State, data: JSONBody[list[LogToWrite]]) -> None:

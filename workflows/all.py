@@ -3,6 +3,7 @@
 from workflows.backfill import Backfill
 from workflows.lifecycle import LogLifecycle
 from workflows.partitions import PartitionMaintenance
+from workflows.retention import Retention
 from workflows.sweep import Sweep
 
-WORKFLOWS = (LogLifecycle, PartitionMaintenance, Sweep, Backfill)
+WORKFLOWS = (LogLifecycle, PartitionMaintenance, Retention, Sweep, Backfill)

@@ -22,6 +22,7 @@ LOCAL_ONCE = RetryPolicy(maximum_attempts=1)
 DATABASE_TIME = timedelta(minutes=30)
 ARCHIVE_TIME = timedelta(hours=2)
 SWEEP_TIME = timedelta(minutes=5)
+RETENTION_TIME = timedelta(minutes=10)
 # The archive may be away for about eight minutes before a try counts as failed.
 # Locks are not to be had while somebody's transaction stays open. Each try makes writers wait for
 # as long as the lock time-out at most; for one partition tries go on for an hour, then the next

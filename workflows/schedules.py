@@ -16,6 +16,7 @@ from temporalio.client import (
     ScheduleUpdate,
     ScheduleUpdateInput,
 )
+from temporalio.service import RPCError, RPCStatusCode
 
 
 @dataclass(frozen=True)
@@ -59,5 +60,20 @@ async def apply(client: Client, task_queue: str, wanted: Recurring) -> bool:
         await client.create_schedule(wanted.name, schedule)
     except ScheduleAlreadyRunningError:
         await client.get_schedule_handle(wanted.name).update(update)
+        return False
+    return True
+
+
+async def remove(client: Client, name: str) -> bool:
+    """Remove a schedule; False where there is none. A run that is under way ends as it would.
+
+    Raises:
+        RPCError, RuntimeError: Temporal is out of reach or refuses.
+    """
+    try:
+        await client.get_schedule_handle(name).delete()
+    except RPCError as error:
+        if error.status != RPCStatusCode.NOT_FOUND:
+            raise
         return False
     return True

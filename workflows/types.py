@@ -5,8 +5,8 @@ from typing import Literal
 
 from temporalio.common import SearchAttributeKey
 
-from activities.types import Failure, Followed
-from domain import Phase
+from activities.types import Failure, Followed, Reached
+from domain import Phase, Policy
 
 LIFECYCLE = "LogLifecycle"
 PARTS_STORED = "parts_stored"
@@ -23,6 +23,8 @@ PROGRESS_QUERY = "progress"
 # Started with `PartitionOptions`.
 PARTITION_MAINTENANCE = "PartitionMaintenance"
 PARTITION_MAINTENANCE_ID = "partition-maintenance"
+RETENTION = "Retention"
+RETENTION_ID = "retention"
 
 LOG_PHASE = SearchAttributeKey.for_keyword("LogPhase")
 JOB_ID = SearchAttributeKey.for_int("JobId")
@@ -237,3 +239,36 @@ class MaintenanceReport:
         if self.left or self.errors:
             return "left"
         return "rescued" if self.rescued_logs else "clean"
+
+
+@dataclass(frozen=True)
+class RetentionInput:
+    """Start of a round of retention; `logs`: most that each policy looks at."""
+
+    policies: list[Policy]
+    logs: int = 10_000
+
+
+@dataclass
+class PolicyReport:
+    """What one policy did in a round, counted in logs; `bytes` is the text that went.
+
+    `held`: left alone, under legal hold. `rows`: deleted altogether. `after`: where the next round
+    goes on. `error`: why this one stopped early.
+    """
+
+    policy: str
+    looked: int = 0
+    logs: int = 0
+    bytes: int = 0
+    rows: int = 0
+    held: int = 0
+    after: Reached = field(default_factory=Reached)
+    error: str = ""
+
+
+@dataclass
+class Retained:
+    """What a round of retention did, by policy."""
+
+    policies: list[PolicyReport] = field(default_factory=list)

@@ -28,7 +28,7 @@ async def stored(pool, job_id):
 
 
 def reads(job_id: int) -> list[str]:
-    calls = ("", "/raw", "/id", "/lifecycle", "/outline", "/search?q=x", "/stream")
+    calls = ("", "/raw", "/id", "/lifecycle", "/outline", "/search?q=x", "/stream", "/timings")
     return [*(f"/logs/{job_id}{call}" for call in calls), f"/log-parts/{job_id}"]
 
 

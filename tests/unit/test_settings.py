@@ -32,6 +32,22 @@ def _no_stack(monkeypatch, tmp_path):
         ("LOGFLUME_PUSHER__SECRET", "hush", "app_id, key and secret go together"),
         ("LOGFLUME_PUSHER__KEY", "", "LOGFLUME_PUSHER__KEY"),
         ("LOGFLUME_LIFECYCLE__SETTLE_SECONDS", "-1", "LOGFLUME_LIFECYCLE__SETTLE_SECONDS"),
+        ("LOGFLUME_RETENTION__POLICIES", "old", "retention"),
+        (
+            "LOGFLUME_RETENTION__POLICIES",
+            '[{"name": "old", "older_than_days": 0, "delete": "row"}]',
+            "LOGFLUME_RETENTION__POLICIES__0__OLDER_THAN_DAYS",
+        ),
+        (
+            "LOGFLUME_RETENTION__POLICIES",
+            '[{"name": "old", "older_than_days": 1, "delete": "archive", "state": "empty"}]',
+            "policy old: an empty log has no text",
+        ),
+        (
+            "LOGFLUME_RETENTION__POLICIES",
+            json.dumps([{"name": "old", "older_than_days": 1, "delete": "row"}] * 2),
+            "two policies have the name old",
+        ),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_it(monkeypatch, name, value, said):

@@ -76,9 +76,9 @@ export class Log {
       } catch (error) {
         if (this.run !== run) return null;
         if (error.status === 403) await this.on.refused(error);
-        else if (error.status === 400) {
+        else if (error.status === 400 || error.status === 410) {
           this.on.state("wrong", error.message);
-          await new Promise(() => {}); // another address is needed, not another try
+          await new Promise(() => {}); // another address or another run is needed, not another try
         } else {
           const waiting = error.status === 404;
           this.on.state(waiting ? "waiting" : "unavailable", error.message);

@@ -71,7 +71,7 @@ export class Stream {
         if (outcome === "over") return;
       } catch (error) {
         if (this.stopper.signal.aborted) return;
-        if (error instanceof ApiError && [400, 403, 404].includes(error.status)) {
+        if (error instanceof ApiError && [400, 403, 404, 410].includes(error.status)) {
           this.on.refused(error);
           return;
         }

@@ -1,0 +1,34 @@
+"""The timed steps of verified logs; `steps_of` is what everyone reads them by."""
+
+from collections.abc import Sequence
+
+from db.connect import Connection
+from marks import Step
+
+DELETE = "DELETE FROM log_timings WHERE log_id = ANY ($1)"
+COLUMNS = ("log_id", "place", "timer", "event", "fold", "line", "start_ns", "finish_ns")
+READ = """
+SELECT timer AS id, event, fold, line, start_ns, finish_ns
+FROM log_timings WHERE log_id = $1 ORDER BY place
+"""
+
+
+async def replace(connection: Connection, log_id: int, steps: Sequence[Step]) -> None:
+    """Put these steps in the place of those of a log; inside the caller's transaction."""
+    await delete(connection, [log_id])
+    records = [
+        (log_id, place, one.id, one.event, one.fold, one.line, one.start_ns, one.finish_ns)
+        for place, one in enumerate(steps)
+    ]
+    if records:
+        await connection.copy_records_to_table("log_timings", records=records, columns=COLUMNS)
+
+
+async def delete(connection: Connection, log_ids: Sequence[int]) -> None:
+    """Delete the steps of logs whose text goes: their names are part of it."""
+    await connection.execute(DELETE, log_ids)
+
+
+async def steps_of(connection: Connection, log_id: int) -> list[Step]:
+    """List a log's timed steps, in the order they ended."""
+    return [Step(**row) for row in await connection.fetch(READ, log_id)]

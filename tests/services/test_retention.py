@@ -1,0 +1,297 @@
+"""What retention finds and deletes, and what a legal hold keeps, on real Postgres and S3."""
+
+import asyncio
+import hashlib
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+import asyncpg
+import pytest
+from click.testing import CliRunner
+
+from activities.retention import RetentionActivities
+from activities.types import DeleteOrder, ExpireOrder, Reached
+from archive.store import Archive, held_key, key
+from cli.main import root
+from db import holds, logs, maintenance, retention
+from db.parts import store_batch
+from db.retention import LOOK, _limits, _query
+from domain import LAST, Policy
+from errors import UnderHold
+from tests.conftest import part, s3, serving
+from tests.services.test_store import until_blocked
+
+OLD = Policy("old", older_than_days=30, delete="archive")
+ROWS = replace(OLD, name="rows", delete="row")
+
+
+class Keeper:
+    """Archives logs, lets them grow old, and deletes them as the workflow does."""
+
+    def __init__(self, pool, settings, archive=None):
+        self.pool = pool
+        self.settings = settings
+        self.archive = archive or Archive(settings.s3, 2)
+        self.activities = RetentionActivities(pool, self.archive)
+
+    async def store(self, *parts):
+        async with self.pool.acquire() as connection:
+            await store_batch(connection, parts)
+
+    async def finish(self, job_id, content=b"one log", *, days=40, attempt="a"):
+        """Bring a log to its end, so many days ago."""
+        await self.store(part(job_id, 0, content, final=True, attempt=attempt))
+        async with self.pool.acquire() as connection:
+            made = await logs.aggregate(connection, job_id, force=True, restore=False)
+            await logs.mark_archiving(connection, job_id, made.sha256)
+
+            async def read(start, size):
+                return content[start : start + size]
+
+            await self.archive.upload(job_id, read, made.bytes, sha256=made.sha256, parts=1)
+            await logs.mark_verified(connection, job_id, made.sha256)
+            assert await logs.purge(connection, job_id, made.sha256)
+            await self.age(days)
+
+    async def age(self, days):
+        await self.pool.execute(
+            "UPDATE logs SET archived_at = archived_at - $1::interval,"
+            " updated_at = updated_at - $1::interval, removed_at = removed_at - $1::interval",
+            timedelta(days=days),
+        )
+
+    async def expire(self, policy=OLD):
+        return await self.activities.expire_logs(ExpireOrder(policy, Reached(), 100))
+
+    async def delete(self, policy=OLD):
+        """One page, as the workflow does it; returns the jobs."""
+        page = await self.expire(policy)
+        order = DeleteOrder(page.job_ids, rows=policy.delete == "row")
+        return page.job_ids, await self.activities.delete_expired(order)
+
+    def keys(self):
+        found = s3(self.settings).list_objects_v2(Bucket=self.settings.s3.bucket)
+        return [one["Key"] for one in found.get("Contents", ())]
+
+
+@pytest.fixture
+def keeper(pool, settings, monkeypatch):
+    # The activities beat; here nobody listens.
+    monkeypatch.setattr("activities.retention.beating", asyncio.Lock)
+    return Keeper(pool, settings)
+
+
+async def test_the_text_of_old_logs_goes_and_their_rows_tell(keeper, pool, settings, numbers):
+    old, young, open_log = (next(numbers) for _ in range(3))
+    await keeper.finish(old)
+    await keeper.finish(young, days=0)
+    await keeper.store(part(open_log, 0, b"running"))
+    await keeper.age(20)
+    assert await keeper.delete() == ([old], 0)
+    assert keeper.keys() == [key(young)]
+    async with serving(settings, pool) as web:
+        log = await web.get(f"/logs/{old}")
+        assert (log.status_code, log.json()["content"]) == (200, None)
+        for call in ("raw", "outline", "search?q=x", "stream", "timings"):
+            answer = await web.get(f"/logs/{old}/{call}")
+            assert answer.status_code == 410, call
+            assert f"job {old} was deleted on 20" in answer.json()["error"]
+        assert (await web.get(f"/log-parts/{old}")).status_code == 410
+        lifecycle = (await web.get(f"/logs/{old}/lifecycle")).json()
+        assert lifecycle["phase"] == "done" and lifecycle["expired_at"]
+        assert (await web.get(f"/logs/{young}/raw")).content == b"one log"
+    row = await pool.fetchrow("SELECT empty, archive_outdated FROM logs WHERE job_id = $1", old)
+    assert (row["empty"], row["archive_outdated"]) == (True, False)
+    assert await keeper.delete() == ([], 0)
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        (OLD, ["large", "removed", "small"]),
+        (replace(OLD, larger_than_bytes=500), ["large"]),
+        (replace(OLD, state="removed"), ["removed"]),
+        (replace(ROWS, state="empty"), ["cleared"]),
+        (replace(OLD, older_than_days=41), []),
+    ],
+)
+async def test_age_size_and_state(keeper, numbers, policy, expected):
+    jobs = {name: next(numbers) for name in ("large", "removed", "small", "cleared", "running")}
+    await keeper.finish(jobs["large"], b"x" * 501, days=0)
+    await keeper.finish(jobs["small"], b"x" * 500, days=0)
+    await keeper.finish(jobs["removed"], days=0)
+    await keeper.store(part(jobs["running"], 0, b"x" * 1000))
+    async with keeper.pool.acquire() as connection:
+        await logs.replace_contents(
+            connection, [logs.WholeContent(jobs["cleared"], b""), logs.WholeContent(1, b"", 7)]
+        )
+        await logs.mark_archive_deleted(connection, jobs["cleared"])
+        await connection.execute("UPDATE logs SET empty = true WHERE job_id = $1", jobs["cleared"])
+        await connection.execute(
+            "UPDATE logs SET removed_at = now() WHERE job_id = $1", jobs["removed"]
+        )
+        await keeper.age(40)
+        told = await retention.plan(connection, policy, 2)
+    assert told.logs == len(expected)
+    assert set(told.sample) <= {jobs[name] for name in expected}
+    assert sorted((await keeper.delete(policy))[0]) == sorted(jobs[name] for name in expected)
+
+
+async def test_a_row_goes_with_all_that_hangs_on_it(keeper, pool, settings, job_id):
+    await keeper.finish(job_id)
+    assert await keeper.delete(ROWS) == ([job_id], 1)
+    for table in ("logs", "log_attempts", "log_parts", "log_timings"):
+        assert await pool.fetchval(f"SELECT count(*) FROM {table}") == 0, table
+    async with serving(settings, pool) as web:
+        assert (await web.get(f"/logs/{job_id}")).status_code == 404
+    await keeper.finish(job_id, b"again", days=0)
+    assert keeper.keys() == [key(job_id)]
+
+
+async def test_a_held_log_stays_whatever_comes(keeper, pool, settings, job_id):
+    await keeper.finish(job_id, b"evidence")
+    async with pool.acquire() as connection, serving(settings, pool) as web:
+        log = await holds.put_on(connection, job_id, "case 7")
+        assert await keeper.archive.keep(job_id) == log.content_sha256
+        assert (await keeper.expire()).held == 1
+        for policy in (OLD, ROWS, replace(OLD, state="removed")):
+            assert await keeper.delete(policy) == ([], 0)
+        # Even one that was found before it was held.
+        assert await retention.expire(connection, OLD, [log.id]) == []
+        for answer in (
+            await web.put(f"/logs/{job_id}"),
+            await web.put(f"/logs/{job_id}?removed_by=7", content=b"removed"),
+            await web.post("/logs/multi", json=[{"job_id": 1}, {"job_id": job_id}]),
+        ):
+            assert answer.status_code == 423
+            assert f"job {job_id}" in answer.json()["error"]
+            assert "case 7" not in answer.json()["error"]
+        assert (await web.get("/logs/1")).status_code == 404
+        assert (await web.get(f"/logs/{job_id}/raw")).content == b"evidence"
+        # The store's own rules know nothing of holds: what they take, the copy still has.
+        await keeper.archive.delete(job_id)
+        assert (await web.get(f"/logs/{job_id}/raw")).content == b"evidence"
+        assert await holds.take_off(connection, job_id)
+        await keeper.archive.let_go(job_id)
+        answer = await web.get(f"/logs/{job_id}/raw")
+        assert (answer.status_code, answer.json()["error"]) == (
+            410,
+            f"nothing is archived as {held_key(job_id, log.content_sha256)}",
+        )
+        assert (await keeper.delete())[0] == [job_id]
+
+
+async def test_a_hold_and_a_deletion_at_once(keeper, pool, job_id):
+    """Whoever comes first: never is a log held whose text was deleted after that."""
+    await keeper.finish(job_id)
+    async with pool.acquire() as keeping, pool.acquire() as connection:
+        async with keeping.transaction():
+            await holds.put_on(keeping, job_id, "case 7")
+            [log_id] = [row["id"] for row in await keeping.fetch("SELECT id FROM logs")]
+            expiring = asyncio.create_task(retention.expire(connection, OLD, [log_id]))
+            await until_blocked(pool, connection.get_server_pid())
+        assert await expiring == []
+        await store_batch(connection, [part(job_id, 1, b"late")])
+        with pytest.raises(UnderHold):
+            await logs.replace_contents(connection, [logs.WholeContent(job_id, b"")])
+
+
+@pytest.mark.parametrize("number", [0, LAST])
+async def test_an_expired_log_takes_parts_of_a_new_run(keeper, pool, settings, job_id, number):
+    await keeper.finish(job_id, b"old", attempt="")
+    await keeper.expire()  # and who did it died, before the archive heard of it
+    await keeper.store(part(job_id, number, b"new", attempt="", final=True))
+    async with serving(settings, pool) as web:
+        assert (await web.get(f"/logs/{job_id}/raw")).content == b"new"
+    await keeper.activities.delete_expired(DeleteOrder([job_id], rows=True))
+    assert keeper.keys() == []
+    assert await pool.fetchval("SELECT NOT empty FROM logs")
+
+
+async def test_nothing_new_is_archived_while_the_old_object_is_deleted(keeper, pool, job_id):
+    await keeper.finish(job_id, b"old")
+    await keeper.expire()
+    await keeper.store(part(job_id, 0, b"new", attempt="b", final=True))
+    async with pool.acquire() as connection, pool.acquire() as worker:
+        made = await logs.aggregate(worker, job_id, force=True, restore=False)
+        async with retention.deleting(connection, [job_id]) as owed:
+            assert owed == [job_id]
+            # The log's own workflow deletes it too, then goes on.
+            await logs.mark_archive_deleted(worker, job_id)
+            archiving = asyncio.create_task(logs.mark_archiving(worker, job_id, made.sha256))
+            await until_blocked(pool, worker.get_server_pid())
+        assert await archiving
+        async with retention.deleting(connection, [job_id]) as owed:
+            assert owed == []
+
+
+async def test_rows_are_not_deleted_under_parts_on_their_way(keeper, pool, job_id):
+    await keeper.finish(job_id)
+    await keeper.delete()
+    async with pool.acquire() as drain, pool.acquire() as connection:
+        async with drain.transaction():
+            await maintenance.check_writing(drain)  # as a batch begins, before it looks for the row
+            with pytest.raises(asyncpg.LockNotAvailableError):
+                await retention.delete_rows(connection, [job_id])
+            await store_batch(drain, [part(job_id, 0, b"new", attempt="b")])
+        assert await retention.delete_rows(connection, [job_id]) == 0
+    assert await pool.fetchval("SELECT content FROM log_parts") == b"new"
+
+
+async def test_what_is_young_or_gone_costs_retention_nothing(keeper, pool, job_id):
+    await pool.execute(
+        "INSERT INTO logs (job_id, archived_at, archive_verified, purged_at)"
+        " SELECT j, t, true, t FROM generate_series($1::bigint, $1 + 20000) j,"
+        " (SELECT now()) p (t)",
+        job_id * 100_000,
+    )
+    await keeper.finish(job_id, days=40)
+    await pool.execute("VACUUM ANALYZE logs")
+    query = _query(LOOK, OLD)
+    epoch = retention.Place()
+    plan = await pool.fetch("EXPLAIN " + query, *_limits(OLD), *epoch, 500)
+    assert "logs_archived" in "\n".join(row[0] for row in plan)
+
+
+@pytest.fixture
+def run(settings, monkeypatch):
+    """Run a command of `logflume`; returns what it writes, or why it failed."""
+    monkeypatch.setenv("LOGFLUME_DATABASE__URL", settings.database.url.get_secret_value())
+    monkeypatch.setenv("LOGFLUME_S3__BUCKET", settings.s3.bucket)
+
+    async def run(*arguments):
+        done = await asyncio.to_thread(CliRunner().invoke, root, arguments)
+        return str(done.exception or done.output)
+
+    return run
+
+
+async def test_by_command(keeper, settings, run, monkeypatch, job_id):
+    await keeper.finish(job_id, b"one log")
+    sha256 = hashlib.sha256(b"one log").hexdigest()
+    policies = [
+        {"name": "old", "older_than_days": 30, "delete": "archive", "larger_than_bytes": 3},
+        {"name": "gone", "older_than_days": 10, "delete": "row", "state": "empty"},
+    ]
+    assert "LOGFLUME_RETENTION__POLICIES is not set" in await run("retention", "plan")
+    monkeypatch.setenv("LOGFLUME_RETENTION__POLICIES", json.dumps(policies))
+    told = await run("retention", "plan")
+    assert "old: 1 logs, 7 bytes" in told and f"jobs {job_id}" in told and "gone: 0 logs" in told
+    held = await run("hold", "on", str(job_id), "--reason", "case 7")
+    assert held == f"held; copied what is archived, SHA-256 {sha256}\n"
+    assert keeper.keys() == [held_key(job_id, sha256), key(job_id)]
+    assert "1 more are under legal hold" in await run("retention", "plan")
+    assert "case 7" in await run("hold", "status", str(job_id))
+    assert await run("hold", "off", str(job_id)) == "no longer held\n"
+    assert await run("hold", "status", str(job_id)) == "not held\n"
+    assert keeper.keys() == [key(job_id)]
+    assert "no log for job 1" in await run("hold", "on", "1", "--reason", "x")
+    rules, _, note = (await run("retention", "rules")).rpartition("}\n")
+    assert note.startswith("gone: ")
+    configuration = json.loads(rules + "}")
+    assert [rule["ID"] for rule in configuration["Rules"]] == ["logflume-old", "logflume-uploads"]
+    assert configuration["Rules"][0]["Filter"]["And"]["Prefix"] == "jobs/"
+    s3(settings).put_bucket_lifecycle_configuration(
+        Bucket=settings.s3.bucket, LifecycleConfiguration=configuration
+    )

@@ -1,0 +1,32 @@
+"""Legal holds on logs that go on: all that is archived of them is kept."""
+
+import hashlib
+
+from archive.store import held_key
+from db import holds
+from tests.conftest import part, s3
+
+
+def kept(driver) -> dict[str, bytes]:
+    store, bucket = s3(driver.settings), driver.settings.s3.bucket
+    found = store.list_objects_v2(Bucket=bucket, Prefix="holds/").get("Contents", ())
+    return {
+        one["Key"]: store.get_object(Bucket=bucket, Key=one["Key"])["Body"].read() for one in found
+    }
+
+
+async def test_a_log_held_while_it_runs_is_kept_whenever_it_is_archived(driver):
+    await driver.store(part(driver.job_id, 0, b"early"), begun=True)
+    async with driver.pool.acquire() as connection:
+        log = await holds.put_on(connection, driver.job_id, "case 7")
+        assert not log.archive_verified
+    await driver.store(part(driver.job_id, 1, final=True), final=True)
+    await driver.verified()
+    await driver.store(part(driver.job_id, 0, b"another run", attempt="b"), begun=True)
+    await driver.store(part(driver.job_id, 1, attempt="b", final=True), final=True)
+    await driver.result()
+    assert driver.archived() == b"another run"
+    assert kept(driver) == {
+        held_key(driver.job_id, hashlib.sha256(text).hexdigest()): text
+        for text in (b"early", b"another run")
+    }

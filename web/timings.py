@@ -1,0 +1,57 @@
+"""The timed steps of a log, as it told of them by its markers."""
+
+from datetime import UTC, datetime, timedelta
+
+from litestar import get
+from litestar.datastructures import State
+from litestar.params import FromPath
+
+from db import timings
+from marks import Step
+from web.auth import READERS
+from web.content import ACQUIRE_SECONDS, check_not_expired
+from web.find import find_log
+from web.models import StepBody, TimingsBody, errors
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@get(
+    "/logs/{job_id:str}/timings",
+    summary="How long a job's steps took",
+    tags=["logs"],
+    responses=errors(400, 403, 404, 410, 500),
+    **READERS,
+)
+async def get_timings(state: State, job_id: FromPath[str]) -> TimingsBody:
+    """List the timed steps of a log, in the order they ended.
+
+    They are read when the log is verified in the archive; until then `ready` is false.
+    """
+    log = await find_log(state, job_id)
+    check_not_expired(log)
+    ready = log.step_count is not None and log.archive_verified and not log.late_parts
+    steps: list[Step] = []
+    if ready:
+        async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+            steps = await timings.steps_of(connection, log.id)
+    return TimingsBody(job_id=log.job_id, ready=ready, steps=[_body(step) for step in steps])
+
+
+def _body(step: Step) -> StepBody:
+    return StepBody(
+        id=step.id,
+        event=step.event,
+        fold=step.fold,
+        line=step.line,
+        started_at=_time(step.start_ns),
+        finished_at=_time(step.finish_ns),
+        duration_ns=step.finish_ns - step.start_ns,
+    )
+
+
+def _time(nanoseconds: int) -> datetime:
+    return EPOCH + timedelta(microseconds=nanoseconds // 1000)
+
+
+ROUTES = [get_timings]
