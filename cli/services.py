@@ -13,7 +13,8 @@ import structlog
 import uvicorn
 import uvloop
 from temporalio.client import Client
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
 
 import temporal
 import wire
@@ -31,7 +32,7 @@ from live.forward import Forwarder
 from live.hub import Hub
 from publisher import Publisher
 from settings import Settings, load_settings
-from settings.groups import WebSettings
+from settings.groups import WebSettings, WorkerSettings
 from telemetry import configure_logging
 from web.app import Services, make_app
 from web.tell import Teller
@@ -143,6 +144,7 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
                 ],
                 max_cached_workflows=limits.workflow_cache,
                 max_concurrent_activities=limits.activities,
+                deployment_config=_deployment(limits),
                 graceful_shutdown_timeout=limits.shutdown,
             )
             await stack.enter_async_context(lifecycle_worker)
@@ -158,12 +160,24 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
                     archive.delete_archive,
                 ],
                 max_concurrent_activities=limits.archive_activities,
+                deployment_config=_deployment(limits),
                 graceful_shutdown_timeout=limits.shutdown,
             )
             await stack.enter_async_context(archive_worker)
-        log.info("worker_started", queues=queues, task_queue=task_queue)
+        log.info("worker_started", queues=queues, task_queue=task_queue, build_id=limits.build_id)
         await stop.wait()
     log.info("worker_stopped")
+
+
+def _deployment(settings: WorkerSettings) -> WorkerDeploymentConfig | None:
+    if settings.build_id is None:
+        return None
+    return WorkerDeploymentConfig(
+        version=WorkerDeploymentVersion(settings.deployment, settings.build_id),
+        use_worker_versioning=True,
+        # A log may live for weeks: no version's workers could be kept for that long.
+        default_versioning_behavior=VersioningBehavior.AUTO_UPGRADE,
+    )
 
 
 @click.command()
