@@ -77,12 +77,17 @@ async def open_pool(settings: DatabaseSettings, connections: int | None = None) 
             if pooled or await _is_direct(connection):
                 return pool
     except (*UNREACHABLE, asyncpg.PostgresError, ValueError) as error:
-        raise ComponentError(f"{_place(settings.url)}: {error or type(error).__name__}") from error
+        raise ComponentError(f"{describe(settings)}: {error or type(error).__name__}") from error
     pool.terminate()
     raise ComponentError(
-        f"{_place(settings.url)} is a pooler: set LOGFLUME_DATABASE__DIRECT_URL to the address of "
-        "Postgres itself"
+        f"{describe(settings)} is a pooler: set LOGFLUME_DATABASE__DIRECT_URL to the address of "
+        "Postgres itself; an import wants that address with --from"
     )
+
+
+def describe(settings: DatabaseSettings) -> str:
+    """Name the database for a person, without the password."""
+    return _place(settings.url)
 
 
 async def connect_directly(settings: DatabaseSettings, application_name: str) -> asyncpg.Connection:
@@ -116,7 +121,6 @@ async def _is_direct(connection: Connection) -> bool:
 
 
 def _place(url: SecretStr) -> str:
-    """Name a database for a person, without the password."""
     parts = urlsplit(url.get_secret_value())
     return f"Postgres at {parts.hostname}:{parts.port or 5432}{parts.path}"
 
