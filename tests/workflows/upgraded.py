@@ -3,6 +3,8 @@
 from temporalio import workflow
 
 from workflows.lifecycle import LogLifecycle
+from workflows.partitions import PartitionMaintenance
+from workflows.sweep import Sweep
 from workflows.types import LIFECYCLE, LifecycleInput, Outcome
 
 
@@ -44,5 +46,5 @@ class Upgraded(LogLifecycle):
 if __name__ == "__main__":
     from cli import services  # which the sandbox would import anew
 
-    services.LogLifecycle = Upgraded  # type: ignore[misc]
+    services.WORKFLOWS = (Upgraded, PartitionMaintenance, Sweep)  # type: ignore[assignment]
     services.worker([])
