@@ -12,7 +12,7 @@ def db() -> None:
 
 
 def _run(command: str, *arguments: str) -> None:
-    url = load_settings().database.url.get_secret_value()
+    url = load_settings().database.direct
     click.echo(migrate.run(command, url, *arguments).rstrip())
 
 

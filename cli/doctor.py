@@ -14,7 +14,7 @@ import temporal
 import wire
 from archive.store import Archive
 from cli.schedules import check_schedules
-from db.connect import check_schema, open_pool
+from db.connect import check_schema, connect_directly, open_pool
 from errors import ComponentError, LogflumeError
 from settings import Settings, load_settings
 
@@ -73,6 +73,7 @@ async def _rabbitmq(settings: Settings) -> None:
 async def _postgres(settings: Settings) -> None:
     async with await open_pool(settings.database, 1) as pool:
         await check_schema(pool)
+    await (await connect_directly(settings.database, "logflume doctor")).close()
 
 
 async def _temporal(settings: Settings) -> None:

@@ -13,8 +13,9 @@ import structlog
 import uvicorn
 import uvloop
 from temporalio.client import Client
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.runtime import Runtime
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
 
 import temporal
 import wire
@@ -37,7 +38,7 @@ from live.hub import Hub
 from monitor import Ask, showing
 from publisher import Publisher
 from settings import Settings, load_settings
-from settings.groups import WebSettings
+from settings.groups import WebSettings, WorkerSettings
 from telemetry import configure_logging
 from web.app import Services, make_app
 from web.tell import Teller
@@ -156,6 +157,7 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
                 ],
                 max_cached_workflows=limits.workflow_cache,
                 max_concurrent_activities=limits.activities,
+                deployment_config=_deployment(limits),
                 graceful_shutdown_timeout=limits.shutdown,
             )
             await stack.enter_async_context(lifecycle_worker)
@@ -166,6 +168,7 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
                 task_queue=archive_queue(task_queue),
                 activities=[*archive.all, *RetentionActivities(pool, store).all],
                 max_concurrent_activities=limits.archive_activities,
+                deployment_config=_deployment(limits),
                 graceful_shutdown_timeout=limits.shutdown,
             )
             await stack.enter_async_context(archive_worker)
@@ -177,7 +180,7 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
         readings = worker_readings(pool, client)
         shown = showing("worker", settings.telemetry, needs, readings, sdk_metrics)
         await stack.enter_async_context(shown)
-        log.info("worker_started", queues=queues, task_queue=task_queue)
+        log.info("worker_started", queues=queues, task_queue=task_queue, build_id=limits.build_id)
         await stop.wait()
     log.info("worker_stopped")
 
@@ -185,6 +188,17 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
 def _measured(settings: Settings) -> tuple[Runtime | None, str]:
     """Temporal's library counts where there is somebody to show it to."""
     return (None, "") if settings.telemetry.port is None else temporal.measured()
+
+
+def _deployment(settings: WorkerSettings) -> WorkerDeploymentConfig | None:
+    if settings.build_id is None:
+        return None
+    return WorkerDeploymentConfig(
+        version=WorkerDeploymentVersion(settings.deployment, settings.build_id),
+        use_worker_versioning=True,
+        # A log may live for weeks: no version's workers could be kept for that long.
+        default_versioning_behavior=VersioningBehavior.AUTO_UPGRADE,
+    )
 
 
 @click.command()

@@ -5,7 +5,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
+from asyncpg.cursor import Cursor
 from asyncpg.pool import PoolConnectionProxy
+from pydantic import SecretStr
 
 from errors import ComponentError
 from settings.groups import DatabaseSettings
@@ -40,24 +42,47 @@ class _Unreset(asyncpg.Connection):
         return ""
 
 
+class _Unprepared(_Unreset):
+    """A connection through a pooler, where each transaction may meet another server process.
+
+    A named statement would stay behind in the process it was made in. asyncpg, told to cache none,
+    sends unnamed ones together with their use; only those of cursors it would name all the same.
+    """
+
+    async def cursor(self, query: str, *args: object) -> Cursor:  # type: ignore[override]
+        statement = await self.prepare(query, name="")
+        return await statement.cursor(*args)
+
+
 async def open_pool(settings: DatabaseSettings, connections: int | None = None) -> asyncpg.Pool:
     """Open a pool of at most `connections` (the setting where None).
 
     Raises:
-        ComponentError: Postgres is out of reach or refuses us.
+        ComponentError: Postgres is out of reach, refuses us, or hides behind a pooler that the
+            settings do not tell of.
     """
     most = connections or settings.connections
+    pooled = settings.direct_url is not None
     try:
-        return await asyncpg.create_pool(
+        pool = await asyncpg.create_pool(
             settings.url.get_secret_value(),
             min_size=1,
             max_size=most,
-            connection_class=_Unreset,
+            connection_class=_Unprepared if pooled else _Unreset,
+            statement_cache_size=0 if pooled else 100,
             timeout=CONNECT_SECONDS,
             server_settings={"application_name": "logflume", "timezone": "UTC"},
         )
+        async with pool.acquire() as connection:
+            if pooled or await _is_direct(connection):
+                return pool
     except (*UNREACHABLE, asyncpg.PostgresError, ValueError) as error:
         raise ComponentError(f"{describe(settings)}: {error or type(error).__name__}") from error
+    pool.terminate()
+    raise ComponentError(
+        f"{describe(settings)} is a pooler: set LOGFLUME_DATABASE__DIRECT_URL to the address of "
+        "Postgres itself; an import wants that address with --from"
+    )
 
 
 def used_ratio(pool: asyncpg.Pool) -> float:
@@ -67,7 +92,41 @@ def used_ratio(pool: asyncpg.Pool) -> float:
 
 def describe(settings: DatabaseSettings) -> str:
     """Name the database for a person, without the password."""
-    parts = urlsplit(settings.url.get_secret_value())
+    return _place(settings.url)
+
+
+async def connect_directly(settings: DatabaseSettings, application_name: str) -> asyncpg.Connection:
+    """Open a connection to Postgres itself, for what lasts longer than a transaction.
+
+    Raises:
+        ComponentError: it is out of reach, refuses us, or is a pooler after all.
+    """
+    place = _place(settings.direct_url or settings.url)
+    try:
+        connection = await asyncpg.connect(
+            settings.direct,
+            timeout=CONNECT_SECONDS,
+            server_settings={"application_name": application_name},
+        )
+        if await _is_direct(connection):
+            return connection
+        connection.terminate()
+    except (*UNREACHABLE, asyncpg.PostgresError, ValueError) as error:
+        raise ComponentError(f"{place}: {error or type(error).__name__}") from error
+    raise ComponentError(
+        f"{place} is a pooler, too: set LOGFLUME_DATABASE__DIRECT_URL to the address of Postgres "
+        "itself"
+    )
+
+
+async def _is_direct(connection: Connection) -> bool:
+    """Whether the process that greeted us is the one that answers; a pooler makes an id up."""
+    answers: int = await connection.fetchval("SELECT pg_backend_pid()")
+    return connection.get_server_pid() == answers
+
+
+def _place(url: SecretStr) -> str:
+    parts = urlsplit(url.get_secret_value())
     return f"Postgres at {parts.hostname}:{parts.port or 5432}{parts.path}"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import asyncpg
 
-from db.connect import CONNECT_SECONDS, Connection
+from db.connect import Connection, connect_directly
 from settings.groups import DatabaseSettings
 
 # The channel of NOTIFY; its payload is a job id and the lowest number of the parts that came.
@@ -57,12 +57,11 @@ async def listen(
     """Open a connection that hears announcements: a job and the lowest number that came.
 
     `lost` is called when the connection ends; what is announced from then on is not heard.
+
+    Raises:
+        ComponentError: Postgres is out of reach, refuses us, or is a pooler.
     """
-    connection = await asyncpg.connect(
-        settings.url.get_secret_value(),
-        timeout=CONNECT_SECONDS,
-        server_settings={"application_name": "logflume listener"},
-    )
+    connection = await connect_directly(settings, "logflume listener")
 
     def tell(_connection: object, _pid: int, _channel: str, payload: object) -> None:
         job_id, number = str(payload).split()

@@ -24,7 +24,9 @@ A setting comes from the environment; if it is not there, from the settings file
 A wrong value, or a name that is not on this page, ends the start with one line that says what is
 wrong.
 
-`logflume config` prints what is set, secrets hidden.
+`logflume config` prints what is set, secrets hidden. Processes read settings as they start; those
+of the sweep and of partitions also need `logflume schedules apply`. In Kubernetes, under systemd
+and in Compose they stand in files that [installation.md](installation.md) names.
 """
 
 

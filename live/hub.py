@@ -7,6 +7,7 @@ import structlog
 
 from db.connect import UNREACHABLE
 from db.watch import expire, listen
+from errors import ComponentError
 from live.feed import Backlog, Feed
 from settings.groups import DatabaseSettings
 
@@ -52,8 +53,8 @@ class Hub:
             lost = asyncio.Event()
             try:
                 connection = await listen(self._settings, self._heard, lost.set)
-            except (*UNREACHABLE, asyncpg.PostgresError) as error:
-                log.warning("listener_failed", error=type(error).__name__)
+            except (*UNREACHABLE, asyncpg.PostgresError, ComponentError) as error:
+                log.warning("listener_failed", error=str(error) or type(error).__name__)
                 await asyncio.sleep(BACKOFF_SECONDS)
                 continue
             self._wake_all()  # what was announced meanwhile was not heard

@@ -50,9 +50,20 @@ class DatabaseSettings(Group):
     url: Annotated[SecretStr, _url("postgresql", "postgres")] = Field(
         SecretStr("postgresql://localhost:5432/logflume"), description="Postgres URL"
     )
+    direct_url: Annotated[SecretStr, _url("postgresql", "postgres")] | None = Field(
+        None,
+        description="URL of Postgres itself, where that of above is a pooler's (PgBouncer, in "
+        "transaction mode or session mode): to listen for news and to deploy the schema; unset: "
+        "there is no pooler",
+    )
     connections: int = Field(
         8, ge=1, le=500, description="most connections that one process holds open"
     )
+
+    @property
+    def direct(self) -> str:
+        """The URL that leads to Postgres itself."""
+        return (self.direct_url or self.url).get_secret_value()
 
 
 class TemporalSettings(Group):
@@ -238,6 +249,19 @@ class WorkerSettings(Group):
     )
     shutdown_seconds: float = Field(
         20, ge=0, description="seconds that running activities get to end at shutdown"
+    )
+    deployment: str = Field(
+        "logflume",
+        pattern=r"^[^.:]+$",
+        description="name of the Worker Deployment that `build_id` is a version of",
+    )
+    build_id: str | None = Field(
+        None,
+        min_length=1,
+        max_length=255,
+        description="version of the code, such as the image's tag: workflows then move to it only "
+        "when `temporal worker deployment` says so (docs/upgrading.md); unset: workers of all "
+        "versions take all work",
     )
 
     @property

@@ -1,0 +1,134 @@
+"""Behind PgBouncer in transaction mode, where each transaction may meet another server process."""
+
+import asyncio
+import io
+import os
+import shutil
+import socket
+from contextlib import AsyncExitStack
+
+import pytest
+from pydantic import SecretStr
+
+from db.connect import connect_directly, open_pool
+from errors import ComponentError
+from stack.components import answers
+from stack.runner import connect, play
+from stack.samples import fleet
+from tests.conftest import s3, serving, until
+from tests.running import LOGFLUME, environment, running
+from tests.sse import reading
+
+HOST = "127.0.0.1"
+CONFIG = """
+[databases]
+{name} = host={host} port={port}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {listen}
+unix_socket_dir =
+auth_type = scram-sha-256
+auth_file = {users}
+pool_mode = transaction
+default_pool_size = 2
+"""
+
+
+@pytest.fixture
+async def pooler(servers, name, tmp_path):
+    """The URL of the test's database by way of PgBouncer, which has two connections to it."""
+    with socket.create_server((HOST, 0)) as probe:
+        port = probe.getsockname()[1]
+    config, users = tmp_path / "pgbouncer.ini", tmp_path / "users.txt"
+    password = servers.secrets["password"]
+    users.write_text(f'"logflume" "{password}"\n')
+    place = {"name": name, "host": HOST, "port": servers.ports["postgres"]}
+    config.write_text(CONFIG.format(listen=port, users=users, **place))
+    program = shutil.which("pgbouncer")
+    assert program, "not installed: run bin/setup --pooler"
+    # It refuses root, and reads its files before it changes to another user.
+    as_user = ["--user", "postgres"] if os.geteuid() == 0 else []
+    process = await asyncio.create_subprocess_exec(program, "--quiet", *as_user, config)
+    await until(lambda: answers(HOST, port))
+    yield f"postgresql://logflume:{password}@{HOST}:{port}/{name}"
+    process.kill()
+    await process.wait()
+
+
+@pytest.fixture
+def settings(amqp_settings, pooler):
+    direct = amqp_settings.database.url
+    return with_database(amqp_settings, url=SecretStr(pooler), direct_url=direct)
+
+
+def with_database(settings, **changed):
+    return settings.model_copy(update={"database": settings.database.model_copy(update=changed)})
+
+
+async def test_logs_go_through_it_byte_for_byte(settings, pool, job_id, tmp_path, channel):
+    logs = {job_id * 100 + n: content for n, (_, content) in enumerate(fleet(3, 6))}
+    count = "SELECT count(*) FROM logs WHERE {}"
+    async with AsyncExitStack() as stack:
+        for name in ("drain", "worker"):
+            process = running(settings, tmp_path / name, LOGFLUME, name, started=f"{name}_started")
+            await stack.enter_async_context(process)
+        web = await stack.enter_async_context(serving(settings, pool))
+
+        async def read(job: int) -> bytes:
+            return (await web.get(f"/logs/{job}/raw")).content
+
+        async def follow(job: int) -> bytes:
+            content = b""
+            async with reading(web, job) as reader:
+                while (event := await reader.next()).name == "part":
+                    content += event.content
+            return content
+
+        async with await connect(settings.amqp.url.get_secret_value()) as connection:
+            runner = await connection.channel(publisher_confirms=False)
+            plays = [
+                asyncio.create_task(play(runner, job, io.BytesIO(it), rate=len(it) + 1))
+                for job, it in logs.items()
+            ]
+            await until(lambda: stored(pool, count.format("true"), len(logs)))
+            followed = await asyncio.gather(*map(follow, logs))
+            await asyncio.gather(*plays)
+        assert dict(zip(logs, followed, strict=True)) == logs
+        # Read again and again: from the parts, the row, the archive.
+        async with asyncio.timeout(60):
+            while not await stored(pool, count.format("purged_at IS NOT NULL"), len(logs)):
+                await asyncio.gather(*map(read, logs))
+        assert {job: await read(job) for job in logs} == logs
+    store = s3(settings)
+    for job, content in logs.items():
+        found = store.get_object(Bucket=settings.s3.bucket, Key=f"jobs/{job}/log.txt")
+        assert found["Body"].read() == content
+    # Two transactions at once hold both its connections to Postgres: no statement stayed there.
+    async with pool.acquire() as one, pool.acquire() as two, one.transaction(), two.transaction():
+        for each in (one, two):
+            assert await each.fetch("SELECT name FROM pg_prepared_statements") == []
+
+
+async def stored(pool, query: str, count: int) -> bool:
+    return await pool.fetchval(query) == count
+
+
+async def test_news_are_heard_and_the_schema_deployed_by_the_direct_way(settings, tmp_path):
+    lost = with_database(settings, url=SecretStr("postgresql://logflume@127.0.0.1:1/none"))
+    given = environment(lost, tmp_path / "settings")
+    process = await asyncio.create_subprocess_exec(
+        LOGFLUME, "db", "status", env=given, stdout=asyncio.subprocess.PIPE
+    )
+    told, _ = await process.communicate()
+    assert b"Nothing to deploy" in told
+    connection = await connect_directly(lost.database, "test")
+    await connection.close()
+
+
+async def test_a_pooler_that_the_settings_do_not_tell_of_is_named(settings, pooler):
+    untold = with_database(settings, direct_url=None)
+    with pytest.raises(ComponentError, match=r"is a pooler: set LOGFLUME_DATABASE__DIRECT_URL"):
+        await open_pool(untold.database)
+    doubled = with_database(settings, direct_url=SecretStr(pooler))
+    with pytest.raises(ComponentError, match=r"is a pooler, too"):
+        await connect_directly(doubled.database, "test")

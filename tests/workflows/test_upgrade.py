@@ -1,0 +1,154 @@
+"""A changed workflow is shipped while logs are under way, as docs/upgrading.md says."""
+
+import asyncio
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from temporalio.client import WorkflowHistory
+from temporalio.worker import Replayer
+from temporalio.workflow import NondeterminismError
+
+import temporal
+from archive.store import key
+from db.parts import store_batch
+from tests.conftest import part, s3, until
+from tests.running import LOGFLUME, running
+from tests.workflows.upgraded import Careless, Upgraded
+from workflows.signals import LogWorkflows
+from workflows.types import (
+    LIFECYCLE_QUERY,
+    PARTS_STORED,
+    Batch,
+    Lifecycle,
+    LifecycleOptions,
+    Outcome,
+    workflow_id,
+)
+
+CLI = Path(sys.executable).parent / "temporal"
+OPTIONS = LifecycleOptions(settle_seconds=0.2, gap_seconds=0.2, purge_seconds=0.2)
+KEEP = LifecycleOptions(settle_seconds=0.2, gap_seconds=0.2, purge_seconds=3600)
+
+
+class Logs:
+    """The logs of one test: stores parts, tells their workflows, and asks after them."""
+
+    def __init__(self, client, settings, pool):
+        self.client, self.settings, self.pool = client, settings, pool
+
+    async def store(self, job_id, *parts, options=OPTIONS):
+        async with self.pool.acquire() as connection:
+            await store_batch(connection, parts)
+        size, final = sum(len(one.content) for one in parts), any(one.final for one in parts)
+        batch = Batch(len(parts), size, final=final, begun=parts[0].number == 0)
+        workflows = LogWorkflows(self.client, self.settings.temporal.task_queue, options)
+        await workflows.signal(job_id, PARTS_STORED, [batch])
+
+    def handle(self, job_id):
+        return self.client.get_workflow_handle(workflow_id(job_id), result_type=Outcome)
+
+    async def until_phase(self, job_id, phase, parts):
+        async def is_so() -> bool:
+            state = await self.handle(job_id).query(LIFECYCLE_QUERY, result_type=Lifecycle)
+            return state.phase == phase and state.parts == parts
+
+        await until(is_so)
+
+    async def build_id(self, job_id):
+        info = (await self.handle(job_id).describe()).raw_description.workflow_execution_info
+        return info.versioning_info.deployment_version.build_id
+
+    def archived(self, job_id):
+        found = s3(self.settings).get_object(Bucket=self.settings.s3.bucket, Key=key(job_id))
+        return found["Body"].read()
+
+
+@pytest.fixture
+async def logs(settings, pool):
+    return Logs(await temporal.connect(settings.temporal), settings, pool)
+
+
+@pytest.fixture
+def cli(settings, tmp_path):
+    """What an operator types."""
+
+    async def run(*arguments: str) -> str | None:
+        process = await asyncio.create_subprocess_exec(
+            CLI, *arguments, "--address", settings.temporal.address,
+            env={"HOME": str(tmp_path)}, stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        told, _ = await process.communicate()
+        return told.decode() if process.returncode == 0 else None
+
+    return run
+
+
+@pytest.fixture
+def make_current(cli, name):
+    """Make a version current, once its workers have made themselves known."""
+
+    async def make_current(build_id: str) -> None:
+        command = ("worker", "deployment", "set-current-version", "--yes")
+        which = ("--deployment-name", name, "--build-id", build_id)
+
+        async def done() -> bool:
+            return await cli(*command, *which) is not None
+
+        await until(done)
+
+    return make_current
+
+
+def version(settings, name, build_id):
+    worker = settings.worker.model_copy(update={"deployment": name, "build_id": build_id})
+    return settings.model_copy(update={"worker": worker})
+
+
+async def test_a_changed_workflow_is_shipped_under_way(
+    settings, logs, name, job_id, cli, make_current, tmp_path
+):
+    closed, receiving, verified, fresh = range(job_id * 100, job_id * 100 + 4)
+    old, new = version(settings, name, "1.0"), version(settings, name, "1.1")
+    async with AsyncExitStack() as stack:
+        async with running(old, tmp_path / "old", LOGFLUME, "worker", started="worker_started"):
+            await make_current("1.0")
+            await logs.store(closed, part(closed, 0, b"closed", final=True))
+            await logs.store(receiving, part(receiving, 0, b"begun by the old, "))
+            whole = part(verified, 0, b"verified by the old, ", final=True)
+            await logs.store(verified, whole, options=KEEP)
+            assert (await logs.handle(closed).result()).bytes == 6
+            await logs.until_phase(receiving, "receiving", 1)
+            await logs.until_phase(verified, "verified", 1)
+
+            upgraded = (sys.executable, "-m", "tests.workflows.upgraded")
+            process = running(new, tmp_path / "new", *upgraded, started="worker_started")
+            await stack.enter_async_context(process)
+            assert await logs.build_id(receiving) == "1.0"
+            await make_current("1.1")
+        # The old workers are gone. What they began goes on, by both ways; what begins is new.
+        await logs.store(receiving, part(receiving, 1, b"ended by the new", final=True))
+        await logs.store(verified, part(verified, 1, b"late", final=True))
+        await logs.store(fresh, part(fresh, 0, b"fresh", final=True))
+        await logs.handle(receiving).result()
+        await logs.handle(fresh).result()
+        await logs.until_phase(verified, "verified", 2)
+        for each in (receiving, verified, fresh):
+            assert await logs.build_id(each) == "1.1"
+    assert logs.archived(closed) == b"closed"
+    assert logs.archived(receiving) == b"begun by the old, ended by the new"
+    assert logs.archived(verified) == b"verified by the old, late"
+    assert logs.archived(fresh) == b"fresh"
+
+    patched = {}
+    for each in (closed, receiving, verified, fresh):
+        shown = await cli("workflow", "show", "--workflow-id", workflow_id(each), "-o", "json")
+        history = WorkflowHistory.from_json(workflow_id(each), shown)
+        await Replayer(workflows=[Upgraded]).replay_workflow(history)
+        patched[each] = "core_patch" in shown
+        if each in (closed, verified):
+            with pytest.raises(NondeterminismError):
+                await Replayer(workflows=[Careless]).replay_workflow(history)
+    assert patched == {closed: False, receiving: True, verified: False, fresh: True}
