@@ -223,7 +223,8 @@ async def draining(settings: Settings, *, sharded: bool = False) -> AsyncIterato
         pool = await open_pool(settings.database, settings.drain.flushes)
         stack.push_async_callback(pool.close)
         client = await temporal.connect(settings.temporal, lazy=True)
-        workflows = LogWorkflows(client, settings.temporal.task_queue, LifecycleOptions())
+        options = LifecycleOptions(**settings.lifecycle.model_dump())
+        workflows = LogWorkflows(client, settings.temporal.task_queue, options)
         signaller = Signaller(workflows, interval=0.2, in_flight=4)
         sender = make_sender(settings.pusher)
         live = Forwarder(sender, settings.pusher) if sender else None
