@@ -81,10 +81,11 @@ class Drain:
         while True:
             changes = [self._shards.changed()] if self._shards else []
             await _first(self._stop.wait(), session.lost.wait(), *changes)
+            was_lost = session.lost.is_set()
             await session.end()
             if self._stop.is_set():
                 break
-            if session.lost.is_set():
+            if was_lost:
                 log.warning("amqp_lost", error=session.why, retry_in=backoff)
             else:
                 log.info("shards_changed")
