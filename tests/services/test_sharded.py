@@ -116,12 +116,13 @@ async def test_while_shards_and_drains_come_and_go_each_part_is_stored_once(
 
     async def publish_until(met) -> None:
         nonlocal published
-        while True:
-            for job in jobs:
-                await publish(exchange, job, published)
-            published += 1
-            if await met():
-                return
+        async with asyncio.timeout(30):
+            while True:
+                for job in jobs:
+                    await publish(exchange, job, published)
+                published += 1
+                if await met():
+                    return
 
     async with AsyncExitStack() as later:
         async with draining(settings, sharded=True):
