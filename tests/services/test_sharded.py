@@ -152,7 +152,7 @@ async def test_what_an_operator_set_is_left_as_it_is(settings, exchange, servers
 
 
 async def test_without_the_management_it_goes_on_with_the_shards_it_knows(
-    settings, channel, exchange, servers, name, pool, job_id
+    settings, channel, exchange, servers, name, pool, numbers
 ):
     async with (
         passing_on(servers) as (url, close),
@@ -162,9 +162,10 @@ async def test_without_the_management_it_goes_on_with_the_shards_it_knows(
         await close()
         await (await channel.get_queue(wire.QUEUE)).delete(if_unused=False, if_empty=False)
         await until(lambda: consumed(settings, wire.QUEUE))
-        for number in range(20):
-            await publish(exchange, job_id + number, 0)
-        await until(lambda: holds(stored(pool), once(range(job_id, job_id + 20), [0])))
+        jobs = [next(numbers) for _ in range(20)]
+        for job in jobs:
+            await publish(exchange, job, 0)
+        await until(lambda: holds(stored(pool), once(jobs, [0])))
 
 
 @asynccontextmanager
