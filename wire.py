@@ -13,6 +13,7 @@ from errors import RejectedPart
 EXCHANGE = "reporting"
 QUEUE = "reporting.jobs.logs"
 ROUTING_KEY = QUEUE
+SHARDED_EXCHANGE = "reporting.jobs.logs_sharded"
 REJECTED_QUEUE = "reporting.jobs.logs.rejected"
 MESSAGE_TYPE = "job:test:log"
 CONTENT_TYPE = "application/json"

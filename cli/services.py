@@ -30,6 +30,7 @@ from archive.store import Archive
 from db.connect import check_schema, close_pool, open_pool
 from drain.drain import Drain
 from drain.metrics import readings as drain_readings
+from drain.shards import Shards
 from drain.signals import Signaller
 from errors import ComponentError
 from live.client import make_sender
@@ -66,16 +67,25 @@ def _on_stop(stop: Callable[[], object]) -> None:
 
 
 @click.command()
-def drain() -> None:
+@click.option(
+    "--sharded",
+    is_flag=True,
+    help="Consume the sharded queues as well: RabbitMQ's plugin rabbitmq_sharding and the setting "
+    "LOGFLUME_AMQP__MANAGEMENT_URL are needed.",
+)
+def drain(*, sharded: bool) -> None:
     """Take parts from RabbitMQ, commit them to Postgres and tell each log's workflow.
 
     Ctrl-C or SIGTERM stops consuming, commits and acknowledges what was received, and ends.
     """
-    _run("drain", _drain)
+    _run("drain", lambda settings: _drain(settings, sharded=sharded))
 
 
-async def _drain(settings: Settings) -> None:
+async def _drain(settings: Settings, *, sharded: bool) -> None:
     async with AsyncExitStack() as stack:
+        shards = Shards(settings.amqp) if sharded else None
+        if shards:
+            stack.push_async_callback(shards.close)
         # One connection for each flush in flight.
         pool = await open_pool(settings.database, settings.drain.flushes)
         stack.push_async_callback(close_pool, pool)
@@ -88,7 +98,7 @@ async def _drain(settings: Settings) -> None:
         )
         sender = make_sender(settings.pusher)
         live = Forwarder(sender, settings.pusher) if sender else None
-        process = Drain(settings.amqp, settings.drain, pool, signaller, live)
+        process = Drain(settings.amqp, settings.drain, pool, signaller, live, shards)
         _on_stop(process.stop)
         # Temporal is none of them: parts are taken and stored without it.
         needs = {"rabbitmq": process.queue, "postgres": lambda: pool.fetchval("SELECT 1")}

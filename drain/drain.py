@@ -2,7 +2,9 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import aio_pika
 import asyncpg
@@ -20,6 +22,7 @@ from drain.batch import AckLedger, Batch, Batcher, Reject
 from drain.decode import decode, utc
 from drain.flush import Flusher
 from drain.rejects import Rejects
+from drain.shards import Shards
 from drain.signals import Signaller
 from errors import ComponentError, RejectedPart
 from live.forward import Forwarder
@@ -42,21 +45,23 @@ UNREACHABLE = (OSError, TimeoutError, AMQPError)
 
 
 class Drain:
-    """Consumes the queue of parts until it is told to stop."""
+    """Consumes the queue of parts, and `shards` if given, until it is told to stop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917
         self,
         amqp: AmqpSettings,
         settings: DrainSettings,
         pool: asyncpg.Pool,
         signaller: Signaller,
         live: Forwarder | None = None,
+        shards: Shards | None = None,
     ) -> None:
         self._amqp = amqp
         self._settings = settings
         self._pool = pool
         self._signaller = signaller
         self._live = live
+        self._shards = shards
         self._rejects = Rejects(amqp.url.get_secret_value())
         self._stop = asyncio.Event()
         self._current: _Session | None = None
@@ -79,7 +84,7 @@ class Drain:
         return self._current.unacked if self._current and self._is_consuming else 0
 
     async def queue(self) -> tuple[int, int]:
-        """Ask RabbitMQ how many messages wait in the queue of parts, and how many consumers it has.
+        """Ask RabbitMQ how many messages wait in the queues of parts, and for their consumers.
 
         Raises:
             ComponentError: RabbitMQ is away just now, or does not answer.
@@ -98,18 +103,24 @@ class Drain:
         """Consume until stopped; a connection that is lost is made again.
 
         Raises:
-            ComponentError: RabbitMQ is out of reach, or refuses us, from the start.
+            ComponentError: RabbitMQ, or its management API where shards are consumed, is out of
+                reach, or refuses us, from the start.
         """
         tolerant.install()
         session = self._current = await self._session()
         backoff = 0.1
         while True:
-            await _either(self._stop, session.lost)
+            changes = [self._shards.changed()] if self._shards else []
+            await _first(self._stop.wait(), session.lost.wait(), *changes)
+            was_lost = session.lost.is_set()
             await session.end()
             if self._stop.is_set():
                 break
-            metrics.CONNECTIONS_LOST.inc()
-            log.warning("amqp_lost", error=session.why, retry_in=backoff)
+            if was_lost:
+                metrics.CONNECTIONS_LOST.inc()
+                log.warning("amqp_lost", error=session.why, retry_in=backoff)
+            else:
+                log.info("shards_changed")
             # A session that stored something was good for something: the next may come at once.
             backoff = 0.1 if session.acked else min(2 * backoff, MAX_BACKOFF_SECONDS)
             again = await self._session_again(backoff)
@@ -146,8 +157,11 @@ class Drain:
                 properties: FieldTable = {"connection_name": "logflume"}
                 connection = await aio_pika.connect(url, client_properties=properties)
                 channel = await connection.channel(publisher_confirms=False)
-                await channel.set_qos(prefetch_count=self._settings.prefetch)
                 await wire.declare(channel)
+                shards = await self._shards.open(channel) if self._shards else []
+                # RabbitMQ counts for each consumer: together they hold no more than `prefetch`.
+                share = max(1, self._settings.prefetch // (1 + len(shards)))
+                await channel.set_qos(prefetch_count=share)
                 session = _Session(
                     connection,
                     # aio-pika's own consumer makes a second task for each message.
@@ -158,13 +172,21 @@ class Drain:
                 )
                 connection.close_callbacks.add(session.lose)
                 channel.close_callbacks.add(session.lose)
-                await session.start()
-        except (*UNREACHABLE, ValueError) as error:
+                # Parts over HTTP come by the plain queue, so does what runners publish there.
+                await session.start([wire.QUEUE, *shards])
+        except (ComponentError, *UNREACHABLE, ValueError) as error:
             if connection is not None:
                 await _close(connection)
+            if isinstance(error, ComponentError):
+                raise
             said = str(error) or type(error).__name__
             raise ComponentError(f"{wire.describe(url)}: {said}") from error
-        log.info("drain_started", queue=wire.QUEUE, prefetch=self._settings.prefetch)
+        log.info(
+            "drain_started",
+            queue=wire.QUEUE,
+            shards=len(shards),
+            prefetch=self._settings.prefetch,
+        )
         return session
 
 
@@ -194,13 +216,16 @@ class _Session:
         self._acks = AckLedger()
         self._flushes: set[asyncio.Task[None]] = set()
         self._received_at = datetime.now(UTC)
-        self._consumer_tag = ""
         self._received_tag = self._acked_tag = 0
+        self._queues: list[str] = []
+        self._consumer_tags: list[str] = []
 
-    async def start(self) -> None:
+    async def start(self, queues: list[str]) -> None:
+        self._queues = queues
         self._channel.on_consumer_cancel_callbacks.add(self._cancelled)
-        begun = await self._channel.basic_consume(wire.QUEUE, self._receive)
-        self._consumer_tag = begun.consumer_tag or ""
+        for queue in queues:
+            begun = await self._channel.basic_consume(queue, self._receive)
+            self._consumer_tags.append(begun.consumer_tag or "")
 
     @property
     def unacked(self) -> int:
@@ -208,7 +233,7 @@ class _Session:
         return self._received_tag - self._acked_tag
 
     async def queue(self) -> tuple[int, int]:
-        """Messages that wait in the queue, and its consumers.
+        """Messages that wait in the queues, and the consumers of the one that has the fewest.
 
         Raises:
             ComponentError: RabbitMQ does not answer.
@@ -216,10 +241,14 @@ class _Session:
         try:
             # A channel of its own: one that is given up in the middle of a question is closed.
             async with self._connection.channel(publisher_confirms=False) as channel:
-                found = (await channel.declare_queue(wire.QUEUE, passive=True)).declaration_result
+                found = [
+                    (await channel.declare_queue(name, passive=True)).declaration_result
+                    for name in self._queues
+                ]
         except (*UNREACHABLE, ChannelInvalidStateError) as error:
             raise ComponentError(f"RabbitMQ: {error or type(error).__name__}") from error
-        return found.message_count or 0, found.consumer_count or 0
+        messages = sum(one.message_count or 0 for one in found)
+        return messages, min(one.consumer_count or 0 for one in found)
 
     def lose(self, _: object, error: BaseException | None) -> None:
         """Take note that the channel or its connection is gone."""
@@ -228,8 +257,8 @@ class _Session:
             self.lost.set()
 
     async def _cancelled(self, _: object) -> None:
-        """The broker ended our consumer, because the queue was deleted or moved: connect anew."""
-        self.lose(None, ConnectionError("the broker cancelled the consumer"))
+        """The broker ended a consumer, because its queue was deleted or moved: connect anew."""
+        self.lose(None, ConnectionError("the broker cancelled a consumer"))
 
     async def end(self) -> None:
         """Flush and acknowledge what was received, if that is still possible, and close."""
@@ -248,7 +277,8 @@ class _Session:
             await _close(self._connection)
 
     async def _flush_all(self) -> None:
-        await self._channel.basic_cancel(self._consumer_tag)
+        for tag in self._consumer_tags:
+            await self._channel.basic_cancel(tag)
         if batch := self._batcher.take():
             self._full.append(batch)
         self._dispatch()
@@ -320,11 +350,13 @@ class _Session:
             self.acked = True
 
 
-async def _either(first: asyncio.Event, second: asyncio.Event) -> None:
-    waits = [asyncio.create_task(first.wait()), asyncio.create_task(second.wait())]
+async def _first(*coroutines: Coroutine[Any, Any, Any]) -> None:
+    """Wait for the first of them to return, and give up the others."""
+    waits = [asyncio.create_task(one) for one in coroutines]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
         wait.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -62,8 +62,14 @@ UNACKED_MESSAGES = Gauge(
     "logflume_drain_unacked_messages", "Messages received and not acknowledged yet."
 )
 PREFETCH_MESSAGES = Gauge("logflume_drain_prefetch_messages", "How many of them there may be.")
-QUEUE_MESSAGES = Gauge("logflume_drain_queue_messages", "Messages that wait in the queue of parts.")
-QUEUE_CONSUMERS = Gauge("logflume_drain_queue_consumers", "Consumers of that queue, of all drains.")
+QUEUE_MESSAGES = Gauge(
+    "logflume_drain_queue_messages",
+    "Messages that wait in the queues of parts that this drain consumes.",
+)
+QUEUE_CONSUMERS = Gauge(
+    "logflume_drain_queue_consumers",
+    "Consumers, of all drains, of the one of these queues that has the fewest.",
+)
 READING_FAILURES = Counter(
     "logflume_drain_reading_failures", "Times that a source of figures did not answer.", ["source"]
 )

@@ -26,7 +26,7 @@ class Signaller:
         self._workflows = workflows
         self._interval = interval
         self._held: dict[int, Batch] = {}
-        self._resting: set[int] = set()  # jobs told less than an interval ago
+        self._resting: dict[int, asyncio.TimerHandle] = {}  # told less than an interval ago
         self._ready: asyncio.Queue[int] = asyncio.Queue()
         self._queued: set[int] = set()  # what is in it, so that no job is in it twice
         self._idle = asyncio.Event()
@@ -69,6 +69,7 @@ class Signaller:
             if batch is None:  # it went along with an earlier signal
                 continue
             self._sending += 1
+            self._rest(job_id)  # what is added meanwhile waits, however long Temporal takes
             began = time.perf_counter()
             try:
                 await self._workflows.signal(job_id, PARTS_STORED, [batch])
@@ -101,10 +102,12 @@ class Signaller:
         self._held[job_id] = held + batch if held else batch
 
     def _rest(self, job_id: int) -> None:
-        self._resting.add(job_id)
-        asyncio.get_running_loop().call_later(self._interval, self._rested, job_id)
+        if running := self._resting.get(job_id):
+            running.cancel()
+        loop = asyncio.get_running_loop()
+        self._resting[job_id] = loop.call_later(self._interval, self._rested, job_id)
 
     def _rested(self, job_id: int) -> None:
-        self._resting.discard(job_id)
+        del self._resting[job_id]
         if job_id in self._held:
             self._queue(job_id)

@@ -42,6 +42,11 @@ class AmqpSettings(Group):
     url: Annotated[SecretStr, _url("amqp", "amqps")] = Field(
         SecretStr("amqp://localhost:5672/"), description="AMQP URL of RabbitMQ, with user and vhost"
     )
+    management_url: Annotated[SecretStr, _url("http", "https")] | None = Field(
+        None,
+        description="URL of RabbitMQ's management API, with a user that has the tag `policymaker`; "
+        "`logflume drain --sharded` needs it",
+    )
 
 
 class DatabaseSettings(Group):

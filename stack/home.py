@@ -156,7 +156,7 @@ def _make_keys(data_dir: Path) -> None:
 
 def _settings_of(home: Home) -> dict[str, Any]:
     return {
-        "amqp": {"url": home.amqp_url},
+        "amqp": {"url": home.amqp_url, "management_url": home.management_url},
         "database": {"url": home.database_url(USER)},
         "temporal": {
             "address": home.temporal_address,

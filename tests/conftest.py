@@ -26,6 +26,7 @@ from db import logs, partitions, reading
 from db.connect import open_pool
 from domain import Part
 from drain.drain import Drain
+from drain.shards import Shards
 from drain.signals import Signaller
 from live.client import make_sender
 from live.forward import Forwarder
@@ -110,7 +111,7 @@ def amqp_url(servers: Home, name: str) -> str:
     return servers.amqp_url + name
 
 
-def manage(servers: Home, method: str, path: str, body: dict[str, str] | None = None) -> Any:
+def manage(servers: Home, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
     """Call RabbitMQ's management API."""
     user, _, place = servers.management_url.removeprefix("http://").rpartition("@")
     answer = httpx.request(
@@ -213,22 +214,27 @@ async def until(met: Callable[[], Awaitable[bool]]) -> None:
 
 
 @asynccontextmanager
-async def draining(settings: Settings) -> AsyncIterator[Drain]:
+async def draining(settings: Settings, *, sharded: bool = False) -> AsyncIterator[Drain]:
     """A drain in this process; stopped as SIGTERM stops it."""
-    pool = await open_pool(settings.database, settings.drain.flushes)
-    client = await temporal.connect(settings.temporal, lazy=True)
-    workflows = LogWorkflows(client, settings.temporal.task_queue, LifecycleOptions())
-    signaller = Signaller(workflows, interval=0.2, in_flight=4)
-    sender = make_sender(settings.pusher)
-    live = Forwarder(sender, settings.pusher) if sender else None
-    drain = Drain(settings.amqp, settings.drain, pool, signaller, live)
-    running = asyncio.create_task(drain.run())
-    try:
-        yield drain
-    finally:
-        drain.stop()
-        await running
-        await pool.close()
+    async with AsyncExitStack() as stack:
+        shards = Shards(settings.amqp) if sharded else None
+        if shards:
+            stack.push_async_callback(shards.close)
+        pool = await open_pool(settings.database, settings.drain.flushes)
+        stack.push_async_callback(pool.close)
+        client = await temporal.connect(settings.temporal, lazy=True)
+        options = LifecycleOptions(**settings.lifecycle.model_dump())
+        workflows = LogWorkflows(client, settings.temporal.task_queue, options)
+        signaller = Signaller(workflows, interval=0.2, in_flight=4)
+        sender = make_sender(settings.pusher)
+        live = Forwarder(sender, settings.pusher) if sender else None
+        drain = Drain(settings.amqp, settings.drain, pool, signaller, live, shards)
+        running = asyncio.create_task(drain.run())
+        try:
+            yield drain
+        finally:
+            drain.stop()
+            await running
 
 
 TOKEN = "the-token"

@@ -141,28 +141,6 @@ async def test_a_drain_that_is_told_to_stop_ends_with_its_work_done(stack, setti
     await play_and_compare(settings, played, stop)
 
 
-async def test_two_drains_and_two_workers_make_the_same_logs(stack, settings, data_dir):
-    environment = {**os.environ, "LOGFLUME_STACK__DATA_DIR": str(data_dir)}
-    more = []
-    try:
-        for name in ("drain", "worker"):
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", "from cli.main import main; main()", name),
-                env=environment,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-            )
-            more.append(process)
-            # Before it has started, SIGTERM ends it at once.
-            while b"_started" not in await process.stderr.readline():
-                assert not process.stderr.at_eof()
-        await play_and_compare(settings, jobs(seed=9, count=12, seconds=3))
-    finally:
-        for process in more:
-            process.terminate()
-    assert [process.returncode for process in more if await process.communicate()] == [0, 0]
-
-
 async def test_no_log_text_and_no_secret_in_histories_and_log_files(stack, settings, data_dir):
     """After all of the above: what an operator may read without being trusted with a log."""
     client = await temporal.connect(settings.temporal)

@@ -63,6 +63,19 @@ async def test_what_is_held_back_is_sent_when_the_interval_is_over(client, setti
     await signals.close(10)
 
 
+async def test_what_comes_while_a_signal_is_under_way_is_held_back_too(client, settings, job_id):
+    """Else a slow Temporal would get more signals, not fewer."""
+    signals = signaller(client, settings, interval=3600)
+    signals.add(job_id, Batch(1, 10, begun=True))
+    while signals._held:
+        await asyncio.sleep(0)
+    signals.add(job_id, ONE)
+    await _until_told(client, job_id, 1)
+    signals.add(job_id, ONE)
+    assert await signals.close(10) == 0
+    assert await told(client, job_id) == [Batch(1, 10, begun=True), Batch(2, 20)]
+
+
 async def test_stopping_sends_what_is_held_back(client, settings, job_id):
     signals = signaller(client, settings, interval=3600)
     signals.add(job_id, Batch(1, 10, begun=True))
