@@ -18,6 +18,7 @@ log = structlog.get_logger()
 # What one header may take of a frame; the original ones are kept as far as they are plain.
 HEADER_BYTES = 1024
 HEADERS = 32
+REASON, AT = "x-reject-reason", "x-reject-at"
 KEPT, REQUEUED = REJECTS.labels("kept"), REJECTS.labels("requeued")
 
 
@@ -59,8 +60,8 @@ def _kept(message: DeliveredMessage, reason: str) -> Message:
         message.body,
         headers={
             **_plain(properties.headers or {}),
-            "x-reject-reason": reason[:HEADER_BYTES],
-            "x-reject-at": datetime.now(UTC).isoformat(),
+            REASON: reason[:HEADER_BYTES],
+            AT: datetime.now(UTC).isoformat(),
         },
         content_type=properties.content_type,
         type=properties.message_type,

@@ -302,7 +302,7 @@ async def test_text_that_only_the_archive_has_is_read_there_and_never_overwritte
         known = {"If-None-Match": whole.headers["etag"]}
         assert (await client.get("/logs/70/raw", headers=known)).status_code == 304
         assert (await client.get("/logs/71?content=false")).json()["content"] is None
-        assert (await client.get("/logs/71")).status_code == 500
+        assert (await client.get("/logs/71")).status_code == 410
 
         # What a runner still says after its end is no other log, and nothing to archive.
         await here.store(part(70, 9, b"late", published_at=datetime.now(UTC)))

@@ -317,7 +317,7 @@ async def test_an_operator_has_it_in_hand(filler, job_id, monkeypatch, tmp_path)
         done = await asyncio.to_thread(CliRunner().invoke, backfill, arguments)
         if isinstance(done.exception, ComponentError):
             return f"error: {done.exception}"
-        return done.output.strip()
+        return (done.stdout or done.stderr).strip()
 
     assert await run("status") == "error: no backfill runs: start one"
     await filler.finished(job_id, b"archived")

@@ -1,0 +1,74 @@
+"""`logflume rejected`, on a real queue of rejects."""
+
+import asyncio
+
+import aio_pika
+import pytest
+from click.testing import CliRunner
+
+import wire
+from cli.rejected import rejected
+from tests.conftest import draining, until
+
+BROKEN = [b"no json", b'{"id": 1}', b'{"id": 2, "log": 7, "number": 0}']
+
+
+@pytest.fixture
+def call(amqp_settings, monkeypatch):
+    """Run the command as a person does; its own event loop needs a thread of its own."""
+    monkeypatch.setenv("LOGFLUME_AMQP__URL", amqp_settings.amqp.url.get_secret_value())
+
+    async def call(*arguments: str):
+        return await asyncio.to_thread(CliRunner().invoke, rejected, arguments)
+
+    return call
+
+
+@pytest.fixture
+async def broken(amqp_settings, channel, call):
+    """Three messages that a drain rejected, in this order; the ids they are called by."""
+    async with draining(amqp_settings):
+        exchange = await wire.declare(channel)
+        for body in BROKEN:
+            await exchange.publish(aio_pika.Message(body, headers={"x": 1}), wire.ROUTING_KEY)
+        await until(lambda: waiting(channel, wire.REJECTED_QUEUE, 3))
+    return [line.split()[0] for line in (await call("list")).stdout.splitlines()]
+
+
+async def waiting(channel, name: str, count: int) -> bool:
+    queue = await channel.declare_queue(name, durable=True)
+    return queue.declaration_result.message_count == count
+
+
+async def test_they_are_listed_and_shown_and_stay_where_they_are(call, broken):
+    listed = (await call("list", "--limit", "2")).stdout.splitlines()
+    assert [line.split()[0] for line in listed[:2]] == broken[:2]
+    assert "`log`" in listed[1] and "more" in listed[2]
+    shown = await call("show", broken[2])
+    assert shown.stdout_bytes == BROKEN[2]
+    assert "log" in shown.stderr
+    assert [line.split()[0] for line in (await call("list")).stdout.splitlines()] == broken
+
+
+async def test_one_is_sent_on_as_it_came_and_one_dropped(call, broken, channel):
+    assert (await call("requeue", broken[1])).stdout == "1 sent on\n"
+    queue = await channel.declare_queue(wire.QUEUE, durable=True)
+    again = await queue.get()
+    await again.ack()
+    assert (again.body, again.headers) == (BROKEN[1], {"x": 1})
+    assert (await call("drop", broken[0])).stdout == "1 dropped\n"
+    assert await waiting(channel, wire.REJECTED_QUEUE, 1)
+
+
+async def test_what_is_rejected_once_more_is_met_once(call, broken, amqp_settings, channel):
+    async with draining(amqp_settings):
+        assert (await call("requeue", "--all")).stdout == "3 sent on\n"
+        await until(lambda: waiting(channel, wire.REJECTED_QUEUE, 3))
+    assert (await call("drop", "--all")).stdout == "3 dropped\n"
+    assert (await call("list")).stdout == "there are none\n"
+
+
+async def test_a_wrong_id_and_no_id_are_told(call, broken):
+    unknown = await call("drop", "0123")
+    assert "called 0123: see `logflume rejected list`" in str(unknown.exception)
+    assert "or --all" in (await call("drop")).stderr
