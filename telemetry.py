@@ -5,7 +5,9 @@ import sys
 
 import structlog
 
+import sentry
 from settings.groups import TelemetrySettings
+from traces import spans
 
 
 def configure_logging(settings: TelemetrySettings, process: str) -> None:
@@ -18,6 +20,8 @@ def configure_logging(settings: TelemetrySettings, process: str) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        spans.add_ids,
+        sentry.report,
         structlog.processors.format_exc_info,
     ]
     renderer: structlog.types.Processor = (

@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 from temporalio import activity
 
-from activities import metrics
+from activities import metrics, traces
 from activities.heartbeat import beating
 from activities.types import (
     AGGREGATE,
@@ -24,6 +24,7 @@ from db import holds, logs, reading
 from domain import Content
 from errors import ContentReplaced, NotArchived, PartsGone
 from marks import StepReader
+from traces import spans
 
 
 class DatabaseActivities:
@@ -116,6 +117,9 @@ class ArchiveActivities:
                     return Verdict(ok=False, replaced=True)
                 # After the commit: a hold put on before it did not find the content verified.
                 held = await holds.read(connection, order.job_id)
+                if spans.is_kept(spans.of_log(order.job_id)):
+                    log = await reading.find(connection, order.job_id)
+                    traces.verified(log, reader.steps)
             if held:
                 await self._archive.keep(order.job_id)
         metrics.verified(order.bytes, verified)

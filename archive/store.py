@@ -24,6 +24,7 @@ from errors import (
     NotArchived,
 )
 from settings.groups import S3Settings
+from traces import spans
 
 if TYPE_CHECKING:
     from types_boto3_s3.type_defs import CompletedPartTypeDef
@@ -284,7 +285,8 @@ class Archive:
 
     async def _call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         try:
-            return await self._run(function, *arguments, **named)
+            with spans.span(f"S3 {function.__name__}"):
+                return await self._run(function, *arguments, **named)
         except ClientError as error:
             status = _status(error)
             text = f"{self._name}: {error}"

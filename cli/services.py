@@ -17,6 +17,7 @@ from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.runtime import Runtime
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
 
+import sentry
 import temporal
 import wire
 from activities.backfill import BackfillActivities
@@ -41,6 +42,8 @@ from publisher import Publisher
 from settings import Settings, load_settings
 from settings.groups import WebSettings, WorkerSettings
 from telemetry import configure_logging
+from traces.spans import exporting
+from traces.worker import interceptors
 from web.app import Services, make_app
 from web.tell import Teller
 from workflows.all import WORKFLOWS
@@ -57,7 +60,8 @@ ARCHIVE_THREADS = 8
 def _run(name: str, service: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
     settings = load_settings()
     configure_logging(settings.telemetry, name)
-    uvloop.run(service(settings))
+    with sentry.reporting(settings.telemetry, name), exporting(settings.telemetry, name):
+        uvloop.run(service(settings))
 
 
 def _on_stop(stop: Callable[[], object]) -> None:
@@ -168,6 +172,7 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
                 max_cached_workflows=limits.workflow_cache,
                 max_concurrent_activities=limits.activities,
                 deployment_config=_deployment(limits),
+                interceptors=interceptors(),
                 graceful_shutdown_timeout=limits.shutdown,
             )
             await stack.enter_async_context(lifecycle_worker)
@@ -179,6 +184,7 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
                 activities=[*archive.all, *RetentionActivities(pool, store).all],
                 max_concurrent_activities=limits.archive_activities,
                 deployment_config=_deployment(limits),
+                interceptors=interceptors(),
                 graceful_shutdown_timeout=limits.shutdown,
             )
             await stack.enter_async_context(archive_worker)

@@ -14,8 +14,10 @@ from domain import Part, Place
 from drain import metrics
 from drain.batch import Batch, Reject
 from drain.rejects import Rejects
+from drain.traces import flushed
 from errors import UnderMaintenance
 from live.forward import Forwarder
+from traces import spans
 from workflows.types import Batch as Stored
 
 log = structlog.get_logger()
@@ -49,9 +51,11 @@ class Flusher:
         """
         stored: dict[int, Stored] = {}
         if batch.parts:
-            began = time.perf_counter()
+            began, began_ns = time.perf_counter(), time.time_ns()
             await self._store(batch, slice(0, len(batch.parts)), stored)
             metrics.committed(batch, time.perf_counter() - began)
+            if spans.is_on():
+                flushed(batch, stored, began_ns)
         batch.stored = True
         self._show()
         return stored

@@ -11,6 +11,7 @@ import time
 import structlog
 
 from drain.metrics import SIGNAL_FAILURES, SIGNAL_SECONDS, SIGNALS
+from traces import spans
 from workflows.signals import LogWorkflows
 from workflows.types import PARTS_STORED, Batch
 
@@ -72,7 +73,10 @@ class Signaller:
             self._rest(job_id)  # what is added meanwhile waits, however long Temporal takes
             began = time.perf_counter()
             try:
-                await self._workflows.signal(job_id, PARTS_STORED, [batch])
+                # Not of all: those in between say nothing of the log's life.
+                place = spans.of_log(job_id) if batch.begun or batch.final else None
+                with spans.span("signal", place):
+                    await self._workflows.signal(job_id, PARTS_STORED, [batch])
                 SIGNALS.inc()
                 SIGNAL_SECONDS.observe(time.perf_counter() - began)
                 backoff = 0.1

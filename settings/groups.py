@@ -5,7 +5,15 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 MIB = 1024 * 1024
 
@@ -373,3 +381,24 @@ class TelemetrySettings(Group):
         description="their port, another for each process on one host; unset: they have none. The "
         "web shows its own beside its API",
     )
+    otlp_endpoint: Annotated[str, _url("http", "https")] | None = Field(
+        None,
+        description="URL of a collector that takes OTLP over HTTP, as `http://localhost:4318`; "
+        "unset: no traces",
+    )
+    otlp_headers: SecretStr | None = Field(
+        None, description="headers it wants, as `name=value,name=value`"
+    )
+    trace_ratio: float = Field(
+        1.0, ge=0, le=1, description="of how many logs there are traces; the same for all processes"
+    )
+    sentry_dsn: Annotated[SecretStr, _url("https", "http")] | None = Field(
+        None, description="DSN of a Sentry project that errors are sent to; unset: to none"
+    )
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _headers_hold_secrets(cls, url: str | None) -> str | None:
+        if url and "@" in url:
+            raise ValueError("put no password into it: set OTLP_HEADERS")
+        return url

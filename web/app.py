@@ -33,6 +33,7 @@ from live.hub import Hub
 from publisher import Publisher
 from settings import Settings
 from settings.groups import MIB, WebSettings
+from traces import web as traces
 from web import health, logs, pages, parts, pusher, raw, stream, telemetry, timings, writes
 from web.auth import Access
 from web.outline import Outlines
@@ -121,7 +122,7 @@ def make_app(settings: Settings, services: Services) -> Litestar:
             guarded(pusher.ROUTES, PUSHER_BYTES),
             pages.router(access.may_read),
         ],
-        middleware=[telemetry.REQUESTS.middleware],
+        middleware=[telemetry.REQUESTS.middleware, *traces.middleware()],
         logging_config=None,  # telemetry.py speaks for all of us
         state=state,
         request_max_body_size=most,

@@ -36,6 +36,12 @@ def workflow_id(job_id: int) -> str:
     return f"log-{job_id}"
 
 
+def job_of(workflow_id: str) -> int | None:
+    """The job whose log a workflow with this id is of; None where it is no log's."""
+    prefix, _, digits = workflow_id.partition("-")
+    return int(digits) if prefix == "log" and digits.isdecimal() else None
+
+
 @dataclass(frozen=True)
 class Batch:
     """What one or several committed batches added to a log; the signal `parts_stored`.
