@@ -21,6 +21,9 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --no-create-home logflume
 COPY --from=build /opt/logflume /opt/logflume
+COPY deploy/healthcheck.py /opt/logflume/
 ENV PATH=/opt/logflume/bin:$PATH PYTHONUNBUFFERED=1
 USER logflume
+HEALTHCHECK --interval=15s --timeout=10s --retries=3 --start-period=30s \
+    CMD ["python", "/opt/logflume/healthcheck.py"]
 ENTRYPOINT ["logflume"]

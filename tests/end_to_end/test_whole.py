@@ -111,6 +111,19 @@ async def test_each_process_shows_what_it_did_and_that_it_is_well(stack, setting
             assert re.search(figures, shown.text), name
             ready = await client.get(f"http://127.0.0.1:{port}/health/ready")
             assert (ready.status_code, ready.json()["status"]) == (200, "ok"), ready.text
+            assert (await health_check(port)).returncode == 0
+    assert b"nobody is ready" in (await health_check(1)).stderr
+
+
+async def health_check(port: int) -> subprocess.CompletedProcess[bytes]:
+    """What the image asks of its own process."""
+    return await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "deploy/healthcheck.py"],
+        env={"LOGFLUME_TELEMETRY__PORT": str(port), "LOGFLUME_WEB__PORT": "1"},
+        capture_output=True,
+        timeout=60,
+    )
 
 
 @pytest.mark.parametrize("name", ["drain", "worker", "postgres", "temporal", "s3"])
