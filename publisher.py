@@ -46,7 +46,10 @@ class Publisher:
             ComponentError: it is not, or does not.
         """
         async with self._reaching():
-            pass
+            assert self._connection  # noqa: S101 - just reached
+            # A channel of its own: one that is given up in the middle of a question is closed.
+            async with self._connection.channel(publisher_confirms=False):
+                pass
 
     @asynccontextmanager
     async def _reaching(self) -> AsyncIterator[AbstractExchange]:
