@@ -62,8 +62,7 @@ class Publisher:
             # A connection that was made since, because another call failed, is left alone.
             if used is not None and used is self._exchange:
                 await self.close()
-            said = str(error) or type(error).__name__
-            raise ComponentError(f"{wire.describe(self._url)}: {said}") from error
+            raise ComponentError(f"{wire.describe(self._url)}: {wire.said(error)}") from error
 
     async def _connected(self) -> AbstractExchange:
         async with self._connecting:
