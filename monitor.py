@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import aiohttp
 import asyncpg
@@ -40,6 +40,7 @@ READ_SECONDS = 5.0
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 Ask = Callable[[], Awaitable[object]]
+T = TypeVar("T")
 
 
 class Process(Collector):
@@ -81,8 +82,7 @@ class Readings:
 
     async def _refresh(self, reading: Reading) -> None:
         try:
-            async with asyncio.timeout(CHECK_SECONDS):
-                values = await reading.read()
+            values = await _in_time(reading.read)
         except Exception as error:  # noqa: BLE001 - the other figures must be seen all the more
             self._failures[reading.source].inc()
             log.warning("reading_failed", source=reading.source, error=_said(error))
@@ -100,11 +100,29 @@ async def check_all(dependencies: Mapping[str, Ask]) -> dict[str, str]:
 
 async def _check(ask: Ask) -> str:
     try:
-        async with asyncio.timeout(CHECK_SECONDS):
-            await ask()
+        await _in_time(ask)
     except (LogflumeError, RPCError, RuntimeError, asyncpg.PostgresError, *UNREACHABLE) as error:
         return _said(error)
     return "ok"
+
+
+async def _in_time(ask: Callable[[], Awaitable[T]]) -> T:
+    """Wait for an answer, not for the end of a question that is given up.
+
+    A pool whose Postgres has stopped takes no connection back until that took note of it.
+
+    Raises:
+        TimeoutError: there is none within 3 s.
+    """
+    asked = asyncio.ensure_future(ask())
+    # Whatever it comes to after that, nobody is left to hear of it.
+    asked.add_done_callback(lambda it: it.cancelled() or it.exception())
+    try:
+        if not (await asyncio.wait({asked}, timeout=CHECK_SECONDS))[0]:
+            raise TimeoutError
+        return await asked
+    finally:
+        asked.cancel()
 
 
 def _said(error: Exception) -> str:

@@ -46,7 +46,10 @@ class Publisher:
             ComponentError: it is not, or does not.
         """
         async with self._reaching():
-            pass
+            assert self._connection  # noqa: S101 - just reached
+            # A channel of its own: one that is given up in the middle of a question is closed.
+            async with self._connection.channel(publisher_confirms=False):
+                pass
 
     @asynccontextmanager
     async def _reaching(self) -> AsyncIterator[AbstractExchange]:
@@ -59,8 +62,7 @@ class Publisher:
             # A connection that was made since, because another call failed, is left alone.
             if used is not None and used is self._exchange:
                 await self.close()
-            said = str(error) or type(error).__name__
-            raise ComponentError(f"{wire.describe(self._url)}: {said}") from error
+            raise ComponentError(f"{wire.describe(self._url)}: {wire.said(error)}") from error
 
     async def _connected(self) -> AbstractExchange:
         async with self._connecting:

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from aio_pika import ExchangeType
 from aio_pika.abc import AbstractChannel, AbstractExchange
+from aiormq.exceptions import InvalidFrameError
 
 from domain import LAST, MAX_JOB_ID
 from errors import RejectedPart
@@ -31,6 +32,14 @@ def describe(url: str) -> str:
     """Name the broker for a person, without user and password."""
     parts = urlsplit(url)
     return f"RabbitMQ at {parts.hostname}:{parts.port or 5672}{parts.path}"
+
+
+def said(error: BaseException) -> str:
+    """Tell what went wrong with RabbitMQ, for a person."""
+    if isinstance(error, InvalidFrameError):
+        # All that the library tells is a frame: of the handshake the last step alone ends so.
+        return "refuses the vhost: make it, or give this user permissions in it"
+    return str(error) or type(error).__name__
 
 
 def parse_job_id(value: int | str) -> int:

@@ -67,7 +67,7 @@ async def _rabbitmq(settings: Settings) -> None:
         async with await aio_pika.connect(url) as connection:
             await wire.declare(await connection.channel())
     except (OSError, AMQPError, ValueError) as error:
-        raise ComponentError(f"{wire.describe(url)}: {error}.") from None
+        raise ComponentError(f"{wire.describe(url)}: {wire.said(error)}.") from None
 
 
 async def _postgres(settings: Settings) -> None:

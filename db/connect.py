@@ -143,11 +143,17 @@ async def check_schema(pool: asyncpg.Pool) -> None:
     """Find out whether the schema is deployed.
 
     Raises:
-        ComponentError: it is not, or not up to date.
+        ComponentError: it is not, or not up to date, or is not ours to see.
     """
     deployed = set()
-    if await pool.fetchval("SELECT to_regclass('sqitch.changes') IS NOT NULL"):
-        deployed = {row["change"] for row in await pool.fetch("SELECT change FROM sqitch.changes")}
+    try:
+        if await pool.fetchval("SELECT to_regclass('sqitch.changes') IS NOT NULL"):
+            rows = await pool.fetch("SELECT change FROM sqitch.changes")
+            deployed = {row["change"] for row in rows}
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise ComponentError(
+            f"{error}: LOGFLUME_DATABASE__URL must name the user who deployed the schema"
+        ) from error
     if missing := [name for name in _planned() if name not in deployed]:
         raise ComponentError(
             f"the database lacks {', '.join(missing)} of the logflume schema: run "

@@ -179,8 +179,7 @@ class Drain:
                 await _close(connection)
             if isinstance(error, ComponentError):
                 raise
-            said = str(error) or type(error).__name__
-            raise ComponentError(f"{wire.describe(url)}: {said}") from error
+            raise ComponentError(f"{wire.describe(url)}: {wire.said(error)}") from error
         log.info(
             "drain_started",
             queue=wire.QUEUE,

@@ -67,7 +67,7 @@ async def kept_rejects(url: str) -> AsyncIterator[AsyncIterator[KeptReject]]:
             channel = await connection.channel(on_return_raises=True)
             yield _each(channel, await wire.declare(channel))
     except (AMQPError, OSError, TimeoutError, ValueError, ChannelInvalidStateError) as error:
-        raise ComponentError(f"{wire.describe(url)}: {error or type(error).__name__}") from error
+        raise ComponentError(f"{wire.describe(url)}: {wire.said(error)}") from error
 
 
 async def _each(channel: AbstractChannel, exchange: AbstractExchange) -> AsyncIterator[KeptReject]:

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import httpx
+import msgspec
 import structlog
 from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import ConnectionCommandInvalid
@@ -32,6 +33,11 @@ PREFIX = f"sharding: {wire.SHARDED_EXCHANGE} - "
 DOWN = ("crashed", "down", "minority", "stopped")
 
 
+class _Queue(msgspec.Struct):
+    name: str
+    state: str | None = None
+
+
 class Shards:
     """What RabbitMQ's management API tells of the shards.
 
@@ -56,7 +62,7 @@ class Shards:
             # Without user and password: httpx repeats URLs.
             base_url=f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path.rstrip('/')}/api/",
             auth=(unquote(url.username or ""), unquote(url.password or "")),
-            timeout=ANSWER_SECONDS,
+            timeout=None,  # noqa: S113 - each call has one
             trust_env=False,
         )
         self._known: list[str] | None = None
@@ -100,16 +106,16 @@ class Shards:
         """
         try:
             # Also those that no binding leads to any more: they may still hold parts.
-            queues = await self._call("GET", f"queues/{self._vhost}?columns=name,state") or []
+            queues = await self._queues()
         except ComponentError as error:
             if self._known is None:
                 raise
             log.warning("shards_unknown", error=str(error), kept=len(self._known))
             return self._known
         self._known = sorted(
-            queue["name"]
+            queue.name
             for queue in queues
-            if queue["name"].startswith(PREFIX) and queue.get("state") not in DOWN
+            if queue.name.startswith(PREFIX) and queue.state not in DOWN
         )
         return self._known
 
@@ -127,25 +133,39 @@ class Shards:
 
     async def _ensure_policy(self) -> None:
         path = f"policies/{self._vhost}/{POLICY}"
-        if await self._call("GET", path) is None:
+        found = await self._call("GET", path, expected=HTTPStatus.NOT_FOUND)
+        if found.status_code == HTTPStatus.NOT_FOUND:
             await self._call("PUT", path, RULE)
             log.info("shards_policy_made", policy=POLICY, **RULE["definition"])
 
-    async def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """Call the API; None where there is no such thing, or no answer is to be had.
+    async def _queues(self) -> list[_Queue]:
+        answer = await self._call("GET", f"queues/{self._vhost}?columns=name,state")
+        try:
+            return msgspec.json.decode(answer.content, type=list[_Queue])
+        except msgspec.DecodeError as error:
+            raise ComponentError(f"{self._where}: answers no list of queues: {error}") from error
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        expected: HTTPStatus | None = None,
+    ) -> httpx.Response:
+        """Call the API; its answer is a success, or has the status that is `expected`.
 
         Raises:
-            ComponentError: it refuses, or is out of reach.
+            ComponentError: it answers otherwise, or is out of reach.
         """
         try:
-            answer = await self._client.request(method, path, json=body)
-            if answer.status_code == HTTPStatus.NOT_FOUND or not answer.content:
-                return None
-            if answer.is_success:
-                return answer.json()
-        except (httpx.HTTPError, ValueError) as error:
+            # A whole answer: httpx' own time-outs begin anew with each piece of it.
+            async with asyncio.timeout(ANSWER_SECONDS):
+                answer = await self._client.request(method, path, json=body)
+        except (httpx.HTTPError, TimeoutError) as error:
             said = str(error) or type(error).__name__
             raise ComponentError(f"{self._where}: {said}") from error
+        if answer.is_success or answer.status_code == expected:
+            return answer
         raise ComponentError(
             f"{self._where}: answers {answer.status_code} to {method} {path}; its user must have "
             "the tag policymaker and all permissions of the vhost"

@@ -53,7 +53,7 @@ async def connect(url: str) -> AbstractConnection:
     try:
         return await aio_pika.connect(url, timeout=10)
     except (*CONNECTION_EXCEPTIONS, TimeoutError, ValueError) as error:
-        raise ComponentError(f"RabbitMQ: {error or type(error).__name__}") from error
+        raise ComponentError(f"{wire.describe(url)}: {wire.said(error)}") from error
 
 
 def new_job_ids(count: int) -> range:

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import aio_pika
 import pytest
+from pydantic import SecretStr
 
 import temporal
 import wire
@@ -278,4 +279,11 @@ async def test_a_queue_declared_otherwise_is_told_at_the_start(settings, amqp_ur
         await channel.declare_queue(wire.QUEUE, durable=True, arguments={"x-max-length": 5})
     with pytest.raises(ComponentError, match="PRECONDITION_FAILED"):
         async with draining(settings):
+            pass
+
+
+async def test_a_vhost_that_is_not_there_is_told(settings, amqp_url):
+    amqp = settings.amqp.model_copy(update={"url": SecretStr(f"{amqp_url}-not")})
+    with pytest.raises(ComponentError, match="refuses the vhost: make it"):
+        async with draining(settings.model_copy(update={"amqp": amqp})):
             pass

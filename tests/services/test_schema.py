@@ -4,6 +4,7 @@ import asyncpg
 import pytest
 
 from db import migrate
+from db.connect import check_schema
 from errors import ComponentError
 
 
@@ -63,3 +64,13 @@ def test_a_wrong_password_is_one_line_without_it(servers):
         migrate.deploy(url)
     assert "hush-hush" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+async def test_a_user_who_may_not_see_the_schema_is_told_so(pool, database_url, name):
+    role = f"poor_{name}"
+    await pool.execute(f"CREATE ROLE {role}")
+    as_role = {"role": role}
+    async with asyncpg.create_pool(database_url, min_size=1, server_settings=as_role) as poor:
+        with pytest.raises(ComponentError, match=r"denied.*LOGFLUME_DATABASE__URL"):
+            await check_schema(poor)
+    await pool.execute(f"DROP ROLE {role}")

@@ -168,6 +168,35 @@ async def test_without_the_management_it_goes_on_with_the_shards_it_knows(
         await until(lambda: holds(stored(pool), once(jobs, [0])))
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
+        "404 Not Found\r\nContent-Length: 2\r\n\r\n{}",
+        "302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n",
+        "200 OK\r\nContent-Length: 0\r\n\r\n",
+        '200 OK\r\nContent-Length: 13\r\n\r\n{"error": "x"}',
+        "200 OK\r\nContent-Length: 5\r\n\r\n[1,2]",
+    ],
+    ids=["nothing", "missing", "elsewhere", "empty", "object", "numbers"],
+)
+async def test_an_answer_that_is_no_list_of_queues_changes_nothing(settings, answer):
+    async def answered(reader, writer) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {answer}".encode())
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answered, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        found = Shards(managed_by(settings, f"http://u:p@127.0.0.1:{port}").amqp)
+        with pytest.raises(ComponentError, match="RabbitMQ's management API at"):
+            await found.find()
+        found._known = ["a shard"]
+        assert await found.find() == ["a shard"]
+        await found.close()
+
+
 @asynccontextmanager
 async def passing_on(servers):
     """A way to the management that can be closed, as by a firewall."""

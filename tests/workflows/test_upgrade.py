@@ -90,12 +90,11 @@ def cli(settings, tmp_path):
 def make_current(cli, name):
     """Make a version current, once its workers have made themselves known."""
 
-    async def make_current(build_id: str) -> None:
+    async def make_current(*which: str) -> None:
         command = ("worker", "deployment", "set-current-version", "--yes")
-        which = ("--deployment-name", name, "--build-id", build_id)
 
         async def done() -> bool:
-            return await cli(*command, *which) is not None
+            return await cli(*command, "--deployment-name", name, *which) is not None
 
         await until(done)
 
@@ -110,11 +109,11 @@ def version(settings, name, build_id):
 async def test_a_changed_workflow_is_shipped_under_way(
     settings, logs, name, job_id, cli, make_current, tmp_path
 ):
-    closed, receiving, verified, fresh = range(job_id * 100, job_id * 100 + 4)
+    closed, receiving, verified, fresh, plain = range(job_id * 100, job_id * 100 + 5)
     old, new = version(settings, name, "1.0"), version(settings, name, "1.1")
     async with AsyncExitStack() as stack:
         async with running(old, tmp_path / "old", LOGFLUME, "worker", started="worker_started"):
-            await make_current("1.0")
+            await make_current("--build-id", "1.0")
             await logs.store(closed, part(closed, 0, b"closed", final=True))
             await logs.store(receiving, part(receiving, 0, b"begun by the old, "))
             whole = part(verified, 0, b"verified by the old, ", final=True)
@@ -127,7 +126,7 @@ async def test_a_changed_workflow_is_shipped_under_way(
             process = running(new, tmp_path / "new", *upgraded, started="worker_started")
             await stack.enter_async_context(process)
             assert await logs.build_id(receiving) == "1.0"
-            await make_current("1.1")
+            await make_current("--build-id", "1.1")
         # The old workers are gone. What they began goes on, by both ways; what begins is new.
         await logs.store(receiving, part(receiving, 1, b"ended by the new", final=True))
         await logs.store(verified, part(verified, 1, b"late", final=True))
@@ -137,6 +136,12 @@ async def test_a_changed_workflow_is_shipped_under_way(
         await logs.until_phase(verified, "verified", 2)
         for each in (receiving, verified, fresh):
             assert await logs.build_id(each) == "1.1"
+    # And back to workers without a version, which get work once that is said.
+    async with running(settings, tmp_path / "plain", LOGFLUME, "worker", started="worker_started"):
+        await make_current("--unversioned")
+        await logs.store(plain, part(plain, 0, b"plain", final=True))
+        await logs.handle(plain).result()
+    assert logs.archived(plain) == b"plain"
     assert logs.archived(closed) == b"closed"
     assert logs.archived(receiving) == b"begun by the old, ended by the new"
     assert logs.archived(verified) == b"verified by the old, late"
