@@ -9,12 +9,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from archive.store import key
 from db import logs, reading
 from db.parts import store_batch
 from domain import LAST, Content
 from errors import PartsGone
-from tests.conftest import BEGIN, part, write_whole
+from tests.conftest import BEGIN, part, s3, serving, write_whole
 from tests.model import Model, contents, parts
+from tests.services.test_store import until_blocked
+from tests.sse import reading as streaming
 
 # They come later than all before them, so that no attempt that is over becomes the log again.
 late_parts = st.builds(
@@ -149,3 +152,26 @@ async def test_a_log_with_too_many_gaps_is_left_as_it_is(pool, job_id, monkeypat
         await store_batch(connection, [part(job_id, 1, b"b")])
         with pytest.raises(PartsGone, match=str(job_id)):
             await aggregate(connection, job_id, archived)
+
+
+async def test_readers_see_a_log_as_it_was_archived_until_parts_are_added(pool, settings, job_id):
+    async with pool.acquire() as connection, serving(settings, pool) as web:
+        await store_batch(connection, [part(job_id, 0, b"archived", final=True)])
+        archived = await finish(connection, job_id)
+        log = await reading.find(connection, job_id)
+        s3(settings).put_object(
+            Bucket=settings.s3.bucket,
+            Key=key(job_id),
+            Body=archived,
+            Metadata={"sha256": log.content_sha256},
+        )
+        await connection.execute("DELETE FROM log_parts")
+        await store_batch(connection, [part(job_id, 1, b", late")])
+        assert (await web.get(f"/logs/{job_id}/raw")).content == archived
+        async with streaming(web, job_id) as reader:
+            assert await reader.parts(1) == [(0, archived)]
+            seen = (await reader.next()).id
+        await aggregate(connection, job_id, archived)
+        async with streaming(web, job_id, after=seen) as reader:
+            assert (await reader.next()).name == "reset"
+            assert await reader.parts(1) == [(0, b"archived, late")]
