@@ -194,3 +194,18 @@ async def test_parts_under_way_during_a_merge_are_not_purged_over(pool, job_id):
         await logs.mark_verified(connection, job_id, made.sha256)
         assert await row_content(connection, job_id) == b"wholecd"
         assert await logs.purge(connection, job_id, made.sha256)
+
+
+async def test_late_parts_under_way_during_an_aggregation_are_noted(pool, job_id):
+    async with pool.acquire() as connection, pool.acquire() as drain:
+        await store_batch(connection, [part(job_id, 0, b"a"), part(job_id, 1, final=True)])
+        await finish(connection, job_id)
+        await store_batch(connection, [part(job_id, 0, b"a")])  # delivered again
+        async with drain.transaction():
+            await store_batch(drain, [part(job_id, 2, b"c")])
+            worker = connection.get_server_pid()
+            making = asyncio.create_task(
+                logs.aggregate(connection, job_id, force=False, restore=False)
+            )
+            await until_blocked(pool, worker)
+        assert (await making).parts == 3
