@@ -209,6 +209,14 @@ async def test_an_expired_log_takes_parts_of_a_new_run(keeper, pool, settings, j
     assert await pool.fetchval("SELECT NOT empty FROM logs")
 
 
+async def test_stale_parts_leave_an_expired_log_expired(keeper, job_id):
+    await keeper.finish(job_id, attempt="a")
+    await keeper.delete()
+    await keeper.store(part(job_id, LAST, b"stale", attempt="a"))
+    row = await keeper.pool.fetchrow("SELECT expired_at, empty FROM logs")
+    assert row["expired_at"] and row["empty"]
+
+
 async def test_nothing_new_is_archived_while_the_old_object_is_deleted(keeper, pool, job_id):
     await keeper.finish(job_id, b"old")
     await keeper.expire()
