@@ -121,9 +121,17 @@ class ArchiveActivities:
                     log = await reading.find(connection, order.job_id)
                     traces.verified(log, reader.steps)
             if held:
-                await self._archive.keep(order.job_id)
+                await self._keep(order.job_id)
         metrics.verified(order.bytes, verified)
         return Verdict(ok=True)
+
+    async def _keep(self, job_id: int) -> None:
+        """Copy what is archived of a held log; nothing stays of it if the hold ended meanwhile."""
+        await self._archive.keep(job_id)
+        async with self._pool.acquire() as connection:
+            held = await holds.read(connection, job_id)
+        if not held:
+            await self._archive.let_go(job_id)
 
     @activity.defn(name=RESTORE)
     async def restore(self, job_id: int) -> None:
@@ -132,6 +140,8 @@ class ArchiveActivities:
             try:
                 await logs.restore_content(connection, job_id, self._archive.stream(job_id))
             except NotArchived as error:
+                if (await reading.find(connection, job_id)).expired_at:
+                    return  # meanwhile: there is nothing to add to any more
                 raise PartsGone(
                     f"job {job_id}: parts it was made of are gone, and {error}"
                 ) from error
