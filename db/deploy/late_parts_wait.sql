@@ -1,7 +1,8 @@
 -- Deploy logflume:late_parts_wait to pg
 --
--- The same function as before, which now waits for an aggregation under way with every part that is
--- late, also where others were noted before it: what the aggregation does not see is noted anew.
+-- The same function as before. It now waits for an aggregation under way with every part that is
+-- late, also where others were noted before it: what the aggregation does not see is noted anew. And
+-- it leaves alone an attempt that begins at infinity, as of logs that were imported from an archive.
 
 BEGIN;
 
@@ -64,6 +65,7 @@ BEGIN
         JOIN logs l ON l.job_id = i.job_id
         JOIN log_attempts a ON a.log_id = l.id AND a.uuid = i.uuid
         WHERE a.closed_at IS NULL AND i.begin_at < coalesce(a.began_at, 'infinity')
+            AND a.began_at IS DISTINCT FROM 'infinity'
         ORDER BY a.id
         FOR NO KEY UPDATE OF a
     ), moved AS (

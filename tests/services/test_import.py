@@ -10,6 +10,7 @@ from archive.store import key
 from cli import import_
 from cli.import_ import take_over
 from db import holds, logs, reading
+from db.figures import figures
 from db.partitions import partitions
 from db.parts import store_batch
 from db.unfinished import find_unfinished
@@ -304,8 +305,15 @@ async def test_text_that_only_the_archive_has_is_read_there_and_never_overwritte
         assert (await client.get("/logs/71?content=false")).json()["content"] is None
         assert (await client.get("/logs/71")).status_code == 410
 
+        lifecycle = (await client.get("/logs/70/lifecycle")).json()
+        assert lifecycle["attempts"][0]["began_at"] is None
+        assert (await client.get("/logs/70/raw?attempt=")).content == text
+
         # What a runner still says after its end is no other log, and nothing to archive.
-        await here.store(part(70, 9, b"late", published_at=datetime.now(UTC)))
+        for attempt in ("", "a"):
+            now = datetime.now(UTC)
+            await here.store(part(70, 9, b"late", attempt=attempt, published_at=now))
+        assert (await figures(here.pool)).oldest_unarchived_seconds < 3600
         with pytest.raises(PartsGone):
             async with here.pool.acquire() as connection:
                 await logs.aggregate(connection, 70, force=True, restore=True)
