@@ -1,5 +1,6 @@
 """The activities of a log's life. All may run twice, also at once: each asks the row first."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,6 +26,9 @@ from domain import Content
 from errors import ContentReplaced, NotArchived, PartsGone
 from marks import StepReader
 from traces import spans
+
+# Each holds a connection to the end, also while the archive is slow.
+RESTORES_AT_ONCE = 2
 
 
 class DatabaseActivities:
@@ -60,6 +64,7 @@ class ArchiveActivities:
     def __init__(self, pool: asyncpg.Pool, archive: Archive) -> None:
         self._pool = pool
         self._archive = archive
+        self._restores = asyncio.Semaphore(RESTORES_AT_ONCE)
 
     @property
     def all(self) -> Sequence[Callable[..., Any]]:
@@ -136,7 +141,7 @@ class ArchiveActivities:
     @activity.defn(name=RESTORE)
     async def restore(self, job_id: int) -> None:
         """Read purged content back into the row, to add parts to it that came late."""
-        async with beating(), self._pool.acquire() as connection:
+        async with beating(), self._restores, self._pool.acquire() as connection:
             try:
                 await logs.restore_content(connection, job_id, self._archive.stream(job_id))
             except NotArchived as error:

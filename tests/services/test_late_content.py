@@ -9,12 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from archive.store import key
+from activities.logs import ArchiveActivities
+from archive.store import Archive, key
 from db import logs, reading
 from db.parts import store_batch
 from domain import LAST, Content
 from errors import PartsGone
-from tests.conftest import BEGIN, part, s3, serving, write_whole
+from tests.conftest import BEGIN, part, s3, serving, until, write_whole
 from tests.model import Model, contents, parts
 from tests.services.test_store import until_blocked
 from tests.sse import reading as streaming
@@ -209,3 +210,35 @@ async def test_late_parts_under_way_during_an_aggregation_are_noted(pool, job_id
             )
             await until_blocked(pool, worker)
         assert (await making).parts == 3
+
+
+async def test_a_slow_archive_leaves_connections_for_others(pool, settings, job_id, monkeypatch):
+    monkeypatch.setattr("activities.logs.beating", asyncio.Lock)
+    reading_it, slow = [], asyncio.Event()
+
+    class Slow(Archive):
+        async def stream(self, job_id, **_):
+            reading_it.append(job_id)
+            await slow.wait()
+            yield b"archived"
+
+    async with pool.acquire() as connection:
+        await store_batch(connection, [part(job_id, 0, b"archived", final=True)])
+        await finish(connection, job_id)
+    activities = ArchiveActivities(pool, Slow(settings.s3, 1))
+    restoring = [
+        asyncio.create_task(activities.restore(job_id))
+        for _ in range(settings.database.connections)
+    ]
+
+    async def is_reading() -> bool:
+        return len(reading_it) > 1
+
+    try:
+        await until(is_reading)
+        async with pool.acquire(timeout=20) as connection:
+            assert await row_content(connection, job_id) is None
+    finally:
+        slow.set()
+        await asyncio.gather(*restoring)
+    assert await pool.fetchval("SELECT content FROM logs") == b"archived"
