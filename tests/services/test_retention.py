@@ -154,7 +154,7 @@ async def test_a_held_log_stays_whatever_comes(keeper, pool, settings, job_id):
     await keeper.finish(job_id, b"evidence")
     async with pool.acquire() as connection, serving(settings, pool) as web:
         log = await holds.put_on(connection, job_id, "case 7")
-        assert await keeper.archive.keep(job_id) == log.content_sha256
+        assert await keeper.archive.keep(job_id) == held_key(job_id, log.content_sha256)
         assert (await keeper.expire()).held == 1
         for policy in (OLD, ROWS, replace(OLD, state="removed")):
             assert await keeper.delete(policy) == ([], 0)
@@ -323,7 +323,7 @@ async def test_by_command(keeper, settings, run, monkeypatch, job_id):
     told = await run("retention", "plan")
     assert "old: 1 logs, 7 bytes" in told and f"jobs {job_id}" in told and "gone: 0 logs" in told
     held = await run("hold", "on", str(job_id), "--reason", "case 7")
-    assert held == f"held; copied what is archived, SHA-256 {sha256}\n"
+    assert held == f"held; what is archived is copied to {held_key(job_id, sha256)}\n"
     assert keeper.keys() == [held_key(job_id, sha256), key(job_id)]
     assert "1 more are under legal hold" in await run("retention", "plan")
     assert "case 7" in await run("hold", "status", str(job_id))
