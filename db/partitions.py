@@ -67,7 +67,7 @@ SELECT log_id FROM held WHERE log_id IS NOT NULL ORDER BY log_id
 UNFINISHED = """
 SELECT i.id FROM unnest($1::bigint[]) i (id) LEFT JOIN logs l ON l.id = i.id
 WHERE (l.archive_verified AND l.purged_at IS NOT NULL AND NOT l.late_parts) IS NOT TRUE
-    OR EXISTS (SELECT FROM log_holds h WHERE h.log_id = i.id) AND EXISTS (
+    OR i.id IN (SELECT log_id FROM log_holds) AND EXISTS (
         SELECT FROM log_parts p WHERE p.log_id = i.id AND p.number BETWEEN 0 AND 2147483646
             AND p.attempt_id IS DISTINCT FROM l.content_attempt_id
     )
