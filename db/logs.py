@@ -303,6 +303,7 @@ async def restore_content(
         await connection.execute(MAKE_RESTORED)
         async for piece in archived:
             await connection.execute(ADD_RESTORED, piece)
+        await connection.execute(LOCK, job_id)  # the next statement sees what came before it
         if await connection.fetchval(RESTORE, job_id) is None:
             raise PartsGone(
                 f"job {job_id}: parts it was made of are gone, and the archived object is not what "

@@ -15,7 +15,7 @@ from db import logs, reading
 from db.parts import store_batch
 from domain import LAST, Content
 from errors import PartsGone
-from tests.conftest import BEGIN, part, s3, serving, until, write_whole
+from tests.conftest import BEGIN, content, part, s3, serving, until, write_whole
 from tests.model import Model, contents, parts
 from tests.services.test_store import until_blocked
 from tests.sse import reading as streaming
@@ -141,6 +141,20 @@ async def test_an_object_that_is_not_what_was_purged_is_not_added_to(pool, job_i
             await aggregate(connection, job_id, b"other")
         log = await reading.find(connection, job_id)
         assert log.archive_verified and log.purged_at
+
+
+async def test_content_written_whole_while_it_is_restored_needs_none(pool, job_id):
+    async with pool.acquire() as connection, pool.acquire() as web:
+        await store_batch(connection, [part(job_id, 0, b"a", final=True)])
+        archived = await finish(connection, job_id)
+        async with web.transaction():
+            await write_whole(web, job_id, b"new")
+            restoring = asyncio.create_task(
+                logs.restore_content(connection, job_id, pieces(archived))
+            )
+            await until_blocked(pool, connection.get_server_pid())
+        await restoring
+        assert await content(connection, job_id) == b"new"
 
 
 async def test_a_log_with_too_many_gaps_is_left_as_it_is(pool, job_id, monkeypatch):
