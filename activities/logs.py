@@ -1,5 +1,6 @@
 """The activities of a log's life. All may run twice, also at once: each asks the row first."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,6 +26,9 @@ from domain import Content
 from errors import ContentReplaced, NotArchived, PartsGone
 from marks import StepReader
 from traces import spans
+
+# Each holds a connection to the end, also while the archive is slow.
+RESTORES_AT_ONCE = 2
 
 
 class DatabaseActivities:
@@ -60,6 +64,7 @@ class ArchiveActivities:
     def __init__(self, pool: asyncpg.Pool, archive: Archive) -> None:
         self._pool = pool
         self._archive = archive
+        self._restores = asyncio.Semaphore(RESTORES_AT_ONCE)
 
     @property
     def all(self) -> Sequence[Callable[..., Any]]:
@@ -121,17 +126,27 @@ class ArchiveActivities:
                     log = await reading.find(connection, order.job_id)
                     traces.verified(log, reader.steps)
             if held:
-                await self._archive.keep(order.job_id)
+                await self._keep(order.job_id)
         metrics.verified(order.bytes, verified)
         return Verdict(ok=True)
+
+    async def _keep(self, job_id: int) -> None:
+        """Copy what is archived of a held log; nothing stays of it if the hold ended meanwhile."""
+        await self._archive.keep(job_id)
+        async with self._pool.acquire() as connection:
+            held = await holds.read(connection, job_id)
+        if not held:
+            await self._archive.let_go(job_id)
 
     @activity.defn(name=RESTORE)
     async def restore(self, job_id: int) -> None:
         """Read purged content back into the row, to add parts to it that came late."""
-        async with beating(), self._pool.acquire() as connection:
+        async with beating(), self._restores, self._pool.acquire() as connection:
             try:
                 await logs.restore_content(connection, job_id, self._archive.stream(job_id))
             except NotArchived as error:
+                if (await reading.find(connection, job_id)).expired_at:
+                    return  # meanwhile: there is nothing to add to any more
                 raise PartsGone(
                     f"job {job_id}: parts it was made of are gone, and {error}"
                 ) from error

@@ -229,24 +229,24 @@ class Archive:
         await self._delete_keys([key(job_id) for job_id in job_ids])
 
     async def keep(self, job_id: int) -> str | None:
-        """Copy what is archived to where nothing deletes it; returns its SHA-256 (hex).
+        """Copy what is archived to where nothing deletes it; returns the key of the copy.
 
-        Of an object that others put there, without its SHA-256, the ETag. None where nothing is
-        archived. A copy that is there is made again.
+        An object that others put there, without its SHA-256, is named by its ETag. None where
+        nothing is archived. A copy that is there is made again.
         """
         try:
             found = await self._find(self._s3.head_object, key(job_id))
         except NotArchived:
             return None
-        sha256: str = found["Metadata"].get("sha256") or found["ETag"].strip('"')
+        copy = held_key(job_id, found["Metadata"].get("sha256") or found["ETag"].strip('"'))
         await self._call(
             self._s3.copy_object,
             Bucket=self._bucket,
-            Key=held_key(job_id, sha256),
+            Key=copy,
             CopySource={"Bucket": self._bucket, "Key": key(job_id)},
             CopySourceIfMatch=found["ETag"],
         )
-        return sha256
+        return copy
 
     async def kept(self, job_id: int) -> list[str]:
         """List the keys of the copies that are kept of a log."""

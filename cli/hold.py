@@ -35,7 +35,7 @@ def on(job_id: int, reason: str) -> None:
     async def put_on(connection: Connection, archive: Archive) -> str:
         log = await holds.put_on(connection, job_id, reason)
         kept = await archive.keep(job_id) if log.archive_verified else None
-        return f"copied what is archived, SHA-256 {kept}" if kept else "nothing is archived yet"
+        return f"what is archived is copied to {kept}" if kept else "nothing is archived yet"
 
     click.echo(f"held; {_ask(put_on)}")
 

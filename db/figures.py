@@ -10,7 +10,8 @@ LOOKED_AT = 100
 OLDEST_UNARCHIVED = f"""
 SELECT coalesce(max(extract(epoch FROM now() - began_at)), 0)::float8 FROM (
     SELECT coalesce(
-        (SELECT max(began_at) FROM log_attempts WHERE log_id = l.id), l.updated_at) AS began_at
+        (SELECT max(began_at) FROM log_attempts WHERE log_id = l.id AND began_at < 'infinity'),
+        l.updated_at) AS began_at
     FROM logs l
     WHERE (NOT archive_verified OR late_parts) AND NOT empty
     ORDER BY id LIMIT {LOOKED_AT}

@@ -19,6 +19,7 @@ from db.maintenance import check_writing
 from db.parts import COLUMNS
 from db.travis_logs import Kind, SourceLog
 from domain import LAST
+from errors import UnderHold
 
 Outcome = Literal["added", "changed", "same", "ours", "left", "different"]
 
@@ -56,6 +57,9 @@ WITH given AS MATERIALIZED (
 ), noted AS (
     INSERT INTO imported_logs (job_id, kind, seen, written_at)
     SELECT g.job_id, g.kind, g.seen, g.written_at FROM made m JOIN given g ON g.job_id = m.job_id
+    -- Retention deletes rows of logs, but not what was seen of them.
+    ON CONFLICT (job_id) DO UPDATE SET kind = excluded.kind, seen = excluded.seen,
+        written_at = excluded.written_at, note = NULL, generation = 0
 )
 SELECT job_id, id FROM made
 """
@@ -95,8 +99,10 @@ SELECT l.job_id, l.removed_at IS NOT NULL AS removed,
     CASE WHEN h.told THEN l.content_bytes ELSE octet_length(p.content) END AS bytes,
     CASE WHEN h.told THEN l.content_sha256 ELSE sha256(p.content) END AS sha256
 FROM logs l,
-    LATERAL (SELECT (l.content_sha256 IS NOT NULL OR l.purged_at IS NOT NULL) AND NOT l.late_parts
-        AS told) h,
+    LATERAL (
+        SELECT l.aggregated_at IS NOT NULL AND NOT l.late_parts
+            AND (l.content_sha256 IS NOT NULL OR l.purged_at IS NOT NULL) AS told
+    ) h,
     LATERAL (
         SELECT coalesce(string_agg(content, ''::bytea ORDER BY number, created_at, id), '')
             AS content
@@ -159,8 +165,11 @@ class Importer:
         for log in rest:
             if log.first.job_id in made:
                 told.append(Told(log.first.job_id, "added", log.kind))
-            else:
+                continue
+            try:
                 told.append(await self._store(log))
+            except UnderHold as error:  # looked at again by the next run
+                told.append(Told(log.first.job_id, "ours", log.kind, str(error)))
         return told
 
     async def differences(self, logs: Sequence[SourceLog]) -> list[Told]:

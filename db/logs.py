@@ -154,11 +154,15 @@ SINCE_LAST_PART = """
 SELECT extract(epoch FROM now() - created_at)::float8 FROM log_parts WHERE log_id = $1
 ORDER BY attempt_id DESC, number DESC, created_at DESC LIMIT 1
 """
-# Parts that were committed while the content was made may be in neither it nor `late_parts`.
+# Parts that were committed while the content was made may be in neither it nor `late_parts`. Where
+# some it was made of are gone, a count of those there would not tell.
 PURGE = """
 UPDATE logs l SET content = NULL, purged_at = now(), updated_at = now()
 WHERE job_id = $1 AND content_sha256 = decode($2, 'hex') AND archive_verified
-    AND (SELECT count(*) FROM content_parts(l.id, l.content_attempt_id)) <= l.part_count
+    AND CASE WHEN content_runs IS NULL
+            OR EXISTS (SELECT FROM log_parts WHERE log_id = l.id AND created_at = l.parts_since)
+        THEN (SELECT count(*) FROM content_parts(l.id, l.content_attempt_id)) <= l.part_count
+        ELSE NOT EXISTS (SELECT FROM merged_parts(l.id, l.content_attempt_id) WHERE is_new) END
 RETURNING id
 """
 
@@ -299,6 +303,7 @@ async def restore_content(
         await connection.execute(MAKE_RESTORED)
         async for piece in archived:
             await connection.execute(ADD_RESTORED, piece)
+        await connection.execute(LOCK, job_id)  # the next statement sees what came before it
         if await connection.fetchval(RESTORE, job_id) is None:
             raise PartsGone(
                 f"job {job_id}: parts it was made of are gone, and the archived object is not what "

@@ -63,9 +63,14 @@ WITH RECURSIVE held (log_id) AS (
 SELECT log_id FROM held WHERE log_id IS NOT NULL ORDER BY log_id
 """
 # A log's parts may go once it is archived, read back, let go of by its row, and nothing came since.
+# Under legal hold not those of runs that it went through: no archive need have them.
 UNFINISHED = """
 SELECT i.id FROM unnest($1::bigint[]) i (id) LEFT JOIN logs l ON l.id = i.id
 WHERE (l.archive_verified AND l.purged_at IS NOT NULL AND NOT l.late_parts) IS NOT TRUE
+    OR i.id IN (SELECT log_id FROM log_holds) AND EXISTS (
+        SELECT FROM log_parts p WHERE p.log_id = i.id AND p.number BETWEEN 0 AND 2147483646
+            AND p.attempt_id IS DISTINCT FROM l.content_attempt_id
+    )
 ORDER BY i.id
 """
 # Parts of clocks that are wrong by days; or of today, where today has no partition: they stay.

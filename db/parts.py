@@ -94,7 +94,12 @@ async def store_batch(
             for group, row in zip(groups, rows, strict=True)
         ]
         # A log that has a part has an attempt that began, or parts that begin none.
-        if filled := {p.log_id for group, p in placed if p.begun or group.begins_at is None}:
+        filled = {
+            place.log_id
+            for group, place in placed
+            if place.is_open and (place.begun or group.begins_at is None)
+        }
+        if filled:
             await connection.execute(NOTE_NOT_EMPTY, filled)
         records = [
             (place.log_id, place.attempt_id, p.received_at, p.number, p.final, p.content)

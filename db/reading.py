@@ -28,9 +28,11 @@ FIND_MANY = f"SELECT {LOG_COLUMNS} FROM logs WHERE job_id = ANY ($1)"
 NEWEST = f"SELECT {LOG_COLUMNS} FROM logs WHERE id < $1 ORDER BY id DESC LIMIT $2"
 
 LOG_ATTEMPT = "SELECT log_attempt($1)"
+# That of a log which was imported from an archive begins at infinity, so that it remains the log.
 ATTEMPTS = """
-SELECT id, uuid, began_at, closed_at, stale_parts, id = log_attempt($1) IS TRUE AS is_log
-FROM log_attempts WHERE log_id = $1 ORDER BY began_at NULLS LAST, uuid
+SELECT id, uuid, nullif(began_at, 'infinity') AS began_at, closed_at, stale_parts,
+    id = log_attempt($1) IS TRUE AS is_log
+FROM log_attempts WHERE log_id = $1 ORDER BY 3 NULLS LAST, uuid
 """
 # In the order of a log, which is that of its key; contents are read apart, some at a time.
 LIST_PARTS = """
@@ -178,7 +180,8 @@ async def snapshot(connection: Connection, log: Log, attempt: str | None = None)
 
 async def _open_attempt(connection: Connection, log: Log, uuid: str) -> int:
     for attempt in await attempts(connection, log.id):
-        if attempt.uuid == uuid and attempt.closed_at is None and attempt.began_at is not None:
+        has_begun = attempt.began_at is not None or attempt.is_log
+        if attempt.uuid == uuid and attempt.closed_at is None and has_begun:
             return attempt.id
     raise UnknownLog(f"the log of job {log.job_id} has no attempt {uuid!r}, or no longer")
 

@@ -79,7 +79,7 @@ async def get_stream(
 async def _events(
     state: State, found: Log, last_event_id: str, encoding: str
 ) -> AsyncIterator[bytes]:
-    if found.aggregated_at and not found.late_parts:
+    if found.aggregated_at:
         async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
             parts_are_there = await reading.has_all_parts(connection, found.id)
         if not parts_are_there:

@@ -23,7 +23,6 @@ DATABASE_TIME = timedelta(minutes=30)
 ARCHIVE_TIME = timedelta(hours=2)
 SWEEP_TIME = timedelta(minutes=5)
 RETENTION_TIME = timedelta(minutes=10)
-# The archive may be away for about eight minutes before a try counts as failed.
 # Locks are not to be had while somebody's transaction stays open. Each try makes writers wait for
 # as long as the lock time-out at most; for one partition tries go on for an hour, then the next
 # maintenance goes on.
@@ -35,6 +34,7 @@ LOCK_RETRIES = RetryPolicy(
 )
 LOCK_PATIENCE = timedelta(hours=1)
 RESCUE_TIME = timedelta(hours=6)
+# The archive may be away for about eight minutes before a try counts as failed.
 ARCHIVE_RETRIES = replace(RETRIES, maximum_attempts=20)
 
 

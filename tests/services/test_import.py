@@ -9,7 +9,8 @@ from pydantic import SecretStr
 from archive.store import key
 from cli import import_
 from cli.import_ import take_over
-from db import logs, reading
+from db import holds, logs, reading
+from db.figures import figures
 from db.partitions import partitions
 from db.parts import store_batch
 from db.unfinished import find_unfinished
@@ -304,8 +305,15 @@ async def test_text_that_only_the_archive_has_is_read_there_and_never_overwritte
         assert (await client.get("/logs/71?content=false")).json()["content"] is None
         assert (await client.get("/logs/71")).status_code == 410
 
+        lifecycle = (await client.get("/logs/70/lifecycle")).json()
+        assert lifecycle["attempts"][0]["began_at"] is None
+        assert (await client.get("/logs/70/raw?attempt=")).content == text
+
         # What a runner still says after its end is no other log, and nothing to archive.
-        await here.store(part(70, 9, b"late", published_at=datetime.now(UTC)))
+        for attempt in ("", "a"):
+            now = datetime.now(UTC)
+            await here.store(part(70, 9, b"late", attempt=attempt, published_at=now))
+        assert (await figures(here.pool)).oldest_unarchived_seconds < 3600
         with pytest.raises(PartsGone):
             async with here.pool.acquire() as connection:
                 await logs.aggregate(connection, 70, force=True, restore=True)
@@ -326,3 +334,36 @@ async def test_a_large_text_comes_over_whole(here, travis):
     assert await here.take_over() == {"added (content)": 1}
     sha256 = await here.finish(80)
     assert sha256 == hashlib.sha256("0123456789ä".encode() * (5 * 2**20)).hexdigest()
+
+
+async def test_what_is_held_here_stays_and_is_named(here, travis):
+    for job_id in (90, 91):
+        await travis.log(job_id, "evidence")
+    await here.take_over()
+    async with here.pool.acquire() as connection:
+        await holds.put_on(connection, 90, "case 7")
+    for job_id in (90, 91):
+        await travis.write(job_id, "changed")
+    assert await here.take_over() == {"ours (content)": 1, "changed (content)": 1}
+    assert await here.content(90) == b"evidence"
+    assert ["job 90" in note and "hold" in note for note in here.notes] == [True]
+
+
+@pytest.mark.parametrize("text", [None, "again"])
+async def test_a_log_whose_row_retention_deleted_comes_back_if_it_changed_there(here, travis, text):
+    await travis.archived(95)
+    await here.take_over()
+    await here.pool.execute("DELETE FROM log_attempts")
+    await here.pool.execute("DELETE FROM logs")  # as retention does
+    assert await here.take_over() == {"same (archived)": 1}
+    await travis.write(95, text)
+    assert sum((await here.take_over()).values()) == 1
+    assert await here.content(95) == (text or "").encode()
+
+
+async def test_what_another_run_became_is_not_compared_as_what_was_there_before(here, travis):
+    await travis.log(97, "first run")
+    await here.take_over()
+    await here.finish(97)
+    await here.store(part(97, 0, b"another run"))
+    assert await here.take_over(verify=True) == {"different (content)": 1}

@@ -9,12 +9,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from activities.logs import ArchiveActivities
+from archive.store import Archive, key
 from db import logs, reading
 from db.parts import store_batch
 from domain import LAST, Content
 from errors import PartsGone
-from tests.conftest import BEGIN, part, write_whole
+from tests.conftest import BEGIN, content, part, s3, serving, until, write_whole
 from tests.model import Model, contents, parts
+from tests.services.test_store import until_blocked
+from tests.sse import reading as streaming
 
 # They come later than all before them, so that no attempt that is over becomes the log again.
 late_parts = st.builds(
@@ -139,6 +143,20 @@ async def test_an_object_that_is_not_what_was_purged_is_not_added_to(pool, job_i
         assert log.archive_verified and log.purged_at
 
 
+async def test_content_written_whole_while_it_is_restored_needs_none(pool, job_id):
+    async with pool.acquire() as connection, pool.acquire() as web:
+        await store_batch(connection, [part(job_id, 0, b"a", final=True)])
+        archived = await finish(connection, job_id)
+        async with web.transaction():
+            await write_whole(web, job_id, b"new")
+            restoring = asyncio.create_task(
+                logs.restore_content(connection, job_id, pieces(archived))
+            )
+            await until_blocked(pool, connection.get_server_pid())
+        await restoring
+        assert await content(connection, job_id) == b"new"
+
+
 async def test_a_log_with_too_many_gaps_is_left_as_it_is(pool, job_id, monkeypatch):
     monkeypatch.setattr(logs, "MAX_RUNS", 2)
     async with pool.acquire() as connection:
@@ -149,3 +167,92 @@ async def test_a_log_with_too_many_gaps_is_left_as_it_is(pool, job_id, monkeypat
         await store_batch(connection, [part(job_id, 1, b"b")])
         with pytest.raises(PartsGone, match=str(job_id)):
             await aggregate(connection, job_id, archived)
+
+
+async def test_readers_see_a_log_as_it_was_archived_until_parts_are_added(pool, settings, job_id):
+    async with pool.acquire() as connection, serving(settings, pool) as web:
+        await store_batch(connection, [part(job_id, 0, b"archived", final=True)])
+        archived = await finish(connection, job_id)
+        log = await reading.find(connection, job_id)
+        s3(settings).put_object(
+            Bucket=settings.s3.bucket,
+            Key=key(job_id),
+            Body=archived,
+            Metadata={"sha256": log.content_sha256},
+        )
+        await connection.execute("DELETE FROM log_parts")
+        await store_batch(connection, [part(job_id, 1, b", late")])
+        assert (await web.get(f"/logs/{job_id}/raw")).content == archived
+        async with streaming(web, job_id) as reader:
+            assert await reader.parts(1) == [(0, archived)]
+            seen = (await reader.next()).id
+        await aggregate(connection, job_id, archived)
+        async with streaming(web, job_id, after=seen) as reader:
+            assert (await reader.next()).name == "reset"
+            assert await reader.parts(1) == [(0, b"archived, late")]
+
+
+async def test_parts_under_way_during_a_merge_are_not_purged_over(pool, job_id):
+    """Neither in the content nor noted: their drain may have died before it told of them."""
+    async with pool.acquire() as connection, pool.acquire() as drain:
+        await write_whole(connection, job_id, b"whole")
+        await store_batch(connection, [part(job_id, 0, b"a"), part(job_id, 1, b"b")])
+        archived = await finish(connection, job_id)
+        await connection.execute("DELETE FROM log_parts")
+        await store_batch(connection, [part(job_id, 0, b"c", attempt="c")])
+        async with drain.transaction():
+            await store_batch(drain, [part(job_id, 1, b"d", attempt="c")])
+            made = await aggregate(connection, job_id, archived)
+        await logs.mark_verified(connection, job_id, made.sha256)
+        assert not await logs.purge(connection, job_id, made.sha256)
+        made = await aggregate(connection, job_id, archived)
+        await logs.mark_verified(connection, job_id, made.sha256)
+        assert await row_content(connection, job_id) == b"wholecd"
+        assert await logs.purge(connection, job_id, made.sha256)
+
+
+async def test_late_parts_under_way_during_an_aggregation_are_noted(pool, job_id):
+    async with pool.acquire() as connection, pool.acquire() as drain:
+        await store_batch(connection, [part(job_id, 0, b"a"), part(job_id, 1, final=True)])
+        await finish(connection, job_id)
+        await store_batch(connection, [part(job_id, 0, b"a")])  # delivered again
+        async with drain.transaction():
+            await store_batch(drain, [part(job_id, 2, b"c")])
+            worker = connection.get_server_pid()
+            making = asyncio.create_task(
+                logs.aggregate(connection, job_id, force=False, restore=False)
+            )
+            await until_blocked(pool, worker)
+        assert (await making).parts == 3
+
+
+async def test_a_slow_archive_leaves_connections_for_others(pool, settings, job_id, monkeypatch):
+    monkeypatch.setattr("activities.logs.beating", asyncio.Lock)
+    reading_it, slow = [], asyncio.Event()
+
+    class Slow(Archive):
+        async def stream(self, job_id, **_):
+            reading_it.append(job_id)
+            await slow.wait()
+            yield b"archived"
+
+    async with pool.acquire() as connection:
+        await store_batch(connection, [part(job_id, 0, b"archived", final=True)])
+        await finish(connection, job_id)
+    activities = ArchiveActivities(pool, Slow(settings.s3, 1))
+    restoring = [
+        asyncio.create_task(activities.restore(job_id))
+        for _ in range(settings.database.connections)
+    ]
+
+    async def is_reading() -> bool:
+        return len(reading_it) > 1
+
+    try:
+        await until(is_reading)
+        async with pool.acquire(timeout=20) as connection:
+            assert await row_content(connection, job_id) is None
+    finally:
+        slow.set()
+        await asyncio.gather(*restoring)
+    assert await pool.fetchval("SELECT content FROM logs") == b"archived"

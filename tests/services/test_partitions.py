@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from db import logs, partitions, reading
+from db import holds, logs, partitions, reading
 from db.connect import open_pool
 from db.parts import store_batch
 from domain import LAST
@@ -344,6 +344,28 @@ async def test_a_partition_with_parts_of_an_unfinished_log_stays(
     await partitions.rescue(connection, log_id)
     assert await drop(connection, name)
     assert await connection.fetchval("SELECT array_agg(log_id) FROM log_parts") == [log_id]
+
+
+async def test_parts_of_runs_that_a_held_log_went_through_stay(connection, job_id):
+    await make_past(connection)
+    for job, reason in ((job_id, "case 7"), (job_id + 10_000, None)):
+        await store_batch(connection, [old_part(job, 0, b"evidence", at=ago(5))])
+        if reason:
+            await holds.put_on(connection, job, reason)
+        await store_batch(connection, [old_part(job, 0, b"b", at=ago(4), final=True, attempt="b")])
+        await finish(connection, job)
+    for days in (5, 4):
+        name = await name_of(connection, ago(days))
+        for log_id in await partitions.unfinished(connection, name):
+            await partitions.rescue(connection, log_id)
+        assert await drop(connection, name)
+    log = await reading.find(connection, job_id)
+    [first, *_] = await reading.attempts(connection, log.id)
+    earlier = await reading.snapshot(connection, log, first.uuid)
+    assert earlier.parts
+    [text] = await reading.read_parts(connection, log.id, earlier.parts, [0])
+    assert text.content == b"evidence"
+    assert await connection.fetchval("SELECT count(DISTINCT log_id) FROM log_parts") == 1
 
 
 async def test_a_log_that_is_taken_up_again_while_the_drop_waits_keeps_its_parts(pool, job_id):

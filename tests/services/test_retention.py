@@ -10,15 +10,16 @@ import asyncpg
 import pytest
 from click.testing import CliRunner
 
+from activities.logs import ArchiveActivities
 from activities.retention import RetentionActivities
-from activities.types import DeleteOrder, ExpireOrder, Reached
+from activities.types import ArchiveOrder, DeleteOrder, ExpireOrder, Reached
 from archive.store import Archive, held_key, key
 from cli.main import root
 from db import holds, logs, maintenance, retention
 from db.parts import store_batch
 from db.retention import LOOK, _limits, _query
 from domain import LAST, Policy
-from errors import UnderHold
+from errors import PartsGone, UnderHold
 from tests.conftest import part, s3, serving
 from tests.services.test_store import until_blocked
 
@@ -153,7 +154,7 @@ async def test_a_held_log_stays_whatever_comes(keeper, pool, settings, job_id):
     await keeper.finish(job_id, b"evidence")
     async with pool.acquire() as connection, serving(settings, pool) as web:
         log = await holds.put_on(connection, job_id, "case 7")
-        assert await keeper.archive.keep(job_id) == log.content_sha256
+        assert await keeper.archive.keep(job_id) == held_key(job_id, log.content_sha256)
         assert (await keeper.expire()).held == 1
         for policy in (OLD, ROWS, replace(OLD, state="removed")):
             assert await keeper.delete(policy) == ([], 0)
@@ -182,6 +183,28 @@ async def test_a_held_log_stays_whatever_comes(keeper, pool, settings, job_id):
         assert (await keeper.delete())[0] == [job_id]
 
 
+async def test_a_hold_that_ends_while_a_copy_is_made_leaves_none(
+    keeper, pool, settings, monkeypatch, job_id
+):
+    monkeypatch.setattr("activities.logs.beating", asyncio.Lock)
+
+    class EndedJustNow(Archive):
+        async def keep(self, job_id):
+            async with pool.acquire() as connection:
+                await holds.take_off(connection, job_id)
+            await self.let_go(job_id)
+            return await super().keep(job_id)
+
+    await keeper.finish(job_id)
+    async with pool.acquire() as connection:
+        log = await holds.put_on(connection, job_id, "case 7")
+    order = ArchiveOrder(job_id, log.content_sha256, log.content_bytes, 1)
+    assert (await ArchiveActivities(pool, keeper.archive).verify(order)).ok
+    assert keeper.keys() == [held_key(job_id, log.content_sha256), key(job_id)]
+    assert (await ArchiveActivities(pool, EndedJustNow(settings.s3, 2)).verify(order)).ok
+    assert keeper.keys() == [key(job_id)]
+
+
 async def test_a_hold_and_a_deletion_at_once(keeper, pool, job_id):
     """Whoever comes first: never is a log held whose text was deleted after that."""
     await keeper.finish(job_id)
@@ -207,6 +230,27 @@ async def test_an_expired_log_takes_parts_of_a_new_run(keeper, pool, settings, j
     await keeper.activities.delete_expired(DeleteOrder([job_id], rows=True))
     assert keeper.keys() == []
     assert await pool.fetchval("SELECT NOT empty FROM logs")
+
+
+async def test_stale_parts_leave_an_expired_log_expired(keeper, job_id):
+    await keeper.finish(job_id, attempt="a")
+    await keeper.delete()
+    await keeper.store(part(job_id, LAST, b"stale", attempt="a"))
+    row = await keeper.pool.fetchrow("SELECT expired_at, empty FROM logs")
+    assert row["expired_at"] and row["empty"]
+
+
+async def test_a_log_that_expires_while_it_is_restored_has_nothing_to_restore(
+    keeper, pool, monkeypatch, job_id
+):
+    monkeypatch.setattr("activities.logs.beating", asyncio.Lock)
+    restore = ArchiveActivities(pool, keeper.archive).restore
+    await keeper.finish(job_id)
+    await keeper.archive.delete(job_id)
+    with pytest.raises(PartsGone, match="nothing is archived"):
+        await restore(job_id)
+    await keeper.delete()
+    await restore(job_id)
 
 
 async def test_nothing_new_is_archived_while_the_old_object_is_deleted(keeper, pool, job_id):
@@ -279,7 +323,7 @@ async def test_by_command(keeper, settings, run, monkeypatch, job_id):
     told = await run("retention", "plan")
     assert "old: 1 logs, 7 bytes" in told and f"jobs {job_id}" in told and "gone: 0 logs" in told
     held = await run("hold", "on", str(job_id), "--reason", "case 7")
-    assert held == f"held; copied what is archived, SHA-256 {sha256}\n"
+    assert held == f"held; what is archived is copied to {held_key(job_id, sha256)}\n"
     assert keeper.keys() == [held_key(job_id, sha256), key(job_id)]
     assert "1 more are under legal hold" in await run("retention", "plan")
     assert "case 7" in await run("hold", "status", str(job_id))
