@@ -274,7 +274,7 @@ class WorkerSettings(Group):
         max_length=255,
         description="version of the code, such as the image's tag: workflows then move to it only "
         "when `temporal worker deployment` says so (docs/upgrading.md); unset: workers of all "
-        "versions take all work",
+        "versions take all work, unless a version was made current",
     )
 
     @property
