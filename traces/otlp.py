@@ -80,7 +80,7 @@ class Tracer:
         ) as span:
             try:
                 yield
-            except BaseException as error:
+            except Exception as error:  # what is only given up is none
                 span.set_status(trace.StatusCode.ERROR, type(error).__name__)
                 raise
             finally:

@@ -1,5 +1,6 @@
 """Which traces are kept, what log lines and Sentry are told, and what it costs to have none."""
 
+import asyncio
 import json
 import re
 import subprocess
@@ -70,6 +71,19 @@ def test_an_error_is_told_by_its_type_alone():
         [span] = collector.spans()
         assert span.error == "ValueError"
         assert SECRET.encode() not in collector.sent[0].body
+
+
+def test_what_is_given_up_is_no_error():
+    """As a reader does who has left before the last read said that there is no more."""
+    with collecting() as collector:
+        with (
+            exporting(collector),
+            pytest.raises(asyncio.CancelledError),
+            spans.span("S3 read", spans.of_log(1)),
+        ):
+            raise asyncio.CancelledError
+        [span] = collector.spans()
+        assert not span.error
 
 
 INSIDE = """
