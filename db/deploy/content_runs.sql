@@ -2,6 +2,10 @@
 --
 -- What a log's content was made of stays known when its parts are gone with their partition, so that
 -- parts which come after that find their place in it.
+--
+-- open_attempts waits for an aggregation under way with every part that is late, also where others
+-- were noted before it: what the aggregation does not see is noted anew. And it leaves alone an
+-- attempt that begins at infinity, as of logs that were imported from an archive.
 
 BEGIN;
 
@@ -76,8 +80,7 @@ BEGIN
             FROM unnest(job_ids, uuids, begins) i (job_id, uuid, begin_at)
             JOIN logs k ON k.job_id = i.job_id
             LEFT JOIN log_attempts a ON a.log_id = k.id AND a.uuid = i.uuid
-            WHERE a.began_at IS NULL OR i.begin_at < a.began_at
-                OR (k.aggregated_at IS NOT NULL AND NOT k.late_parts)
+            WHERE a.began_at IS NULL OR i.begin_at < a.began_at OR k.aggregated_at IS NOT NULL
         )
         ORDER BY l.id
         FOR NO KEY UPDATE
@@ -108,6 +111,7 @@ BEGIN
         JOIN logs l ON l.job_id = i.job_id
         JOIN log_attempts a ON a.log_id = l.id AND a.uuid = i.uuid
         WHERE a.closed_at IS NULL AND i.begin_at < coalesce(a.began_at, 'infinity')
+            AND a.began_at IS DISTINCT FROM 'infinity'
         ORDER BY a.id
         FOR NO KEY UPDATE OF a
     ), moved AS (
