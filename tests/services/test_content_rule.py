@@ -1,9 +1,5 @@
 """The content rule: SQL against a plain model of the contract's words."""
 
-import asyncio
-
-import asyncpg
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,27 +12,14 @@ from tests.model import Model, contents, parts
 batches = st.lists(st.lists(parts, min_size=1, max_size=5) | contents, max_size=8)
 
 
-@pytest.fixture
-def runner():
-    with asyncio.Runner() as runner:
-        yield runner
-
-
-@pytest.fixture
-def connection(runner, database_url):
-    connection = runner.run(asyncpg.connect(database_url))
-    yield connection
-    runner.run(connection.close())
-
-
 @settings(
     max_examples=300,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(happenings=batches)
-def test_sql_and_model_agree(runner, connection, numbers, happenings):
-    runner.run(check(connection, next(numbers), happenings))
+def test_sql_and_model_agree(runner, blocking, numbers, happenings):
+    runner.run(check(blocking, next(numbers), happenings))
 
 
 async def check(connection, job_id: int, happenings: list[list[Part] | bytes]) -> None:
@@ -79,7 +62,7 @@ async def check(connection, job_id: int, happenings: list[list[Part] | bytes]) -
     max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_order_batches_and_redelivery_do_not_matter(runner, connection, numbers, data):
+def test_order_batches_and_redelivery_do_not_matter(runner, blocking, numbers, data):
     """The same parts, shuffled, doubled and batched anyhow, are the same log."""
     text = data.draw(st.binary(max_size=60))
     cuts = [text[at : at + 7] for at in range(0, len(text), 7)]
@@ -91,10 +74,10 @@ def test_order_batches_and_redelivery_do_not_matter(runner, connection, numbers,
 
     async def deliver() -> bytes:
         for at in range(0, len(arrived), size):
-            await store_batch(connection, arrived[at : at + size])
-        made = await logs.aggregate(connection, job_id, force=False, restore=False)
+            await store_batch(blocking, arrived[at : at + size])
+        made = await logs.aggregate(blocking, job_id, force=False, restore=False)
         assert (made.ended, made.missing_parts) == (True, 0)
-        log = await reading.find(connection, job_id)
-        return await reading.content_slice(connection, log.id, made.sha256, 0, len(text) + 1)
+        log = await reading.find(blocking, job_id)
+        return await reading.content_slice(blocking, log.id, made.sha256, 0, len(text) + 1)
 
     assert runner.run(deliver()) == text

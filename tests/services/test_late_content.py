@@ -3,7 +3,6 @@
 import asyncio
 from datetime import timedelta
 
-import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -26,19 +25,6 @@ late_parts = st.builds(
     parts,
     st.sampled_from(["", "a", "b", "c"]),
 )
-
-
-@pytest.fixture
-def runner():
-    with asyncio.Runner() as runner:
-        yield runner
-
-
-@pytest.fixture
-def connection(runner, database_url):
-    connection = runner.run(asyncpg.connect(database_url))
-    yield connection
-    runner.run(connection.close())
 
 
 async def row_content(connection, job_id: int) -> bytes | None:
@@ -79,8 +65,8 @@ async def finish(connection, job_id: int) -> bytes:
     late=st.lists(st.lists(late_parts, min_size=1, max_size=4), min_size=1, max_size=3),
     left=st.integers(0, 3),
 )
-def test_sql_and_model_agree(runner, connection, numbers, before, whole, late, left):
-    runner.run(check(connection, next(numbers), before, whole, late, left))
+def test_sql_and_model_agree(runner, blocking, numbers, before, whole, late, left):
+    runner.run(check(blocking, next(numbers), before, whole, late, left))
 
 
 async def check(connection, job_id: int, before, whole: bytes, late, left: int) -> None:

@@ -267,17 +267,9 @@ histories = st.lists(
 
 
 @pytest.fixture
-def runner():
-    with asyncio.Runner() as runner:
-        yield runner
-
-
-@pytest.fixture
-def plain(runner, database_url):
-    connection = runner.run(asyncpg.connect(database_url, server_settings={"timezone": "UTC"}))
-    runner.run(make_past(connection))
-    yield connection
-    runner.run(connection.close())
+def plain(runner, blocking):
+    runner.run(make_past(blocking))
+    return blocking
 
 
 @settings(
