@@ -21,7 +21,7 @@ from activities.types import (
     Verdict,
 )
 from archive.store import Archive
-from db import holds, logs, reading
+from db import aggregation, holds, logs, reading
 from domain import Content
 from errors import ContentReplaced, NotArchived, PartsGone
 from marks import StepReader
@@ -41,7 +41,7 @@ class DatabaseActivities:
     async def aggregate(self, order: AggregateOrder) -> Content:
         """Make the log's content of its parts."""
         async with beating(), self._pool.acquire() as connection:
-            content = await logs.aggregate(
+            content = await aggregation.aggregate(
                 connection, order.job_id, force=order.force, restore=order.restore
             )
         if content.sha256:
@@ -143,7 +143,7 @@ class ArchiveActivities:
         """Read purged content back into the row, to add parts to it that came late."""
         async with beating(), self._restores, self._pool.acquire() as connection:
             try:
-                await logs.restore_content(connection, job_id, self._archive.stream(job_id))
+                await aggregation.restore_content(connection, job_id, self._archive.stream(job_id))
             except NotArchived as error:
                 if (await reading.find(connection, job_id)).expired_at:
                     return  # meanwhile: there is nothing to add to any more

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 
 from archive.store import Archive
-from db import logs, reading
+from db import aggregation, logs, reading
 from db.connect import Connection
 from db.parts import store_batch
 from domain import Content, Part
@@ -46,7 +46,7 @@ async def store(pool: asyncpg.Pool, job_id: int, parts: int, content: bytes = PA
 async def aggregate(pool: asyncpg.Pool, job_id: int) -> Content:
     """Make a log's content of its parts."""
     async with pool.acquire() as connection:
-        return await logs.aggregate(connection, job_id, force=False, restore=False)
+        return await aggregation.aggregate(connection, job_id, force=False, restore=False)
 
 
 async def archive(settings: S3Settings, pool: asyncpg.Pool, job_id: int, content: Content) -> None:

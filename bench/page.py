@@ -17,7 +17,7 @@ import asyncpg
 from playwright.async_api import Page, async_playwright
 
 from bench.servers import servers
-from db import logs
+from db import aggregation
 from db.connect import open_pool
 from db.parts import store_batch
 from domain import Part
@@ -63,7 +63,7 @@ async def main(lines: int) -> None:
         await stack.up(["web"])
         await store(pool, BIG, [b"".join(LINE % (n, b"x" * 10) for n in range(lines))], final=True)
         async with pool.acquire() as connection:
-            made = await logs.aggregate(connection, BIG, force=True, restore=False)
+            made = await aggregation.aggregate(connection, BIG, force=True, restore=False)
         print(f"a log of {lines:,} lines, {made.bytes:,} bytes")
         path = next(filter(None, map(shutil.which, BROWSERS)))
         playwright = await held.enter_async_context(async_playwright())

@@ -18,7 +18,7 @@ from playwright.async_api import (
 )
 from pydantic import SecretStr
 
-from db import logs
+from db import aggregation
 from db.parts import store_batch
 from settings import Settings
 from tests.conftest import part, serving
@@ -173,7 +173,7 @@ async def finish(pool: asyncpg.Pool, job_id: int, content: bytes) -> None:
     """Store a log that has ended and is aggregated."""
     await store(pool, job_id, content, final=True)
     async with pool.acquire() as connection:
-        await logs.aggregate(connection, job_id, force=False, restore=False)
+        await aggregation.aggregate(connection, job_id, force=False, restore=False)
 
 
 async def texts(page: Page) -> list[str]:

@@ -3,7 +3,7 @@
 import pytest
 from playwright.async_api import expect
 
-from db import logs
+from db import aggregation
 from tests.browser.conftest import first_line, numbers, settled, store, until
 
 LINES = 1_000_000
@@ -22,7 +22,7 @@ async def test_a_log_of_a_million_lines(visits, pool, job_id):
     assert len(text) == 100_000_000
     await store(pool, job_id, text, final=True)
     async with pool.acquire() as connection:
-        await logs.aggregate(connection, job_id, force=True, restore=False)
+        await aggregation.aggregate(connection, job_id, force=True, restore=False)
     fetched = []
     page = await visits.open("/", rows=False)
 

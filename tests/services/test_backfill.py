@@ -3,7 +3,7 @@
 import pytest
 
 from activities.types import BACKFILL_KINDS
-from db import logs
+from db import aggregation, logs
 from db.backfill import IN_RANGE, KINDS, OF_KIND, SCAN, SCANNED, Kind, find_in_ranges, find_of_kind
 from db.parts import store_batch
 from tests.conftest import part
@@ -30,7 +30,7 @@ async def test_each_kind_holds_the_one_before_it(connection, job_id):
 
     await store_batch(connection, [part(job_id, 0, b"a", final=True)])
     assert await kinds() == ["not_archived", "not_verified", "not_purged"]
-    made = await logs.aggregate(connection, job_id, force=False, restore=False)
+    made = await aggregation.aggregate(connection, job_id, force=False, restore=False)
     assert await kinds() == ["not_archived", "not_verified", "not_purged"]
     await logs.mark_archiving(connection, job_id, made.sha256)
     assert await kinds() == ["not_verified", "not_purged"]
@@ -58,7 +58,7 @@ async def test_ranges_are_gone_through_in_order_and_jobs_without_a_log_are_named
 
 async def test_a_log_that_only_the_archive_holds_is_known_as_such(connection, job_id):
     await store_batch(connection, [part(job_id, 0, b"a"), part(job_id, 1, final=True)])
-    made = await logs.aggregate(connection, job_id, force=False, restore=False)
+    made = await aggregation.aggregate(connection, job_id, force=False, restore=False)
     await logs.mark_archiving(connection, job_id, made.sha256)
     await logs.mark_verified(connection, job_id, made.sha256)
 

@@ -3,7 +3,7 @@
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from db import logs, reading
+from db import aggregation, reading
 from db.parts import store_batch
 from domain import Part
 from tests.conftest import content, part, write_whole
@@ -46,11 +46,11 @@ async def check(connection, job_id: int, happenings: list[list[Part] | bytes]) -
         await store_batch(connection, received)
     log = await reading.find(connection, job_id)
     assert await content(connection, job_id) == model.content
-    told = await logs.aggregate(connection, job_id, force=False, restore=False)
+    told = await aggregation.aggregate(connection, job_id, force=False, restore=False)
     assert told.ended == model.ended
     assert told.stale_parts == model.stale
     assert told.missing_parts == model.missing
-    made = await logs.aggregate(connection, job_id, force=True, restore=False)
+    made = await aggregation.aggregate(connection, job_id, force=True, restore=False)
     if made.sha256:
         stored = await reading.content_slice(connection, log.id, made.sha256, 0, 1000)
         assert stored == model.content
@@ -75,7 +75,7 @@ def test_order_batches_and_redelivery_do_not_matter(runner, blocking, numbers, d
     async def deliver() -> bytes:
         for at in range(0, len(arrived), size):
             await store_batch(blocking, arrived[at : at + size])
-        made = await logs.aggregate(blocking, job_id, force=False, restore=False)
+        made = await aggregation.aggregate(blocking, job_id, force=False, restore=False)
         assert (made.ended, made.missing_parts) == (True, 0)
         log = await reading.find(blocking, job_id)
         return await reading.content_slice(blocking, log.id, made.sha256, 0, len(text) + 1)

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from archive.store import key
 from cli import import_
 from cli.import_ import take_over
-from db import holds, logs, reading
+from db import aggregation, holds, logs, reading
 from db.figures import figures
 from db.partitions import partitions
 from db.parts import store_batch
@@ -54,7 +54,7 @@ class Here:
     async def finish(self, job_id: int) -> str:
         """Aggregate and archive it, as its workflow does."""
         async with self.pool.acquire() as connection:
-            made = await logs.aggregate(connection, job_id, force=True, restore=False)
+            made = await aggregation.aggregate(connection, job_id, force=True, restore=False)
             await logs.mark_archiving(connection, job_id, made.sha256)
             assert await logs.mark_verified(connection, job_id, made.sha256)
         return made.sha256
@@ -316,7 +316,7 @@ async def test_text_that_only_the_archive_has_is_read_there_and_never_overwritte
         assert (await figures(here.pool)).oldest_unarchived_seconds < 3600
         with pytest.raises(PartsGone):
             async with here.pool.acquire() as connection:
-                await logs.aggregate(connection, 70, force=True, restore=True)
+                await aggregation.aggregate(connection, 70, force=True, restore=True)
         assert (await client.get("/logs/70/raw")).content == text
 
         # Content written whole begins it anew, as anywhere.

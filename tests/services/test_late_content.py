@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from activities.logs import ArchiveActivities
 from archive.store import Archive, key
-from db import logs, reading
+from db import aggregation, logs, reading
 from db.parts import store_batch
 from domain import LAST, Content
 from errors import PartsGone
@@ -39,16 +39,16 @@ async def pieces(*content: bytes):
 
 async def aggregate(connection, job_id: int, archived: bytes, *, restore=False) -> Content:
     """Aggregate as the workflow does: with the archived object where parts are gone."""
-    made = await logs.aggregate(connection, job_id, force=True, restore=restore)
+    made = await aggregation.aggregate(connection, job_id, force=True, restore=restore)
     if made.needs_archived:
-        await logs.restore_content(connection, job_id, pieces(archived[:3], archived[3:]))
-        made = await logs.aggregate(connection, job_id, force=True, restore=restore)
+        await aggregation.restore_content(connection, job_id, pieces(archived[:3], archived[3:]))
+        made = await aggregation.aggregate(connection, job_id, force=True, restore=restore)
     return made
 
 
 async def finish(connection, job_id: int) -> bytes:
     """Aggregate, mark and purge; the content is what the archive holds then."""
-    made = await logs.aggregate(connection, job_id, force=True, restore=False)
+    made = await aggregation.aggregate(connection, job_id, force=True, restore=False)
     archived = await row_content(connection, job_id)
     assert archived is not None
     await logs.mark_verified(connection, job_id, made.sha256)
@@ -109,7 +109,7 @@ async def test_a_part_goes_into_its_gap_and_one_that_is_there_changes_nothing(po
         archived = await finish(connection, job_id)
         await connection.execute("DELETE FROM log_parts")
         await store_batch(connection, [part(job_id, 2, b"c", final=True)])
-        made = await logs.aggregate(connection, job_id, force=False, restore=False)
+        made = await aggregation.aggregate(connection, job_id, force=False, restore=False)
         assert (made.archived, made.purged, made.missing_parts) == (True, True, 1)
         await store_batch(connection, [part(job_id, 1, b"b"), part(job_id, LAST, b"z")])
         made = await aggregate(connection, job_id, archived)
@@ -136,7 +136,7 @@ async def test_content_written_whole_while_it_is_restored_needs_none(pool, job_i
         async with web.transaction():
             await write_whole(web, job_id, b"new")
             restoring = asyncio.create_task(
-                logs.restore_content(connection, job_id, pieces(archived))
+                aggregation.restore_content(connection, job_id, pieces(archived))
             )
             await until_blocked(pool, connection.get_server_pid())
         await restoring
@@ -144,7 +144,7 @@ async def test_content_written_whole_while_it_is_restored_needs_none(pool, job_i
 
 
 async def test_a_log_with_too_many_gaps_is_left_as_it_is(pool, job_id, monkeypatch):
-    monkeypatch.setattr(logs, "MAX_RUNS", 2)
+    monkeypatch.setattr(aggregation, "MAX_RUNS", 2)
     async with pool.acquire() as connection:
         given = [part(job_id, number, b"x", final=True) for number in (0, 2, 4)]
         await store_batch(connection, given)
@@ -206,7 +206,7 @@ async def test_late_parts_under_way_during_an_aggregation_are_noted(pool, job_id
             await store_batch(drain, [part(job_id, 2, b"c")])
             worker = connection.get_server_pid()
             making = asyncio.create_task(
-                logs.aggregate(connection, job_id, force=False, restore=False)
+                aggregation.aggregate(connection, job_id, force=False, restore=False)
             )
             await until_blocked(pool, worker)
         assert (await making).parts == 3

@@ -11,7 +11,7 @@ import aio_pika
 import pytest
 
 import wire
-from db import logs, maintenance
+from db import aggregation, maintenance
 from db.parts import store_batch
 from errors import UnderMaintenance
 from tests.conftest import content, draining, part, serving, until
@@ -59,7 +59,7 @@ async def test_drains_hold_what_they_have_and_go_on(settings, channel, pool, job
 async def test_calls_for_parts_are_told_when_to_come_again(settings, channel, pool, job_id):
     async with serving(settings, pool) as web, pool.acquire() as connection:
         await store_batch(connection, [part(job_id, 0, b"done", final=True)])
-        await logs.aggregate(connection, job_id, force=False, restore=False)
+        await aggregation.aggregate(connection, job_id, force=False, restore=False)
         await store_batch(connection, [part(job_id + 1, 0, b"open")])
         await maintenance.switch_on(connection, timedelta(seconds=300))
         body = {"@type": "log_part", "content": "YQ==", "encoding": "base64", "final": False}
@@ -98,7 +98,7 @@ async def test_switching_on_waits_for_who_writes(pool, job_id):
         await switching
         for write in (
             store_batch(drain, [part(job_id, 1, b"b")]),
-            logs.aggregate(drain, job_id, force=True, restore=False),
+            aggregation.aggregate(drain, job_id, force=True, restore=False),
         ):
             with pytest.raises(UnderMaintenance):
                 await write

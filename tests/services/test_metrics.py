@@ -22,7 +22,7 @@ import temporal
 import wire
 from activities import metrics as worker_metrics
 from activities.metrics import readings as worker_readings
-from db import logs
+from db import aggregation, logs
 from db.connect import open_pool
 from db.figures import OLDEST_UNARCHIVED, figures
 from db.maintenance import switch_off, switch_on
@@ -150,7 +150,7 @@ async def test_figures_of_the_database(pool, job_id):
         await store_batch(connection, [part(old, 0, b"b", published_at=began)])
         older = part(done, 0, b"c", published_at=began - timedelta(hours=1), final=True)
         await store_batch(connection, [older])
-        made = await logs.aggregate(connection, done, force=False, restore=False)
+        made = await aggregation.aggregate(connection, done, force=False, restore=False)
         assert 10 <= await oldest_hours(connection) < 10.5
         verified = await logs.mark_verified(connection, done, made.sha256)
         assert verified and verified.missing_parts == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from db import logs
+from db import aggregation
 from db.parts import store_batch
 from settings.groups import PusherSettings
 from tests.conftest import TOKEN, part, serving
@@ -47,7 +47,7 @@ async def test_no_call_is_answered_outside_the_description(web, pool, tmp_path):
     async with pool.acquire() as connection:
         for job in range(4):
             await store_batch(connection, [part(job, 0, b"text\xff"), part(job, 1, final=True)])
-        await logs.aggregate(connection, 0, force=False, restore=False)
+        await aggregation.aggregate(connection, 0, force=False, restore=False)
     command = [
         str(Path(sys.executable).parent / "schemathesis"),
         "run",

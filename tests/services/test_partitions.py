@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from db import holds, logs, partitions, reading
+from db import aggregation, holds, logs, partitions, reading
 from db.connect import open_pool
 from db.parts import store_batch
 from domain import LAST
@@ -47,7 +47,7 @@ async def make_past(connection, days=10):
 
 async def finish(connection, job_id) -> bytes:
     """Take a log to the end of its life, as its workflow does."""
-    made = await logs.aggregate(connection, job_id, force=True, restore=False)
+    made = await aggregation.aggregate(connection, job_id, force=True, restore=False)
     assert await logs.mark_verified(connection, job_id, made.sha256)
     assert await logs.purge(connection, job_id, made.sha256)
     return made.sha256
@@ -207,7 +207,7 @@ async def test_a_rescue_changes_neither_content_nor_what_counts(connection, job_
     await store_batch(connection, [old_part(job_id, 0, b"newest, ", attempt="b", at=refuge.begin)])
     text = b"whole, newest, late wins id wins x y"
     assert await content(connection, job_id) == text
-    await logs.aggregate(connection, job_id, force=True, restore=False)
+    await aggregation.aggregate(connection, job_id, force=True, restore=False)
     before = await facts(connection, job_id)
     assert before[-1] is True
     [log_id] = await partitions.unfinished(connection, await name_of(connection, ago(5)))
@@ -217,7 +217,7 @@ async def test_a_rescue_changes_neither_content_nor_what_counts(connection, job_
     for name in await partitions.expired(connection, RETENTION):
         assert await drop(connection, name)
     assert await facts(connection, job_id) == before
-    made = await logs.aggregate(connection, job_id, force=True, restore=True)
+    made = await aggregation.aggregate(connection, job_id, force=True, restore=True)
     stored = await reading.content_slice(connection, log_id, made.sha256, 0, 1000)
     assert stored == text
 
@@ -239,7 +239,7 @@ async def test_parts_that_were_gone_before_a_rescue_are_gone_after_it(connection
     await store_batch(connection, [old_part(job_id, 1, b"late", at=ago(4))])
     [log_id] = await partitions.unfinished(connection, await name_of(connection, ago(4)))
     assert await partitions.rescue(connection, log_id) == 1
-    made = await logs.aggregate(connection, job_id, force=True, restore=False)
+    made = await aggregation.aggregate(connection, job_id, force=True, restore=False)
     assert made.needs_archived
 
 
@@ -284,7 +284,7 @@ async def check_rescue(connection, job_id, received, aggregated):
     for place, (at, attempt, number, text) in enumerate(received):
         await store_batch(connection, [old_part(job_id, number, text, at=at, attempt=attempt)])
         if place == aggregated:
-            await logs.aggregate(connection, job_id, force=True, restore=False)
+            await aggregation.aggregate(connection, job_id, force=True, restore=False)
     before = await facts(connection, job_id)
     log_id = await connection.fetchval("SELECT id FROM logs WHERE job_id = $1", job_id)
     await partitions.rescue(connection, log_id)
@@ -373,7 +373,7 @@ async def test_a_log_that_is_taken_up_again_while_the_drop_waits_keeps_its_parts
                 partitions.drop(connection, name, RETENTION, lock_timeout=30)
             )
             await blocked(pool, connection)
-            await logs.aggregate(other, job_id, force=True, restore=True)
+            await aggregation.aggregate(other, job_id, force=True, restore=True)
         assert await dropping is False
         assert await content_of(other, job_id) == b"text"
 

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from archive.store import Archive
-from db import logs
+from db import aggregation, logs
 from db.parts import store_batch
 from domain import LAST
 from tests.conftest import part, serving, write_whole
@@ -43,7 +43,7 @@ def brought(pool, settings, job_id, store):
         if where == "parts":
             return content
         async with pool.acquire() as connection:
-            made = await logs.aggregate(connection, job_id, force=False, restore=False)
+            made = await aggregation.aggregate(connection, job_id, force=False, restore=False)
             if where == "database":
                 return content
 
@@ -141,12 +141,12 @@ async def test_a_large_log_as_json_is_the_same_text(web, brought, job_id, where)
 async def test_late_parts_are_read_though_the_log_was_aggregated(web, pool, store, job_id):
     await store((0, b"a"))
     async with pool.acquire() as connection:
-        await logs.aggregate(connection, job_id, force=True, restore=False)
+        await aggregation.aggregate(connection, job_id, force=True, restore=False)
     assert (await web.get(f"/logs/{job_id}/raw")).content == b"a"
     await store((1, b"b"))
     assert (await web.get(f"/logs/{job_id}/raw")).content == b"ab"
     async with pool.acquire() as connection:
-        await logs.aggregate(connection, job_id, force=True, restore=False)
+        await aggregation.aggregate(connection, job_id, force=True, restore=False)
         assert not await connection.fetchval("SELECT late_parts FROM logs")
     assert (await web.get(f"/logs/{job_id}")).json()["content"] == "ab"
 
@@ -202,7 +202,7 @@ async def test_parts_are_listed_by_number(web, pool, store, job_id):
     assert await listed("?require_all=true") == unavailable
     assert await listed("?after=100") == [every[3]]
     async with pool.acquire() as connection:
-        await logs.aggregate(connection, job_id, force=False, restore=False)
+        await aggregation.aggregate(connection, job_id, force=False, restore=False)
     assert await listed("") == [(0, "log aggregated", True)]
     for query in ("?after=x", "?part_numbers=1,x", "?require_all=2x"):
         answer = await web.get(f"/log-parts/{job_id}{query}")
@@ -298,7 +298,7 @@ async def test_logs_are_listed_newest_first_page_by_page(web, pool, job_id):
     async with pool.acquire() as connection:
         for job in jobs:
             await store_batch(connection, [part(job, 0, b"abc", final=True)])
-        await logs.aggregate(connection, jobs[0], force=False, restore=False)
+        await aggregation.aggregate(connection, jobs[0], force=False, restore=False)
     first = (await web.get("/logs?limit=3")).json()
     assert [log["job_id"] for log in first["logs"]] == jobs[:1:-1]
     rest = (await web.get(f"/logs?limit=3&before={first['next']}")).json()

@@ -15,7 +15,7 @@ from activities.retention import RetentionActivities
 from activities.types import ArchiveOrder, DeleteOrder, ExpireOrder, Reached
 from archive.store import Archive, held_key, key
 from cli.main import root
-from db import holds, logs, maintenance, retention
+from db import aggregation, holds, logs, maintenance, retention
 from db.parts import store_batch
 from db.retention import LOOK, _limits, _query
 from domain import LAST, Policy
@@ -44,7 +44,7 @@ class Keeper:
         """Bring a log to its end, so many days ago."""
         await self.store(part(job_id, 0, content, final=True, attempt=attempt))
         async with self.pool.acquire() as connection:
-            made = await logs.aggregate(connection, job_id, force=True, restore=False)
+            made = await aggregation.aggregate(connection, job_id, force=True, restore=False)
             await logs.mark_archiving(connection, job_id, made.sha256)
 
             async def read(start, size):
@@ -258,7 +258,7 @@ async def test_nothing_new_is_archived_while_the_old_object_is_deleted(keeper, p
     await keeper.expire()
     await keeper.store(part(job_id, 0, b"new", attempt="b", final=True))
     async with pool.acquire() as connection, pool.acquire() as worker:
-        made = await logs.aggregate(worker, job_id, force=True, restore=False)
+        made = await aggregation.aggregate(worker, job_id, force=True, restore=False)
         async with retention.deleting(connection, [job_id]) as owed:
             assert owed == [job_id]
             # The log's own workflow deletes it too, then goes on.

@@ -7,7 +7,7 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from db import logs, reading
+from db import aggregation, logs, reading
 from db.parts import store_batch
 from domain import LAST
 from tests.conftest import BEGIN, content, part, write_whole
@@ -64,7 +64,9 @@ async def test_aggregation_sees_what_was_written_whole_while_it_waited(pool, job
         await store_batch(web, [part(job_id, 0, b"old", final=True)])
         async with web.transaction():
             await write_whole(web, job_id, b"new")
-            made = asyncio.create_task(logs.aggregate(worker, job_id, force=False, restore=False))
+            made = asyncio.create_task(
+                aggregation.aggregate(worker, job_id, force=False, restore=False)
+            )
             await until_blocked(pool, worker.get_server_pid())
         assert (await made).sha256 == hashlib.sha256(b"new").hexdigest()
 
@@ -78,7 +80,7 @@ async def until_blocked(pool, server_pid: int) -> None:
 async def test_a_new_attempt_unsets_what_was_aggregated_and_archived(pool, job_id):
     async with pool.acquire() as connection:
         await store_batch(connection, [part(job_id, 0, b"first", final=True)])
-        made = await logs.aggregate(connection, job_id, force=False, restore=False)
+        made = await aggregation.aggregate(connection, job_id, force=False, restore=False)
         assert await logs.mark_verified(connection, job_id, made.sha256)
         later = part(job_id, 0, b"second", attempt="b")
         await store_batch(connection, [later])
@@ -90,7 +92,7 @@ async def test_a_new_attempt_unsets_what_was_aggregated_and_archived(pool, job_i
 async def test_purge_clears_only_what_was_verified(pool, job_id):
     async with pool.acquire() as connection:
         await store_batch(connection, [part(job_id, 0, b"text", final=True)])
-        made = await logs.aggregate(connection, job_id, force=False, restore=False)
+        made = await aggregation.aggregate(connection, job_id, force=False, restore=False)
         assert not await logs.purge(connection, job_id, made.sha256)
         assert await logs.mark_verified(connection, job_id, made.sha256)
         assert not await logs.purge(connection, job_id, "00" * 32)
@@ -104,11 +106,11 @@ async def test_parts_that_were_under_way_during_the_aggregation_are_not_purged_o
         await store_batch(worker, [part(job_id, 0, b"a"), part(job_id, 2, final=True)])
         async with drain.transaction():
             await store_batch(drain, [part(job_id, 1, b"b")])
-            made = await logs.aggregate(worker, job_id, force=False, restore=False)
+            made = await aggregation.aggregate(worker, job_id, force=False, restore=False)
         await logs.mark_verified(worker, job_id, made.sha256)
         assert not (await reading.find(worker, job_id)).late_parts
         assert not await logs.purge(worker, job_id, made.sha256)
-        whole = await logs.aggregate(worker, job_id, force=True, restore=False)
+        whole = await aggregation.aggregate(worker, job_id, force=True, restore=False)
         assert whole.parts == 3
         await logs.mark_verified(worker, job_id, whole.sha256)
         assert await logs.purge(worker, job_id, whole.sha256)
@@ -117,12 +119,12 @@ async def test_parts_that_were_under_way_during_the_aggregation_are_not_purged_o
 async def test_a_log_whose_parts_are_gone_is_never_made_again_from_what_is_left(pool, job_id):
     async with pool.acquire() as connection:
         await store_batch(connection, [part(job_id, 0, b"a"), part(job_id, 1, b"b", final=True)])
-        made = await logs.aggregate(connection, job_id, force=False, restore=False)
+        made = await aggregation.aggregate(connection, job_id, force=False, restore=False)
         await logs.mark_verified(connection, job_id, made.sha256)
         await connection.execute("DELETE FROM log_parts")  # as dropping their partition does
         await store_batch(connection, [part(job_id, 2 + n, b"late") for n in range(5)])
         await connection.execute("UPDATE logs SET content = NULL")
-        again = await logs.aggregate(connection, job_id, force=True, restore=False)
+        again = await aggregation.aggregate(connection, job_id, force=True, restore=False)
         assert (again.sha256, again.needs_archived) == ("", True)
         log = await reading.find(connection, job_id)
         assert (log.content_sha256, log.archive_verified) == (made.sha256, True)
@@ -146,7 +148,9 @@ async def test_aggregation_waits_for_a_run_that_begins_and_makes_its_log(pool, j
         await store_batch(drain, [part(job_id, 0, b"old", final=True)])
         async with drain.transaction():
             await store_batch(drain, [part(job_id, 0, b"new", attempt="b")])
-            made = asyncio.create_task(logs.aggregate(worker, job_id, force=False, restore=False))
+            made = asyncio.create_task(
+                aggregation.aggregate(worker, job_id, force=False, restore=False)
+            )
             await until_blocked(pool, worker.get_server_pid())
         told = await made
         assert (told.attempt, told.ended, told.sha256) == ("b", False, "")
@@ -159,7 +163,7 @@ async def test_a_begin_that_moves_makes_another_attempt_the_log(pool, job_id):
         await store_batch(connection, [part(job_id, 0, b"a", attempt="a", published_at=at[1])])
         final = part(job_id, 0, b"b", attempt="b", published_at=at[2], final=True)
         await store_batch(connection, [final])
-        await logs.aggregate(connection, job_id, force=False, restore=False)
+        await aggregation.aggregate(connection, job_id, force=False, restore=False)
         # The earliest part of b comes last: b began before a, so a is the log.
         early = part(job_id, 1, b"?", attempt="b", published_at=at[0])
         [(_, place)] = await store_batch(connection, [early])
@@ -203,7 +207,7 @@ async def test_writers_of_the_same_logs_never_deadlock(pool, job_id):  # noqa: C
         async with pool.acquire() as connection:
             for _ in range(15):
                 for job in reversed(jobs):
-                    await logs.aggregate(connection, job, force=True, restore=False)
+                    await aggregation.aggregate(connection, job, force=True, restore=False)
 
     await asyncio.gather(flush(), flush(), write(), write(), aggregate(), aggregate())
 
@@ -213,7 +217,7 @@ async def test_stale_parts_do_not_reopen_an_aggregated_log(pool, job_id):
         await store_batch(connection, [part(job_id, 0, b"old", attempt="dying")])
         await write_whole(connection, job_id, b"")
         await store_batch(connection, [part(job_id, 0, b"new", attempt="next", final=True)])
-        await logs.aggregate(connection, job_id, force=False, restore=False)
+        await aggregation.aggregate(connection, job_id, force=False, restore=False)
         await store_batch(connection, [part(job_id, 1, b"stale", attempt="dying", final=True)])
         assert not (await reading.find(connection, job_id)).late_parts
         await store_batch(connection, [part(job_id, 1, b"late", attempt="next")])

@@ -7,7 +7,7 @@ import asyncpg
 import httpx
 import pytest
 
-from db import logs
+from db import aggregation
 from db.parts import store_batch
 from domain import LAST, StoredPart
 from live import feed, follow
@@ -40,7 +40,7 @@ def p(number: int, content: bytes, **fields):
 
 async def aggregate(pool, job_id: int, *, force: bool = False) -> None:
     async with pool.acquire() as connection:
-        await logs.aggregate(connection, job_id, force=force, restore=False)
+        await aggregation.aggregate(connection, job_id, force=force, restore=False)
 
 
 async def test_history_then_live_then_final(web, store, job_id):
@@ -370,7 +370,7 @@ async def test_the_end_does_not_come_before_what_is_behind_a_gap(web, pool, stor
         await reader.parts(1)
         async with pool.acquire() as connection, connection.transaction():
             await store_batch(connection, [part(job_id, 2, b"c", final=True)])
-            await logs.aggregate(connection, job_id, force=False, restore=False)
+            await aggregation.aggregate(connection, job_id, force=False, restore=False)
         assert await reader.parts(1) == [(2, b"c")]
         assert (await reader.next()).name == "final"
 

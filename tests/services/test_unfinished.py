@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from db import logs
+from db import aggregation, logs
 from db.parts import store_batch
 from db.unfinished import FIND, find_unfinished, mark_empty
 from domain import LAST
@@ -42,7 +42,7 @@ class Finder:
         )
 
     async def archive(self, job_id: int) -> str:
-        made = await logs.aggregate(self.connection, job_id, force=True, restore=False)
+        made = await aggregation.aggregate(self.connection, job_id, force=True, restore=False)
         await logs.mark_archiving(self.connection, job_id, made.sha256)
         assert await logs.mark_verified(self.connection, job_id, made.sha256)
         return made.sha256
@@ -68,7 +68,7 @@ async def test_parts_are_found_once_nothing_came_for_the_set_time(finder, job_id
 
 async def test_every_step_that_was_not_taken_is_owed(finder, job_id):
     await store_batch(finder.connection, [part(job_id, 0, b"a", final=True)])
-    made = await logs.aggregate(finder.connection, job_id, force=True, restore=False)
+    made = await aggregation.aggregate(finder.connection, job_id, force=True, restore=False)
     await finder.pass_seconds(2 * QUIET)
     assert await finder.jobs() == [job_id]  # the archive
     await logs.mark_archiving(finder.connection, job_id, made.sha256)

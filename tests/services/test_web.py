@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from archive.store import Archive
-from db import logs
+from db import aggregation, logs
 from db.parts import store_batch
 from tests.conftest import part, serving
 
@@ -30,7 +30,7 @@ async def stored(pool, job_id: int) -> None:
 async def aggregated(pool, job_id: int):
     await stored(pool, job_id)
     async with pool.acquire() as connection:
-        return await logs.aggregate(connection, job_id, force=False, restore=False)
+        return await aggregation.aggregate(connection, job_id, force=False, restore=False)
 
 
 async def purged(pool, job_id: int, settings) -> None:
@@ -79,7 +79,7 @@ async def test_a_large_log_streams_while_it_is_purged(web, pool, settings, job_i
     content = bytes(range(256)) * 4096 * 8  # 8 MiB
     async with pool.acquire() as connection:
         await store_batch(connection, [part(job_id, 0, content, final=True)])
-        made = await logs.aggregate(connection, job_id, force=False, restore=False)
+        made = await aggregation.aggregate(connection, job_id, force=False, restore=False)
     archive = Archive(settings.s3, 1)
 
     async def read(start: int, size: int) -> bytes:
