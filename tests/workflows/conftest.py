@@ -5,17 +5,23 @@ import contextlib
 import json
 import re
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import pytest
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
-from temporalio.service import RPCError
+from temporalio.client import (
+    Client,
+    WorkflowExecutionDescription,
+    WorkflowExecutionStatus,
+    WorkflowHandle,
+)
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
@@ -59,6 +65,27 @@ async def environment() -> AsyncIterator[WorkflowEnvironment]:
         yield environment
 
 
+# What is told of a connection that broke: this server drops some when the machine is busy.
+BROKEN = {
+    RPCStatusCode.CANCELLED,
+    RPCStatusCode.INTERNAL,
+    RPCStatusCode.UNAVAILABLE,
+    RPCStatusCode.UNKNOWN,
+}
+Answer = TypeVar("Answer")
+
+
+async def patiently(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Ask again where the connection broke; what was asked may have been done all the same."""
+    while True:
+        try:
+            return await ask()
+        except RPCError as error:
+            if error.status not in BROKEN:
+                raise
+            await asyncio.sleep(0.1)
+
+
 @dataclass
 class Driver:
     """One log: stores parts as the drain does, tells its workflow, and looks at what came of it."""
@@ -86,13 +113,16 @@ class Driver:
         await self.signal(PARTS_STORED, Batch(len(parts), size, final=final, begun=begun))
 
     async def signal(self, name: str, *arguments: Any) -> None:
-        await self.client.start_workflow(
-            LogLifecycle.run,
-            LifecycleInput(self.job_id, self.options),
-            id=workflow_id(self.job_id),
-            task_queue=self.task_queue,
-            start_signal=name,
-            start_signal_args=arguments,
+        """Signal, at least once: the workflow does not mind hearing of something twice."""
+        await patiently(
+            lambda: self.client.start_workflow(
+                LogLifecycle.run,
+                LifecycleInput(self.job_id, self.options),
+                id=workflow_id(self.job_id),
+                task_queue=self.task_queue,
+                start_signal=name,
+                start_signal_args=arguments,
+            )
         )
 
     async def whole_log(self, content: bytes = b"one log") -> None:
@@ -114,12 +144,29 @@ class Driver:
 
     async def result(self) -> Outcome:
         """Let time pass until the workflow is closed."""
-        while (await self.handle.describe()).status == WorkflowExecutionStatus.RUNNING:
-            await self.environment.sleep(60)
-        return await self.handle.result()
+        while (await self.describe()).status == WorkflowExecutionStatus.RUNNING:
+            await patiently(lambda: self.environment.sleep(60))
+        return await patiently(self.handle.result)
+
+    async def describe(self) -> WorkflowExecutionDescription:
+        return await patiently(self.handle.describe)
+
+    async def now(self) -> datetime:
+        return await patiently(self.environment.get_current_time)
+
+    async def sleep(self, seconds: float) -> None:
+        """Let so much time pass, and no more where the server had slept when it was cut off."""
+        until = await self.now() + timedelta(seconds=seconds)
+
+        async def rest() -> None:
+            left = (until - await self.now()).total_seconds()
+            if left > 0:
+                await self.environment.sleep(left)
+
+        await patiently(rest)
 
     async def look(self) -> Lifecycle:
-        return await self.handle.query(LIFECYCLE_QUERY, result_type=Lifecycle)
+        return await patiently(lambda: self.handle.query(LIFECYCLE_QUERY, result_type=Lifecycle))
 
     async def until(self, met: Callable[[Lifecycle], bool]) -> Lifecycle:
         """Look until it is so, while no time passes; this server has no event to wait for."""
@@ -131,7 +178,7 @@ class Driver:
 
     async def verified(self) -> Lifecycle:
         """Let the settle time pass and wait for what comes before the purge delay."""
-        await self.environment.sleep(self.options.settle_seconds + 1)
+        await self.sleep(self.options.settle_seconds + 1)
         return await self.until_phase("verified")
 
     async def until_phase(self, phase: str) -> Lifecycle:

@@ -24,18 +24,18 @@ async def test_a_log_goes_from_its_first_part_to_the_purge(driver):
 
 
 async def test_a_log_without_a_final_part_ends_after_the_silence_limit(driver):
-    began = await driver.environment.get_current_time()
+    began = await driver.now()
     await driver.store(part(driver.job_id, 0, b"cut off"), begun=True)
     await driver.result()
     assert driver.archived() == b"cut off"
-    assert (await driver.environment.get_current_time() - began).total_seconds() > 3 * HOUR
+    assert (await driver.now() - began).total_seconds() > 3 * HOUR
 
 
 async def test_each_part_moves_the_silence_limit(driver):
     await driver.store(part(driver.job_id, 0, b"a"), begun=True)
-    await driver.environment.sleep(2 * HOUR)
+    await driver.sleep(2 * HOUR)
     await driver.store(part(driver.job_id, 1, b"b"))
-    await driver.environment.sleep(2 * HOUR)
+    await driver.sleep(2 * HOUR)
     assert (await driver.look()).phase == "receiving"
     await driver.store(part(driver.job_id, 2, b"c", final=True), final=True)
     await driver.result()
@@ -49,7 +49,7 @@ async def test_stragglers_fill_a_gap_within_its_grace_time(driver):
         final=True,
         begun=True,
     )
-    await driver.environment.sleep(15)
+    await driver.sleep(15)
     state = await driver.until_phase("settling")
     assert state.missing_parts == 1
     await driver.store(part(driver.job_id, 1, b"b"))
@@ -92,13 +92,13 @@ async def test_a_run_that_finds_nothing_new_ends_at_once(driver):
     await driver.whole_log()
     first = await driver.result()
     verified_at = (await driver.row()).archived_at
-    began = await driver.environment.get_current_time()
+    began = await driver.now()
     await driver.store(part(driver.job_id, 0, b"one log"))  # delivered again
     second = await driver.result()
     row = await driver.row()
     assert (second.sha256, second.archive_attempts) == (first.sha256, 0)
     assert (row.archived_at, bool(row.purged_at)) == (verified_at, True)
-    assert (await driver.environment.get_current_time() - began).total_seconds() < HOUR
+    assert (await driver.now() - began).total_seconds() < HOUR
 
 
 async def test_a_final_part_of_a_superseded_attempt_ends_nothing(driver):
@@ -106,7 +106,7 @@ async def test_a_final_part_of_a_superseded_attempt_ends_nothing(driver):
     await driver.store(part(driver.job_id, 0, b"new", attempt="b"), begun=True)
     # A drain that saw the old attempt as the log may still tell of its end.
     await driver.store(part(driver.job_id, 1, b"", attempt="a", final=True), final=True)
-    await driver.environment.sleep(60)
+    await driver.sleep(60)
     await driver.until_phase("receiving")
     assert (await driver.row()).aggregated_at is None
     await driver.store(part(driver.job_id, 1, b"er", attempt="b", final=True), final=True)
@@ -120,10 +120,10 @@ async def test_hints_out_of_order_lose_nothing(driver):
         part(driver.job_id, 0, b"all"), part(driver.job_id, 1, final=True), final=True
     )
     await driver.store(begun=True)
-    began = await driver.environment.get_current_time()
+    began = await driver.now()
     await driver.verified()
     assert driver.archived() == b"all"
-    assert (await driver.environment.get_current_time() - began).total_seconds() < HOUR
+    assert (await driver.now() - began).total_seconds() < HOUR
 
 
 async def test_replaced_content_takes_the_place_of_what_was_archived(driver):
@@ -204,7 +204,7 @@ async def test_late_parts_of_a_log_whose_object_was_lost_too_wait_for_a_person(d
     await driver.pool.execute("DELETE FROM log_parts")
     driver.put(b"another log")
     await driver.store(part(driver.job_id, 2, b" and more"))
-    await driver.environment.sleep(60)
+    await driver.sleep(60)
     state = await driver.until_phase("stuck")
     assert f"job {driver.job_id}" in state.last_error
     assert driver.archived() == b"another log"
