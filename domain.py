@@ -6,7 +6,8 @@ one run of the job, a *batch* what the drain commits at once, a *log* what a rea
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Self
+from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
@@ -16,6 +17,8 @@ LAST = 2_147_483_647
 WHOLE = -1
 # Postgres and Temporal both count in signed 64 bits.
 MAX_JOB_ID = 2**63 - 1
+# Leaves room for an object's other metadata.
+ORIGIN_CHARACTERS = 1500
 
 Phase = Literal[
     "receiving",
@@ -121,6 +124,34 @@ class Log(msgspec.Struct, frozen=True):
         if self.archiving:
             return "archiving"
         return "aggregating" if self.aggregated_at else "receiving"
+
+
+class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a row knew of the content that it sent to the archive; the object carries it.
+
+    `upload`: which of the log's uploads it was, from 1 on. `generation`: that of the row. The run
+    `attempt`, which began at `began_at`, was the log; None where no run was. `runs`: the row's own
+    column. The last three are as Postgres writes them, and None where they are too long to carry.
+    """
+
+    upload: int
+    generation: int = 0
+    attempt: str | None = None
+    began_at: str | None = None
+    runs: str | None = None
+
+    @property
+    def text(self) -> str:
+        """It as plain characters, of which an object's metadata may have 2 KB."""
+        text = quote(msgspec.json.encode(self), safe='{}()":,')
+        if len(text) <= ORIGIN_CHARACTERS:
+            return text
+        return Origin(self.upload, self.generation).text
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Read what `text` gave."""
+        return msgspec.json.decode(unquote_to_bytes(text), type=cls)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ LogflumeError            its text is one clear line for a person
 ├── ComponentError       a component is missing, unreachable or refuses us
 ├── ArchiveRefused       the archive says no, and will say it again
 ├── NotArchived          nothing lies in the archive under the job's key
+├── ArchiveAhead         the archive holds a later state of a log than its row
 ├── RejectedPart         a message breaks the wire contract; its text is the reason
 ├── UnknownLog           no log has this id
 ├── LogExpired           the text of a log was deleted when its time was over
@@ -34,6 +35,10 @@ class ArchiveRefused(LogflumeError):
 
 class NotArchived(LogflumeError):
     """Nothing lies in the archive under the job's key."""
+
+
+class ArchiveAhead(LogflumeError):
+    """The archive holds a later state of a log than its row: the database is an older copy."""
 
 
 class RejectedPart(LogflumeError):

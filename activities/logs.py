@@ -20,9 +20,9 @@ from activities.types import (
     ArchiveOrder,
     Verdict,
 )
-from archive.store import Archive
+from archive.store import Archive, Stored
 from db import aggregation, holds, logs, reading
-from domain import Content
+from domain import Content, Origin
 from errors import ContentReplaced, NotArchived, PartsGone
 from marks import StepReader
 from traces import spans
@@ -73,11 +73,21 @@ class ArchiveActivities:
 
     @activity.defn(name=ARCHIVE)
     async def archive(self, order: ArchiveOrder) -> bool:
-        """Upload the content; False where the log has other content by now."""
+        """Upload the content; False where the log has other content by now.
+
+        What a later state of the database put there is not written over.
+        """
         async with beating():
+            there = await self._look(order.job_id)
             try:
                 async with self._pool.acquire() as connection:
-                    log_id = await logs.mark_archiving(connection, order.job_id, order.sha256)
+                    log_id, origin = await logs.mark_archiving(
+                        connection,
+                        order.job_id,
+                        order.sha256,
+                        there=_upload_of(there),
+                        same=there is not None and there.sha256 == order.sha256,
+                    )
                 metrics.ARCHIVE_ATTEMPTS.inc()
 
                 async def read(start: int, size: int) -> bytes:
@@ -88,7 +98,12 @@ class ArchiveActivities:
                         )
 
                 await self._archive.upload(
-                    order.job_id, read, order.bytes, sha256=order.sha256, parts=order.parts
+                    order.job_id,
+                    read,
+                    order.bytes,
+                    sha256=order.sha256,
+                    parts=order.parts,
+                    origin=origin.text,
                 )
             except ContentReplaced:
                 return False
@@ -156,12 +171,26 @@ class ArchiveActivities:
         """Delete the archived object of a log whose text was written anew, and note that it went.
 
         What is owed stands in the row until then: a signal that is lost or doubled cannot matter,
-        and a workflow that was reset deletes nothing that was archived since.
+        and a workflow that was reset deletes nothing that was archived since. What a later state of
+        the database put there is not what was to go either.
         """
         async with beating():
             async with self._pool.acquire() as connection:
-                if not await logs.owes_deletion(connection, job_id):
-                    return
-            await self._archive.delete(job_id)
+                uploads = await logs.owes_deletion(connection, job_id)
+            if uploads is None:
+                return
+            if _upload_of(await self._look(job_id)) <= uploads:
+                await self._archive.delete(job_id)
             async with self._pool.acquire() as connection:
                 await logs.mark_archive_deleted(connection, job_id)
+
+    async def _look(self, job_id: int) -> Stored | None:
+        try:
+            return await self._archive.look(job_id)
+        except NotArchived:
+            return None
+
+
+def _upload_of(there: Stored | None) -> int:
+    """Which upload made an object; 0 where that is not known."""
+    return Origin.read(there.origin).upload if there and there.origin else 0

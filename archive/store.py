@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
@@ -49,10 +50,18 @@ class Digest(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What the store says of an object that it holds, without reading it."""
+    """What the store says of an object that it holds, without reading it.
+
+    `sha256`, `parts` and `origin` are what `upload` was given; None where others put it there, or
+    an earlier release of ours.
+    """
 
     bytes: int
     etag: str
+    changed_at: datetime
+    sha256: str | None
+    parts: int | None
+    origin: str | None
 
 
 def key(job_id: int) -> str:
@@ -107,19 +116,28 @@ class Archive:
         """Find out whether the bucket is there and ours."""
         await self._call(self._s3.head_bucket, Bucket=self._bucket)
 
-    async def upload(
-        self, job_id: int, read: ReadSlice, size: int, *, sha256: str, parts: int
+    async def upload(  # noqa: PLR0913
+        self,
+        job_id: int,
+        read: ReadSlice,
+        size: int,
+        *,
+        sha256: str,
+        parts: int,
+        origin: str | None = None,
     ) -> None:
         """Put `size` bytes under the job's key, read and sent a slice at a time.
 
-        The store checks a log of one slice against `sha256` (hex) itself.
+        The store checks a log of one slice against `sha256` (hex) itself. `origin`: what else the
+        object shall carry.
         """
+        metadata = {"sha256": sha256, "parts": str(parts)}
         about: dict[str, Any] = {
             "Bucket": self._bucket,
             "Key": key(job_id),
             "ContentType": CONTENT_TYPE,
             "ACL": self._acl,
-            "Metadata": {"sha256": sha256, "parts": str(parts)},
+            "Metadata": metadata if origin is None else metadata | {"origin": origin},
         }
         if size > self._slice:
             await self._upload_slices(about, read, size)
@@ -170,13 +188,21 @@ class Archive:
         return Digest(sha256.hexdigest(), size)
 
     async def look(self, job_id: int) -> Stored:
-        """Ask how long the object is, and for the store's own tag of its bytes.
+        """Ask what the object is like.
 
         Raises:
             NotArchived: nothing is archived under the job's key.
         """
         found = await self._find(self._s3.head_object, key(job_id))
-        return Stored(found["ContentLength"], found["ETag"])
+        carried = found["Metadata"]
+        return Stored(
+            bytes=found["ContentLength"],
+            etag=found["ETag"],
+            changed_at=found["LastModified"],
+            sha256=carried.get("sha256"),
+            parts=int(carried["parts"]) if "parts" in carried else None,
+            origin=carried.get("origin"),
+        )
 
     async def stream(
         self,

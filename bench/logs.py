@@ -54,13 +54,18 @@ async def archive(settings: S3Settings, pool: asyncpg.Pool, job_id: int, content
     sha256 = content.sha256
     assert sha256  # noqa: S101 - it was aggregated
     async with pool.acquire() as connection:
-        log_id = await logs.mark_archiving(connection, job_id, sha256)
+        log_id, origin = await logs.mark_archiving(connection, job_id, sha256)
 
         async def read(start: int, size: int) -> bytes:
             return await reading.content_slice(connection, log_id, sha256, start, size)
 
         await Archive(settings, 1).upload(
-            job_id, read, content.bytes, sha256=sha256, parts=content.parts
+            job_id,
+            read,
+            content.bytes,
+            sha256=sha256,
+            parts=content.parts,
+            origin=origin.text,
         )
         await logs.mark_verified(connection, job_id, sha256)
         await logs.purge(connection, job_id, sha256)

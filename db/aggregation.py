@@ -15,8 +15,9 @@ from domain import LAST, Content
 from errors import PartsGone
 
 LOCK = """
-SELECT id, aggregated_at IS NOT NULL AS aggregated, parts_since, archive_outdated,
-    content IS NOT NULL AS has_content, content_runs IS NOT NULL AS has_runs
+SELECT id, aggregated_at IS NOT NULL AS aggregated, parts_since, archive_outdated, late_parts,
+    content IS NOT NULL AS has_content, content_runs IS NOT NULL AS has_runs,
+    content_sha256 IS NOT NULL AS is_known
 FROM logs WHERE job_id = $1 FOR NO KEY UPDATE
 """
 # Where the content comes from: the log's parts, or what was made of them once some are gone.
@@ -64,7 +65,7 @@ FROM log_parts WHERE log_id = $1
 """
 
 MADE = """
-encode(content_sha256, 'hex') AS sha256, content_bytes, archive_verified,
+encode(content_sha256, 'hex') AS sha256, content_bytes, part_count, archive_verified,
     purged_at IS NOT NULL AS purged
 """
 
@@ -148,6 +149,8 @@ async def aggregate(connection: Connection, job_id: int, *, force: bool, restore
         assert there  # noqa: S101 - aggregates always have a row
         gone = row["parts_since"] is not None and not there["from_the_first"]
         if gone and not row["has_runs"]:
+            if row["aggregated"] and row["is_known"] and not row["late_parts"]:
+                return await _as_archived(connection, row["id"])
             raise PartsGone(
                 f"job {job_id}: parts it was made of are gone, and where new ones belong is not "
                 "known; its archive stays as it is"
@@ -186,6 +189,20 @@ async def aggregate(connection: Connection, job_id: int, *, force: bool, restore
             archived=made["archive_verified"],
             purged=made["purged"],
         )
+
+
+async def _as_archived(connection: Connection, log_id: int) -> Content:
+    """Leave a log as it is of which the archive holds all, and nobody where its parts belong."""
+    made = await connection.fetchrow(NOTHING_NEW, log_id)
+    assert made  # noqa: S101 - the row is locked
+    return Content(
+        ended=True,
+        sha256=made["sha256"],
+        bytes=made["content_bytes"],
+        parts=made["part_count"] or 0,
+        archived=made["archive_verified"],
+        purged=made["purged"],
+    )
 
 
 async def restore_content(

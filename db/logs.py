@@ -12,8 +12,8 @@ from db.holds import check_holds
 from db.maintenance import check_writing
 from db.reading import LOG_COLUMNS
 from db.watch import announce
-from domain import WHOLE, Log
-from errors import ContentReplaced
+from domain import WHOLE, Log, Origin
+from errors import ArchiveAhead, ContentReplaced
 from marks import Step
 
 # Also waits for drains that are making attempts, which refer to the row.
@@ -26,11 +26,17 @@ MARK_ARCHIVING = f"""
 WITH waited AS MATERIALIZED (
     SELECT pg_advisory_xact_lock_shared({ARCHIVE_LOCK}) FROM (SELECT $1::bigint AS job_id) i
 )
-UPDATE logs SET archiving = true, archived_at = NULL, archive_verified = false, updated_at = now()
+UPDATE logs SET archiving = true, archived_at = NULL, archive_verified = false, updated_at = now(),
+    uploads = greatest(uploads, $3) + 1
 FROM waited
 WHERE job_id = $1 AND content_sha256 = decode($2, 'hex') AND aggregated_at IS NOT NULL
-    AND purged_at IS NULL
-RETURNING id
+    AND purged_at IS NULL AND (uploads >= $3 OR $4)
+RETURNING id, uploads, generation,
+    (SELECT uuid FROM log_attempts WHERE id = content_attempt_id),
+    (SELECT began_at::text FROM log_attempts WHERE id = content_attempt_id), content_runs::text
+"""
+IS_AHEAD = """
+SELECT uploads < $3 FROM logs WHERE job_id = $1 AND content_sha256 = decode($2, 'hex')
 """
 MARK_VERIFIED = """
 UPDATE logs
@@ -94,7 +100,7 @@ WHERE id = $1
 RETURNING {LOG_COLUMNS}
 """
 
-OWES_DELETION = "SELECT archive_outdated FROM logs WHERE job_id = $1"
+OWES_DELETION = "SELECT uploads FROM logs WHERE job_id = $1 AND archive_outdated"
 MARK_ARCHIVE_DELETED = "UPDATE logs SET archive_outdated = false WHERE job_id = $1"
 
 
@@ -104,6 +110,13 @@ class WholeContent(NamedTuple):
     job_id: int
     content: bytes
     removed_by: int | None = None
+
+
+class Archiving(NamedTuple):
+    """A log whose content is on its way to the archive, by its own id."""
+
+    log_id: int
+    origin: Origin
 
 
 class Verified(NamedTuple):
@@ -117,16 +130,27 @@ class Verified(NamedTuple):
     seconds: float | None
 
 
-async def mark_archiving(connection: Connection, job_id: int, sha256: str) -> int:
-    """Note that the content with this SHA-256 is on its way to the archive; returns the log's id.
+async def mark_archiving(
+    connection: Connection, job_id: int, sha256: str, *, there: int = 0, same: bool = False
+) -> Archiving:
+    """Note that the content with this SHA-256 is on its way to the archive.
+
+    `there`: which upload made the object that is there now; `same`: it is of this very content.
 
     Raises:
         ContentReplaced: the log has other content by now, or it was purged.
+        ArchiveAhead: the row knows nothing of that upload, which would be lost.
     """
-    log_id: int | None = await connection.fetchval(MARK_ARCHIVING, job_id, sha256)
-    if log_id is None:
-        raise ContentReplaced(f"the row of job {job_id} no longer has content {sha256[:12]}")
-    return log_id
+    row = await connection.fetchrow(MARK_ARCHIVING, job_id, sha256, there, same)
+    if row is not None:
+        log_id, *origin = row.values()
+        return Archiving(log_id, Origin(*origin))
+    if not same and await connection.fetchval(IS_AHEAD, job_id, sha256, there):
+        raise ArchiveAhead(
+            f"job {job_id}: its object is of upload {there}, which its row knows nothing of: the "
+            "database is an older copy; run `logflume reconcile`"
+        )
+    raise ContentReplaced(f"the row of job {job_id} no longer has content {sha256[:12]}")
 
 
 async def mark_verified(
@@ -196,9 +220,10 @@ async def _replace(connection: Connection, log_id: int, whole: WholeContent) -> 
     return Log(**row)
 
 
-async def owes_deletion(connection: Connection, job_id: int) -> bool:
-    """Whether the archive may still hold what was there before content was written whole."""
-    return bool(await connection.fetchval(OWES_DELETION, job_id))
+async def owes_deletion(connection: Connection, job_id: int) -> int | None:
+    """Up to which upload the archive may still hold what is to go; None where nothing is owed."""
+    uploads: int | None = await connection.fetchval(OWES_DELETION, job_id)
+    return uploads
 
 
 async def mark_archive_deleted(connection: Connection, job_id: int) -> None:

@@ -12,7 +12,12 @@ RETRIES = RetryPolicy(
     initial_interval=timedelta(seconds=1),
     backoff_coefficient=2,
     maximum_interval=timedelta(seconds=30),
-    non_retryable_error_types=["ArchiveRefused", "PartsGone", "ProgramLimitExceededError"],
+    non_retryable_error_types=[
+        "ArchiveAhead",
+        "ArchiveRefused",
+        "PartsGone",
+        "ProgramLimitExceededError",
+    ],
 )
 # Activities beat while they run, so a worker that died is noticed long before they could time out.
 HEARTBEAT = timedelta(seconds=20)

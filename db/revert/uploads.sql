@@ -1,0 +1,7 @@
+-- Revert logflume:uploads from pg
+
+BEGIN;
+
+ALTER TABLE logs DROP COLUMN uploads;
+
+COMMIT;

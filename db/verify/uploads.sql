@@ -1,0 +1,3 @@
+-- Verify logflume:uploads on pg
+
+SELECT uploads FROM logs WHERE false;
