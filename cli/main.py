@@ -21,6 +21,7 @@ COMMANDS = {
     "import": ("cli.import_", "Take over the logs of another service."),
     "maintenance": ("cli.maintenance", "Keep everyone away from parts for a while."),
     "publish": ("cli.publish", "Play files as CI jobs, in a runner's wire format."),
+    "reconcile": ("cli.reconcile", "Compare database, archive and workflows, as after a restore."),
     "rejected": ("cli.rejected", "Look at messages that broke the contract, or send them on."),
     "replay": ("cli.replay", "Replay workflow histories on the code that is installed here."),
     "retention": ("cli.retention", "Show what retention would delete, and rules for the store."),

@@ -8,6 +8,7 @@ from typing import Any
 from temporalio.client import Client
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
 
 from activities.types import DELETE_ARCHIVE
 from workflows.types import (
@@ -17,6 +18,8 @@ from workflows.types import (
     LIFECYCLE,
     LIFECYCLE_QUERY,
     LOG_PHASE,
+    PARTS_STORED,
+    Batch,
     Lifecycle,
     LifecycleInput,
     LifecycleOptions,
@@ -61,6 +64,19 @@ class LogWorkflows:
             RPCError, RuntimeError: Temporal is out of reach or refuses.
         """
         await self.signal(job_id, ARCHIVE_AGAIN, rpc_timeout=rpc_timeout)
+
+    async def look_again(self, job_id: int) -> None:
+        """Have the workflow that runs, if one does, look at its log anew; also where it is stuck.
+
+        Raises:
+            RPCError, RuntimeError: Temporal is out of reach or refuses.
+        """
+        handle = self.client.get_workflow_handle(workflow_id(job_id))
+        try:
+            await handle.signal(PARTS_STORED, Batch(0, 0, final=True), rpc_timeout=ASK_SECONDS)
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
 
     async def running(self, job_ids: Collection[int]) -> set[int]:
         """Which of these jobs' logs have a workflow that runs, as of some seconds ago.

@@ -1,0 +1,188 @@
+"""What reconciling the database with the archive asks of rows, and what it makes of them."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+import msgspec
+
+from db import timings
+from db.connect import Connection
+from db.holds import check_holds
+from db.logs import LOCK_ATTEMPTS, LOCK_WHOLE, MAKE_LOGS, delete_text
+from db.maintenance import check_writing
+from db.watch import announce
+from domain import LAST, WHOLE, Origin
+from marks import Step
+
+COLUMNS = """
+l.job_id, l.updated_at, l.uploads, l.generation, l.archive_verified AS verified,
+    l.archive_outdated AS outdated, l.content_bytes AS bytes,
+    encode(l.content_sha256, 'hex') AS sha256,
+    l.aggregated_at IS NOT NULL OR EXISTS (SELECT FROM log_parts WHERE log_id = l.id) AS has_text
+"""
+PAGE = f"SELECT {COLUMNS} FROM logs l WHERE l.job_id BETWEEN $1 AND $2 ORDER BY l.job_id LIMIT $3"
+FIND = f"SELECT {COLUMNS} FROM logs l WHERE l.job_id = $1"
+CAN_MAKE = """
+SELECT content IS NOT NULL
+    OR EXISTS (SELECT FROM log_parts WHERE log_id = l.id AND created_at = l.parts_since)
+FROM logs l WHERE job_id = $1
+"""
+STORED_SINCE = """
+SELECT count(*) FROM logs l JOIN log_parts p ON p.log_id = l.id
+WHERE l.job_id = $1 AND p.created_at > $2
+"""
+
+KNOWN = "SELECT id, uploads, generation FROM logs WHERE job_id = $1"
+# Where nobody knows what the content was made of, nothing may take its place by itself: as with
+# logs that were imported from an archive.
+MAKE_ATTEMPT = """
+INSERT INTO log_attempts AS a (log_id, uuid, began_at)
+SELECT $1, $2, $3::text::timestamptz WHERE $2::text IS NOT NULL
+ON CONFLICT (log_id, uuid) DO UPDATE SET began_at = CASE WHEN excluded.began_at = 'infinity'
+    THEN excluded.began_at ELSE least(a.began_at, excluded.began_at) END
+RETURNING id
+"""
+# No part came at the epoch: those that the content was made of are taken for gone.
+ADOPT = f"""
+UPDATE logs SET
+    content = NULL, content_bytes = $2, content_sha256 = decode($3, 'hex'),
+    content_attempt_id = $4, part_count = $5, content_runs = $6::text::content_run[],
+    missing_parts = (
+        SELECT coalesce(max(last) + 1 - sum(last - first + 1), 0)
+        FROM unnest($6::text::content_run[]) WHERE first BETWEEN 0 AND {LAST - 1}
+    ),
+    parts_since = 'epoch', late_parts = false, aggregated_at = now(), archiving = false,
+    archived_at = now(), archive_verified = true, archive_outdated = false, purged_at = now(),
+    empty = false, expired_at = NULL, step_count = $7, uploads = $8, generation = $9,
+    created_at = least(created_at, $10), updated_at = now()
+WHERE id = $1
+"""
+# Parts that came since, or that the archived content lacks, are late ones or begin another log.
+NOTE_LATE = """
+UPDATE logs l SET late_parts = true
+WHERE id = $1 AND content_runs IS NOT NULL
+    AND EXISTS (SELECT FROM merged_parts(id, content_attempt_id) WHERE is_new)
+"""
+NOTE_ANOTHER = """
+UPDATE logs l SET aggregated_at = NULL, archived_at = NULL, archive_verified = false,
+    purged_at = NULL, late_parts = false
+WHERE id = $1 AND content_runs IS NOT NULL AND content_attempt_id IS DISTINCT FROM log_attempt(id)
+"""
+OWE_DELETION = """
+UPDATE logs l SET archive_outdated = true, empty = false, updated_at = now()
+WHERE job_id = $1 AND uploads >= $2 AND aggregated_at IS NULL
+    AND NOT EXISTS (SELECT FROM log_parts WHERE log_id = l.id)
+"""
+HELD = "SELECT l.job_id FROM log_holds h JOIN logs l ON l.id = h.log_id WHERE l.job_id = ANY ($1)"
+HELD_ARCHIVED = """
+SELECT l.job_id FROM log_holds h JOIN logs l ON l.id = h.log_id
+WHERE l.archive_verified ORDER BY l.job_id
+"""
+
+
+class Row(msgspec.Struct, frozen=True):
+    """What a row says of its log; SHA-256 in hex.
+
+    `uploads`: those that it knows of. `outdated`: an object of it is owed deletion. `has_text`: it
+    has content, here or in the archive, or parts.
+    """
+
+    job_id: int
+    updated_at: datetime
+    uploads: int
+    generation: int
+    verified: bool
+    outdated: bool
+    bytes: int | None
+    sha256: str | None
+    has_text: bool
+
+
+class Archived(msgspec.Struct, frozen=True):
+    """An archived object that was read to its end, and what it says of itself; SHA-256 in hex."""
+
+    job_id: int
+    bytes: int
+    sha256: str
+    parts: int | None
+    origin: Origin
+    changed_at: datetime
+    steps: Sequence[Step]
+
+
+async def page(connection: Connection, first: int, last: int, count: int) -> list[Row]:
+    """Read the rows of at most `count` jobs from `first` to `last`."""
+    return [Row(**row) for row in await connection.fetch(PAGE, first, last, count)]
+
+
+async def find(connection: Connection, job_id: int) -> Row | None:
+    """Read the row of a job's log; None where there is none."""
+    row = await connection.fetchrow(FIND, job_id)
+    return Row(**row) if row else None
+
+
+async def can_make(connection: Connection, job_id: int) -> bool:
+    """Whether a log's content is in its row, or can be made of parts that are all there."""
+    return bool(await connection.fetchval(CAN_MAKE, job_id))
+
+
+async def stored_since(connection: Connection, job_id: int, since: datetime) -> int:
+    """How many parts of a log are here that were received after `since`."""
+    count: int = await connection.fetchval(STORED_SINCE, job_id, since)
+    return count
+
+
+async def adopt(connection: Connection, found: Archived) -> bool:
+    """Make a log's row what it was when its object was archived; False where it knows of that.
+
+    Of parts that are here, those that the content has are left out and the others are late ones; of
+    an object that does not say what it was made of, all are left out. If content was written whole
+    since the row's time, what is here is deleted as it was then.
+
+    Raises:
+        UnderHold: that would be so, and the log is under legal hold.
+        UnderMaintenance: an operator keeps everyone away from parts.
+    """
+    origin = found.origin
+    async with connection.transaction():
+        await check_writing(connection)
+        made = await connection.execute(MAKE_LOGS, [found.job_id])
+        await connection.fetch(LOCK_WHOLE, [found.job_id])
+        row = await connection.fetchrow(KNOWN, found.job_id)
+        assert row  # noqa: S101 - it is locked
+        if row["uploads"] >= origin.upload and made == "INSERT 0 0":
+            return False
+        if origin.generation > row["generation"]:
+            await check_holds(connection, [row["id"]])
+            await delete_text(connection, [row["id"]])
+        await connection.execute(LOCK_ATTEMPTS, [row["id"]])
+        run = (origin.attempt, origin.began_at) if origin.runs else ("", "infinity")
+        attempt_id = await connection.fetchval(MAKE_ATTEMPT, row["id"], *run)
+        await connection.execute(
+            ADOPT, row["id"], found.bytes, found.sha256, attempt_id, found.parts, origin.runs,
+            len(found.steps), origin.upload, max(origin.generation, row["generation"]),
+            found.changed_at,
+        )  # fmt: skip
+        await timings.replace(connection, row["id"], found.steps)
+        await connection.execute(NOTE_LATE, row["id"])
+        await connection.execute(NOTE_ANOTHER, row["id"])
+        await announce(connection, {found.job_id: WHOLE})
+    return True
+
+
+async def owe_deletion(connection: Connection, job_id: int, upload: int) -> bool:
+    """Note that a log without text has an object, of this upload, which must go.
+
+    False where it has text by now; then nothing is noted.
+    """
+    return await connection.execute(OWE_DELETION, job_id, upload) == "UPDATE 1"
+
+
+async def held(connection: Connection, job_ids: Collection[int]) -> set[int]:
+    """Which of these jobs' logs are under legal hold."""
+    return {row["job_id"] for row in await connection.fetch(HELD, list(job_ids))}
+
+
+async def held_archived(connection: Connection) -> list[int]:
+    """List the jobs whose logs are under legal hold and archived."""
+    return [row["job_id"] for row in await connection.fetch(HELD_ARCHIVED)]
