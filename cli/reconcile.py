@@ -16,7 +16,7 @@ from db.connect import UNREACHABLE, check_schema, open_pool
 from domain import MAX_JOB_ID
 from errors import ComponentError, LogflumeError
 from recovery.reconcile import AT_ONCE, Options, Reconciler
-from recovery.told import alive_since
+from recovery.told import Memory
 from settings import Settings, load_settings
 from workflows.signals import LogWorkflows
 from workflows.types import LifecycleOptions
@@ -61,8 +61,8 @@ def reconcile(*, repair: bool, since: datetime | None, read: bool, from_job: int
     --repair, or a person must decide. After a restore of the database run it before workers start
     (docs/backups.md). May be interrupted and repeated. The exit code is 1 unless all is consistent.
     """
-    options = Options(repair=repair, read=read, since=since)
-    counts = asyncio.run(_reconcile(load_settings(), options, from_job))
+    options = Options(repair=repair, read=read)
+    counts = asyncio.run(_reconcile(load_settings(), options, since, from_job))
     told = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
     click.echo(told or "there are no logs")
     if counts["repairable"]:
@@ -71,7 +71,9 @@ def reconcile(*, repair: bool, since: datetime | None, read: bool, from_job: int
         raise LogflumeError("what is left a person must decide: see the lines above")
 
 
-async def _reconcile(settings: Settings, options: Options, from_job: int | None) -> Counter[str]:
+async def _reconcile(
+    settings: Settings, options: Options, since: datetime | None, from_job: int | None
+) -> Counter[str]:
     archive = Inventory(settings.s3, AT_ONCE)
     client = await temporal.connect(settings.temporal)
     workflows = LogWorkflows(
@@ -79,14 +81,16 @@ async def _reconcile(settings: Settings, options: Options, from_job: int | None)
         settings.temporal.task_queue,
         LifecycleOptions(**settings.lifecycle.model_dump()),
     )
+    memory = Memory(client, since) if since else None
+    options = options._replace(memory=memory)
     async with await open_pool(settings.database) as pool:
         await check_schema(pool)
         reconciler = Reconciler(pool, archive, workflows, options, click.echo)
         try:
             await reconciler.logs(from_job, _progress(reconciler.counts))
             await reconciler.holds()
-            if options.since:
-                await reconciler.workflows(alive_since(client, options.since), options.since)
+            if memory:
+                await reconciler.workflows(memory)
         except (*UNREACHABLE, asyncpg.PostgresError, RPCError) as error:
             raise ComponentError(
                 f"{error or type(error).__name__}: what was repaired stays; run it again"

@@ -4,7 +4,7 @@ import asyncio
 import functools
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
 import asyncpg
@@ -16,10 +16,14 @@ from db.recovery import Archived, Row
 from errors import NotArchived, UnderHold, UnknownLog
 from marks import StepReader
 from recovery.compare import Wrong, between, compare, origin_of
-from recovery.told import Told
+from recovery.told import Memory
 
 PAGE_ROWS = 1000
 AT_ONCE = 16
+# Stores tell times in whole seconds. An object from before its log was written whole would be gone.
+SECOND = timedelta(seconds=1)
+# How far the clocks of the store and of Postgres may be apart.
+SKEW = timedelta(minutes=5)
 HOLD_REASON = "found by reconcile: copies in the bucket and no hold in the database"
 
 
@@ -36,13 +40,13 @@ class LogWorkflows(Protocol):
 class Options(NamedTuple):
     """What is looked at, and whether what can be repaired is.
 
-    `read`: read every object to its end. `since`: the time the database was restored to; objects
-    changed after it are looked at one by one.
+    `read`: read every object to its end. `memory`: of the time after the one that the database was
+    restored to; objects that changed after it are looked at one by one.
     """
 
     repair: bool = False
     read: bool = False
-    since: datetime | None = None
+    memory: Memory | None = None
 
 
 class Reconciler:
@@ -118,12 +122,12 @@ class Reconciler:
         """Whether the list of the bucket is enough to see that nothing is wrong."""
         if listed is None:
             return not row.verified
-        since = self._options.since
+        memory = self._options.memory
         return (
             row.verified
             and row.bytes in (listed.bytes, None)
             and not self._options.read
-            and not (since and listed.changed_at > since)
+            and not (memory and listed.changed_at + SKEW > memory.since)
         )
 
     async def _read(self, row: Row) -> Wrong | None:
@@ -185,7 +189,10 @@ class Reconciler:
         what = f"its object holds {found.bytes} other bytes" if found else "its object is missing"
         async with self._pool.acquire() as connection:
             can_make = await recovery.can_make(connection, job_id)
-        if found and found.sha256 and not found.origin:
+        told = await self._options.memory.of(job_id) if self._options.memory else None
+        if told and told.replaced_at:
+            self._leave(job_id, f"{what}: {_replaced(told.replaced_at)}")
+        elif found and found.sha256 and not found.origin:
             self._leave(job_id, f"{what}, archived by an earlier release: older or newer?")
         elif sha256 and await self._archive.has_copy(job_id, sha256):
             await self._act(
@@ -227,21 +234,19 @@ class Reconciler:
         async with self._pool.acquire() as connection:
             await holds.put_on(connection, job_id, HOLD_REASON)
 
-    async def workflows(self, remembered: AsyncIterator[Told], since: datetime) -> None:
-        """Compare what the workflows heard after a time with what is here; after all else."""
-        async for told in remembered:
+    async def workflows(self, memory: Memory) -> None:
+        """Compare what the workflows heard with what is here; after all else."""
+        async for told in memory.of_all():
             row, found = await self._row(told.job_id), await self._look(told.job_id)
+            if row and row.verified and not found:
+                continue  # told already
             replaced_at = told.replaced_at
-            is_later = found and replaced_at and found.changed_at > replaced_at
+            is_later = found and replaced_at and found.changed_at + SECOND > replaced_at
             if replaced_at and row and row.has_text and not is_later:
-                self._leave(
-                    told.job_id,
-                    f"its text was written whole or cleared on {replaced_at:%F %T}, and its row "
-                    "has what was there before: write or clear it once more",
-                )
-            if told.done and (found or (row and row.verified)):
+                self._leave(told.job_id, _replaced(replaced_at))
+            if told.done and found:
                 continue
-            moment = max(since, found.changed_at) if found else since
+            moment = max(memory.since, found.changed_at) if found else memory.since
             async with self._pool.acquire() as connection:
                 here = await recovery.stored_since(connection, told.job_id, moment)
             if (lost := told.parts_after(moment) - here) > 0:
@@ -284,3 +289,10 @@ class Reconciler:
     async def _row(self, job_id: int) -> Row | None:
         async with self._pool.acquire() as connection:
             return await recovery.find(connection, job_id)
+
+
+def _replaced(at: datetime) -> str:
+    return (
+        f"its text was written whole or cleared on {at:%F %T}, after the row's time, and the row "
+        "has what was there before: write or clear it once more"
+    )

@@ -10,6 +10,8 @@ from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
 
 from workflows.types import CONTENT_REPLACED, LIFECYCLE, PARTS_STORED, Batch, job_of, workflow_id
 
+SIGNALED = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
+
 
 @dataclass
 class Told:
@@ -29,44 +31,53 @@ class Told:
         return sum(parts for at, parts in self.batches if at > moment)
 
 
-async def alive_since(client: Client, since: datetime) -> AsyncIterator[Told]:
-    """Tell of each log whose workflow was alive after a time, for as long as Temporal remembers.
+class Memory:
+    """What Temporal remembers of the workflows that were alive after a time.
 
-    Raises:
-        RPCError, RuntimeError: Temporal is out of reach or refuses.
+    Every method raises RPCError or RuntimeError where Temporal is out of reach or refuses.
     """
-    alive = f"(ExecutionStatus = 'Running' OR CloseTime > '{since.isoformat()}')"
-    async for one in client.list_workflows(f"WorkflowType = '{LIFECYCLE}' AND {alive}"):
-        job_id = job_of(one.id)
-        if job_id is None:
-            continue
-        query = f"WorkflowId = '{workflow_id(job_id)}' AND {alive}"
-        runs = sorted(
-            [run async for run in client.list_workflows(query)], key=lambda run: run.start_time
-        )
-        if runs and runs[-1].run_id == one.run_id:  # of several runs the newest speaks for all
-            yield await _told(client, job_id, runs, since)
 
+    def __init__(self, client: Client, since: datetime) -> None:
+        self.since = since
+        self._client = client
+        alive = f"(ExecutionStatus = 'Running' OR CloseTime > '{since.isoformat()}')"
+        self._alive = f"WorkflowType = '{LIFECYCLE}' AND {alive}"
 
-async def _told(
-    client: Client, job_id: int, runs: list[WorkflowExecution], since: datetime
-) -> Told:
-    told = Told(job_id, done=runs[-1].status == WorkflowExecutionStatus.COMPLETED)
-    for run in runs:
-        handle = client.get_workflow_handle(run.id, run_id=run.run_id)
-        async for event in handle.fetch_history_events():
-            await _hear(client, told, event, since)
-    return told
+    async def of_all(self) -> AsyncIterator[Told]:
+        """Tell of each log whose workflow was alive."""
+        async for one in self._client.list_workflows(self._alive):
+            job_id = job_of(one.id)
+            runs = [] if job_id is None else await self._runs(job_id)
+            if job_id is not None and runs and runs[-1].run_id == one.run_id:  # the newest for all
+                yield await self._told(job_id, runs)
 
+    async def of(self, job_id: int) -> Told | None:
+        """Tell of one log; None where its workflow was not alive."""
+        runs = await self._runs(job_id)
+        return await self._told(job_id, runs) if runs else None
 
-async def _hear(client: Client, told: Told, event: HistoryEvent, since: datetime) -> None:
-    at = event.event_time.ToDatetime(UTC)
-    if event.event_type != EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED or at <= since:
-        return
-    signal = event.workflow_execution_signaled_event_attributes
-    if signal.signal_name == CONTENT_REPLACED:
-        told.batches.clear()
-        told.replaced_at = at
-    elif signal.signal_name == PARTS_STORED:
-        [batch] = await client.data_converter.decode(signal.input.payloads, [Batch])
-        told.batches.append((at, batch.parts))
+    async def _runs(self, job_id: int) -> list[WorkflowExecution]:
+        query = f"WorkflowId = '{workflow_id(job_id)}' AND {self._alive}"
+        found = [run async for run in self._client.list_workflows(query)]
+        return sorted(found, key=lambda run: run.start_time)
+
+    async def _told(self, job_id: int, runs: list[WorkflowExecution]) -> Told:
+        told = Told(job_id, done=runs[-1].status == WorkflowExecutionStatus.COMPLETED)
+        for run in runs:
+            handle = self._client.get_workflow_handle(run.id, run_id=run.run_id)
+            async for event in handle.fetch_history_events():
+                await self._hear(told, event)
+        return told
+
+    async def _hear(self, told: Told, event: HistoryEvent) -> None:
+        at = event.event_time.ToDatetime(UTC)
+        if event.event_type != SIGNALED or at <= self.since:
+            return
+        signal = event.workflow_execution_signaled_event_attributes
+        if signal.signal_name == CONTENT_REPLACED:
+            told.batches.clear()
+            told.replaced_at = at
+        elif signal.signal_name == PARTS_STORED:
+            payloads = signal.input.payloads
+            [batch] = await self._client.data_converter.decode(payloads, [Batch])
+            told.batches.append((at, batch.parts))

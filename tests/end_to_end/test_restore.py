@@ -1,0 +1,299 @@
+"""Postgres put back to an earlier time by the commands of docs/backups.md, all else being newer."""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import subprocess
+import textwrap
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import aio_pika
+import asyncpg
+import httpx
+import pytest
+from botocore.exceptions import ClientError
+
+import temporal
+import wire
+from archive.store import key
+from db import partitions
+from db.parts import store_batch
+from stack.stack import LocalStack
+from tests.conftest import content, part, s3, until
+from tests.running import LOGFLUME, environment, running
+from workflows.types import SWEEP, SweepInput
+
+pytestmark = pytest.mark.timeout(300)
+
+PAGE = (Path(__file__).parents[2] / "docs" / "backups.md").read_text()
+
+
+def block(name: str) -> str:
+    """Commands of the page, as an operator types them."""
+    [found] = re.findall(rf"^( *)```sh {name}\n(.*?)^\1```", PAGE, re.MULTILINE | re.DOTALL)
+    return textwrap.dedent(found[1])
+
+
+async def typed(
+    name: str, variables: dict[str, str], folder: Path, *, code: int = 0, **places: Path
+) -> str:
+    """Run a block of the page; `places` are for those in /var/backups. Returns what it said."""
+    commands = block(name)
+    for place, path in places.items():
+        commands = commands.replace(f"/var/backups/{place}", str(path))
+    path = f"{Path(LOGFLUME).parent}:{os.environ['PATH']}"
+    done = await asyncio.to_thread(
+        subprocess.run,
+        ["bash", "-euo", "pipefail", "-c", commands],
+        env={**os.environ, **variables, "PATH": path},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == code, done
+    return done.stdout
+
+
+def libpq(url: str) -> dict[str, str]:
+    """The variables that Postgres's own programs know."""
+    parts = urlsplit(url)
+    return {
+        "PGHOST": str(parts.hostname),
+        "PGPORT": str(parts.port),
+        "PGUSER": str(parts.username),
+        "PGPASSWORD": str(parts.password),
+        "PGDATABASE": parts.path[1:],
+    }
+
+
+class System:
+    """All of logflume as processes, a runner's messages, and what became of them."""
+
+    def __init__(self, settings, channel, folder):
+        self.settings = settings
+        self.folder = folder
+        self._channel = channel
+        self._url = settings.database.url.get_secret_value()
+        headers = {"Authorization": f"token {settings.web.auth_token.get_secret_value()}"}
+        self.web = httpx.AsyncClient(base_url=settings.web.url, headers=headers, timeout=30)
+
+    @asynccontextmanager
+    async def up(self):
+        async with AsyncExitStack() as stack:
+            for name in ("drain", "worker", "web"):
+                folder = self.folder / name
+                await stack.enter_async_context(
+                    running(self.settings, folder, LOGFLUME, name, started="_started")
+                )
+            yield
+
+    async def publish(self, job_id: int, *numbers: int, final: bool = False) -> None:
+        for number in numbers:
+            body = {"id": job_id, "log": f"{job_id}:{number}\n", "number": number, "uuid": "a"}
+            body["final"] = final and number == numbers[-1]
+            message = aio_pika.Message(json.dumps(body).encode(), delivery_mode=2)
+            await self._channel.default_exchange.publish(message, wire.QUEUE)
+
+    async def ask(self, query: str, *arguments: object):
+        connection = await asyncpg.connect(self._url)
+        try:
+            return await connection.fetchval(query, *arguments)
+        finally:
+            await connection.close()
+
+    async def until_stored(self, job_id: int, parts: int) -> None:
+        query = (
+            "SELECT count(*) = $2 FROM log_parts p JOIN logs l ON l.id = p.log_id"
+            " WHERE l.job_id = $1"
+        )
+        await until(lambda: self.ask(query, job_id, parts))
+
+    async def until_archived(self, job_id: int, text: bytes | None) -> None:
+        """Wait until the archive holds this and nothing is owed to the row any more."""
+        owes = "(purged_at IS NULL AND aggregated_at IS NOT NULL) OR late_parts OR archive_outdated"
+        query = f"SELECT NOT ({owes}) FROM logs WHERE job_id = $1"
+
+        async def is_archived() -> bool:
+            return self.archived(job_id) == text and bool(await self.ask(query, job_id))
+
+        await until(is_archived)
+
+    def archived(self, job_id: int) -> bytes | None:
+        store = s3(self.settings)
+        try:
+            found = store.get_object(Bucket=self.settings.s3.bucket, Key=key(job_id))
+        except ClientError:
+            return None
+        return found["Body"].read()
+
+    async def sweep(self) -> None:
+        client = await temporal.connect(self.settings.temporal)
+        await client.execute_workflow(
+            SWEEP,
+            SweepInput(after_seconds=0.01, purge_seconds=0.5),
+            id=f"sweep-{self.settings.temporal.task_queue}",
+            task_queue=self.settings.temporal.task_queue,
+        )
+
+
+@pytest.fixture
+async def system(amqp_settings, channel, tmp_path):
+    drain = amqp_settings.drain.model_copy(update={"signal_seconds": 0})
+    system = System(amqp_settings.model_copy(update={"drain": drain}), channel, tmp_path)
+    yield system
+    await system.web.aclose()
+
+
+def text(job_id: int, *numbers: int) -> bytes:
+    return b"".join(b"%d:%d\n" % (job_id, number) for number in numbers)
+
+
+class Jobs(NamedTuple):
+    """What becomes of their logs after the dump."""
+
+    ended: int  # it had ended, and gets late parts
+    going: int  # it goes on, and ends
+    fresh: int  # it begins, and ends
+    cut: int  # it goes on, and its last parts wait in RabbitMQ
+    lost: int  # it begins, and is not archived
+    cleared: int
+    removed: int
+    queued: int  # all of it waits in RabbitMQ
+
+
+async def before_the_dump(system: System, jobs: Jobs) -> None:
+    finished = (jobs.ended, jobs.cleared, jobs.removed)
+    for job_id in finished:
+        await system.publish(job_id, 0, 1, 2, final=True)
+    for job_id in (jobs.going, jobs.cut):
+        await system.publish(job_id, 0, 1)
+        await system.until_stored(job_id, 2)
+    for job_id in finished:
+        await system.until_archived(job_id, text(job_id, 0, 1, 2))
+
+
+async def after_the_dump(system: System, jobs: Jobs) -> None:
+    await system.publish(jobs.ended, 3)
+    await system.publish(jobs.going, *range(2, 9), final=True)
+    await system.publish(jobs.fresh, 0, 1, final=True)
+    await system.publish(jobs.cut, 2, 3, 4)
+    await system.publish(jobs.lost, 0, 1, 2)
+    await system.web.put(f"/logs/{jobs.cleared}", content=b"")
+    await system.web.put(f"/logs/{jobs.removed}?removed_by=7", content=b"Log removed")
+    await system.until_archived(jobs.ended, text(jobs.ended, 0, 1, 2, 3))
+    await system.until_archived(jobs.going, text(jobs.going, *range(9)))
+    await system.until_archived(jobs.fresh, text(jobs.fresh, 0, 1))
+    await system.until_archived(jobs.cleared, None)
+    await system.until_archived(jobs.removed, b"Log removed")
+    await system.until_stored(jobs.cut, 5)
+    await system.until_stored(jobs.lost, 3)
+
+
+async def while_all_is_down(system: System, jobs: Jobs) -> None:
+    await system.publish(jobs.ended, 4)
+    await system.publish(jobs.queued, 0, 1, 2, final=True)
+    await system.publish(jobs.cut, 5, 6, final=True)
+
+
+def check_repaired(said: str, jobs: Jobs) -> None:
+    told = dict(re.findall(r"^job (\d+): (.*)$", said, re.MULTILINE))
+    for job_id in (jobs.ended, jobs.going, jobs.fresh, jobs.removed):
+        assert told.pop(str(job_id)).endswith("taken over")
+    cleared = told.pop(str(jobs.cleared))
+    assert "its object is missing: its text was written whole or cleared" in cleared
+    lost = "up to 3 parts are lost: they came after the row's time and were not archived"
+    assert told == {str(job_id): lost for job_id in (jobs.cut, jobs.lost)}
+    assert "3 left, 4 repaired" in said
+
+
+async def check_each_log(system: System, jobs: Jobs) -> None:
+    await system.until_archived(jobs.ended, text(jobs.ended, 0, 1, 2, 3, 4))
+    await system.until_archived(jobs.going, text(jobs.going, *range(9)))
+    await system.until_archived(jobs.fresh, text(jobs.fresh, 0, 1))
+    await system.until_archived(jobs.queued, text(jobs.queued, 0, 1, 2))
+    await system.until_archived(jobs.cut, text(jobs.cut, 0, 1, 5, 6))
+    await system.until_archived(jobs.removed, b"Log removed")
+    await system.until_archived(jobs.cleared, None)
+    assert await system.ask("SELECT missing_parts FROM logs WHERE job_id = $1", jobs.cut) == 3
+    raw = await system.web.get(f"/logs/{jobs.ended}/raw")
+    assert raw.content == text(jobs.ended, 0, 1, 2, 3, 4)
+
+
+async def test_after_a_restore_each_log_is_exact_or_named(system, numbers, tmp_path):
+    jobs = Jobs(*(next(numbers) for _ in Jobs._fields))
+    url = system.settings.database.url.get_secret_value()
+    variables = {**libpq(url), **environment(system.settings, tmp_path / "operator")}
+    async with system.up():
+        await before_the_dump(system, jobs)
+        variables["RESTORED_TO"] = str(await system.ask("SELECT now()"))
+        await typed("dump", variables, tmp_path)
+        await after_the_dump(system, jobs)
+    await while_all_is_down(system, jobs)
+
+    await typed("restore", variables, tmp_path)
+    await typed("numbers", variables, tmp_path)
+    done = await typed("compare", variables, tmp_path, code=1)
+    assert "3 left, 4 repairable" in done, done
+    check_repaired(await typed("repair", variables, tmp_path, code=1), jobs)
+
+    async with system.up():
+        await system.until_stored(jobs.queued, 3)
+        await system.until_stored(jobs.cut, 4)
+        await system.web.put(f"/logs/{jobs.cleared}", content=b"")  # as the page says
+        await system.sweep()
+        await check_each_log(system, jobs)
+    done = await typed("compare", {**variables, "RESTORED_TO": "2999-01-01"}, tmp_path)
+    assert done.splitlines()[-1] == "7 same"
+    connection = await asyncpg.connect(url)
+    made = []
+    await partitions.make_ahead(connection, "daily", 8, 0.2, made.append)
+    await connection.close()
+    assert len(made) == 1  # pg_partman goes on in the restored database
+
+
+async def test_postgres_goes_back_to_a_moment(tmp_path):
+    stack = LocalStack(tmp_path / "stack")
+    data, wal, base = (tmp_path / name for name in ("stack/postgres/data", "wal", "base"))
+    url = stack.home.database_url("logflume")
+    variables = {**libpq(url), "PGDATA": str(data)}
+    wal.mkdir()
+    await stack.up(["postgres"])
+    belong_to_postgres(wal)
+    await typed("archive", variables, tmp_path, wal=wal)
+    await stack.down()
+    await stack.up(["postgres"])
+    await typed("base", variables, tmp_path, base=base)
+
+    connection = await asyncpg.connect(url)
+    await store_batch(connection, [part(1, 0, b"before")])
+    variables["RESTORED_TO"] = str(await connection.fetchval("SELECT clock_timestamp()"))
+    await store_batch(connection, [part(2, 0, b"after")])
+    await connection.close()
+    await stack.down()  # which archives what there is
+
+    data.rename(tmp_path / "aside")
+    await typed("pitr", variables, tmp_path, wal=wal, base=base)
+    belong_to_postgres(data)
+    await stack.up(["postgres"])
+    connection = await asyncpg.connect(url)
+    try:
+        assert await connection.fetchval("SELECT array_agg(job_id) FROM logs") == [1]
+        assert await content(connection, 1) == b"before"
+        assert not await connection.fetchval("SELECT pg_is_in_recovery()")
+    finally:
+        await connection.close()
+        await stack.down()
+
+
+def belong_to_postgres(folder: Path) -> None:
+    """As if the server's user had made it, who types such commands."""
+    if os.geteuid() == 0:
+        for path in (folder, *folder.rglob("*")):
+            shutil.chown(path, "postgres", "postgres")
