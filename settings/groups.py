@@ -177,7 +177,7 @@ class LifecycleSettings(Group):
         ge=1000,
         le=MAX_LOG_BYTES,
         description="longest content of a log, in bytes; what is longer ends there, with a line "
-        "that says so",
+        "that says so. While one is made, Postgres may use six times as much memory",
     )
 
 
