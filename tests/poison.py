@@ -108,4 +108,5 @@ MESSAGES = [
 
 def message(dice: Random) -> bytes:
     """A message with the fields of the wire contract, whatever is in them."""
-    return shape({**MESSAGE, "encoding": dice.choice((None, None, "base64"))}, dice)
+    log = {"encoding": None} if dice.random() < 0.5 else {"encoding": "base64", "log": BYTES}
+    return shape({**MESSAGE, **log}, dice)
