@@ -15,6 +15,8 @@ import msgspec
 LAST = 2_147_483_647
 # The number of content written whole, before every part.
 WHOLE = -1
+# The longest content of a log, in bytes; one value in Postgres has no place for 1 GiB.
+MAX_LOG_BYTES = 1_000_000_000
 # Postgres and Temporal both count in signed 64 bits.
 MAX_JOB_ID = 2**63 - 1
 # Leaves room for an object's other metadata.
@@ -113,6 +115,8 @@ class Log(msgspec.Struct, frozen=True):
     """Timed steps that were read from the content when it was verified; None: nobody looked."""
     expired_at: datetime | None
     """When retention deleted its text; None again once it gets parts or content."""
+    left_out_bytes: int | None
+    """Bytes that the content lacks because it would be too long with them; None: it lacks none."""
 
     @property
     def phase(self) -> Phase:
@@ -178,7 +182,8 @@ class Content:
     aggregated and `sha256` is empty, as for a log without any part. `archived`: the archive
     already holds these very bytes, verified; `purged`: and the row has let go of its copy.
     `archive_outdated`: it holds what was there before content was written whole. `needs_archived`:
-    nothing was made yet, for parts are gone that only the archived object holds.
+    nothing was made yet, for parts are gone that only the archived object holds. `left_out_bytes`:
+    what the content lacks because it would be too long with it.
     """
 
     ended: bool = False
@@ -192,3 +197,4 @@ class Content:
     purged: bool = False
     archive_outdated: bool = False
     needs_archived: bool = False
+    left_out_bytes: int = 0

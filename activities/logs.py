@@ -42,10 +42,16 @@ class DatabaseActivities:
         """Make the log's content of its parts."""
         async with beating(), self._pool.acquire() as connection:
             content = await aggregation.aggregate(
-                connection, order.job_id, force=order.force, restore=order.restore
+                connection,
+                order.job_id,
+                force=order.force,
+                restore=order.restore,
+                max_bytes=order.max_bytes,
             )
         if content.sha256:
             metrics.AGGREGATED_LOGS.inc()
+        if content.left_out_bytes:
+            metrics.CUT_LOGS.inc()
         return content
 
     @activity.defn(name=PURGE)

@@ -16,6 +16,9 @@ STUCK = "ExecutionStatus = 'Running' AND LogPhase = 'stuck'"
 AGGREGATED_LOGS = Counter(
     "logflume_worker_aggregated_logs", "Times that content was made of a log's parts."
 )
+CUT_LOGS = Counter(
+    "logflume_worker_cut_logs", "Times that the content of a log was cut because it is too long."
+)
 ARCHIVE_ATTEMPTS = Counter("logflume_worker_archive_attempts", "Uploads begun to the archive.")
 ARCHIVE_MISMATCHES = Counter(
     "logflume_worker_archive_mismatches",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from domain import Policy
+from domain import MAX_LOG_BYTES, Policy
 
 AGGREGATE = "aggregate"
 ARCHIVE = "archive"
@@ -36,12 +36,14 @@ def archive_queue(task_queue: str) -> str:
 class AggregateOrder:
     """Make a log's content of its parts.
 
-    `force`: even if the log has not ended. `restore`: make it anew even if it is archived.
+    `force`: even if the log has not ended. `restore`: make it anew even if it is archived. Of a
+    log that is longer than `max_bytes` the rest is left out.
     """
 
     job_id: int
     force: bool = False
     restore: bool = False
+    max_bytes: int = MAX_LOG_BYTES
 
 
 @dataclass(frozen=True)

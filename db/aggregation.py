@@ -4,20 +4,23 @@ Who makes content locks the log's row before looking at its parts, so that each 
 before it did.
 """
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Sequence
 from typing import Any
+
+import asyncpg
 
 from db.connect import Connection
 from db.maintenance import check_writing
 from db.reading import LOG_ATTEMPT
 from db.watch import announce
-from domain import LAST, Content
+from domain import LAST, MAX_LOG_BYTES, Content
 from errors import PartsGone
 
 LOCK = """
 SELECT id, aggregated_at IS NOT NULL AS aggregated, parts_since, archive_outdated, late_parts,
     content IS NOT NULL AS has_content, content_runs IS NOT NULL AS has_runs,
-    content_sha256 IS NOT NULL AS is_known
+    content_sha256 IS NOT NULL AS is_known, left_out_bytes IS NOT NULL AS is_cut,
+    content_attempt_id
 FROM logs WHERE job_id = $1 FOR NO KEY UPDATE
 """
 # Where the content comes from: the log's parts, or what was made of them once some are gone.
@@ -27,6 +30,19 @@ PARTS = """(
     FROM content_parts($1, $2)
 )"""
 MERGED = "merged_parts($1, $2)"
+
+# Of content that would be longer than $8 bytes only these, and a notice behind them.
+CUT = f"""(
+    SELECT first, created_at, id, substring(content FROM 1 FOR ($8 - before)::integer) AS content
+    FROM (
+        SELECT first, created_at, id, content,
+            (sum(bytes) OVER (ORDER BY first, created_at, id) - bytes)::bigint AS before
+        FROM {{source}} u
+    ) placed
+    WHERE before < $8::bigint
+    UNION ALL
+    SELECT {LAST}, 'infinity', 0, $9::bytea
+)"""
 
 # A log with more runs than these, as it has gaps, cannot be added to once its parts are gone.
 MAX_RUNS = 10_000
@@ -65,12 +81,12 @@ FROM log_parts WHERE log_id = $1
 """
 
 MADE = """
-encode(content_sha256, 'hex') AS sha256, content_bytes, part_count, archive_verified,
-    purged_at IS NOT NULL AS purged
+encode(content_sha256, 'hex') AS sha256, content_bytes AS bytes, part_count AS parts, missing_parts,
+    left_out_bytes, archive_verified, purged_at IS NOT NULL AS purged
 """
 
 
-def _aggregate(source: str) -> str:
+def _aggregate(source: str, left_out: str = "NULL") -> str:
     # Bytes the archive already holds are not stored again, unless they must be archived again.
     return f"""
 WITH made AS MATERIALIZED (
@@ -87,7 +103,7 @@ UPDATE logs l SET
     archive_verified = h.sha256 = l.content_sha256 AND l.archive_verified AND NOT $5,
     content_bytes = octet_length(h.content), content_sha256 = h.sha256,
     content_attempt_id = $2, part_count = $3, missing_parts = $4, parts_since = $6,
-    content_runs = $7::text::content_run[],
+    content_runs = $7::text::content_run[], left_out_bytes = {left_out},
     late_parts = false, archiving = false, aggregated_at = now(), updated_at = now(),
     expired_at = NULL
 FROM hashed h
@@ -97,6 +113,12 @@ RETURNING {MADE}
 
 
 NOTHING_NEW = f"UPDATE logs SET late_parts = false WHERE id = $1 RETURNING {MADE}"
+# The row's content as it is, to be archived.
+AS_IT_IS = f"""
+UPDATE logs SET late_parts = false, archiving = false, archived_at = NULL, archive_verified = false,
+    purged_at = NULL, aggregated_at = now(), updated_at = now()
+WHERE id = $1 RETURNING {MADE}
+"""
 ATTEMPT = """
 SELECT coalesce(sum(stale_parts), 0)::bigint AS stale_parts,
     coalesce(min(uuid) FILTER (WHERE id = $2), '') AS uuid
@@ -124,13 +146,23 @@ SELECT id FROM logs WHERE job_id = $1 AND (content IS NOT NULL OR content_sha256
 """
 
 
-async def aggregate(connection: Connection, job_id: int, *, force: bool, restore: bool) -> Content:
+async def aggregate(
+    connection: Connection,
+    job_id: int,
+    *,
+    force: bool,
+    restore: bool,
+    max_bytes: int = MAX_LOG_BYTES,
+) -> Content:
     """Make a log's content of its parts, in the database.
 
     Nothing is made of a log that has not ended, unless `force`. `restore` makes content again that
     was archived and purged, so that it can be archived again. Where some of its parts are gone with
     their partition, what is new is put where it belongs in what was made of them, which must be in
     the row for that (`restore_content`).
+
+    Of a log longer than `max_bytes` the content is as many and a line that says so. Once parts of
+    such a log are gone, it stays as it is.
 
     Raises:
         PartsGone: it is not known where new parts belong.
@@ -146,19 +178,18 @@ async def aggregate(connection: Connection, job_id: int, *, force: bool, restore
         # Statements of their own: they see what was committed while we waited for the lock.
         log = (row["id"], await connection.fetchval(LOG_ATTEMPT, row["id"]))
         there = await connection.fetchrow(PARTS_SINCE, row["id"], row["parts_since"])
-        assert there  # noqa: S101 - aggregates always have a row
+        about = await connection.fetchrow(ATTEMPT, *log)
+        assert there and about  # noqa: S101, PT018 - aggregates always have a row
         gone = row["parts_since"] is not None and not there["from_the_first"]
+        if gone and row["is_cut"]:
+            if row["content_attempt_id"] == log[1]:
+                return await _keep_cut(connection, row, about, restore=restore)
+            gone = False  # what is left belongs to another attempt, which is the log now
         if gone and not row["has_runs"]:
-            if row["aggregated"] and row["is_known"] and not row["late_parts"]:
-                return await _as_archived(connection, row["id"])
-            raise PartsGone(
-                f"job {job_id}: parts it was made of are gone, and where new ones belong is not "
-                "known; its archive stays as it is"
-            )
+            return await _as_archived(connection, job_id, row)
         source = MERGED if gone else PARTS
         told = await connection.fetchrow(_summary(source), *log)
-        about = await connection.fetchrow(ATTEMPT, *log)
-        assert told and about  # noqa: S101, PT018 - aggregates always have a row
+        assert told  # noqa: S101 - aggregates always have a row
         facts: dict[str, Any] = {
             "ended": told["ended"] or (gone and row["aggregated"]),
             "bytes": told["bytes"],
@@ -177,32 +208,72 @@ async def aggregate(connection: Connection, job_id: int, *, force: bool, restore
             return Content(**facts, needs_archived=True)
         else:
             since = row["parts_since"] if told["has_old"] else there["since"]
-            made = await connection.fetchrow(
-                _aggregate(source), *log, told["parts"], told["missing_parts"], restore, since,
-                told["runs"],
-            )  # fmt: skip
+            values = (*log, told["parts"], told["missing_parts"], restore, since)
+            made = await _make(connection, source, values, told, max_bytes)
             await announce(connection, {job_id: LAST})
-        assert made  # noqa: S101 - the row is locked
-        return Content(
-            **facts,
-            sha256=made["sha256"],
-            archived=made["archive_verified"],
-            purged=made["purged"],
-        )
+        return _content(facts, made)
 
 
-async def _as_archived(connection: Connection, log_id: int) -> Content:
-    """Leave a log as it is of which the archive holds all, and nobody where its parts belong."""
-    made = await connection.fetchrow(NOTHING_NEW, log_id)
+async def _make(
+    connection: Connection,
+    source: str,
+    values: Sequence[Any],
+    told: asyncpg.Record,
+    max_bytes: int,
+) -> asyncpg.Record | None:
+    left_out = told["bytes"] - max_bytes
+    if left_out <= 0:
+        return await connection.fetchrow(_aggregate(source), *values, told["runs"])
+    cut = _aggregate(CUT.format(source=source), "$10::bigint")
+    notice = _notice(max_bytes, left_out)
+    return await connection.fetchrow(cut, *values, None, max_bytes, notice, left_out)
+
+
+async def _keep_cut(
+    connection: Connection, row: asyncpg.Record, about: asyncpg.Record, *, restore: bool
+) -> Content:
+    """Leave a log as it is that was cut and has lost parts: its content is full."""
+    facts = {
+        "ended": True,
+        "stale_parts": about["stale_parts"],
+        "attempt": about["uuid"],
+        "archive_outdated": row["archive_outdated"],
+    }
+    if row["aggregated"] and not restore:
+        return _content(facts, await connection.fetchrow(NOTHING_NEW, row["id"]))
+    if not row["has_content"]:
+        return Content(**facts, needs_archived=True)
+    return _content(facts, await connection.fetchrow(AS_IT_IS, row["id"]))
+
+
+def _content(facts: dict[str, Any], made: asyncpg.Record | None) -> Content:
     assert made  # noqa: S101 - the row is locked
+    counts = ("parts", "missing_parts", "bytes", "left_out_bytes")
+    facts = facts | {name: made[name] or 0 for name in counts}
     return Content(
-        ended=True,
+        **facts,
         sha256=made["sha256"],
-        bytes=made["content_bytes"],
-        parts=made["part_count"] or 0,
         archived=made["archive_verified"],
         purged=made["purged"],
     )
+
+
+def _notice(max_bytes: int, left_out: int) -> bytes:
+    """The end of a log that was cut, which may be in the middle of a line and of colours."""
+    return (
+        f"\n\x1b[0m\nlogflume: this log was cut after {max_bytes:,} bytes, the most that is kept; "
+        f"{left_out:,} bytes more were left out.\n"
+    ).encode()
+
+
+async def _as_archived(connection: Connection, job_id: int, row: asyncpg.Record) -> Content:
+    """Leave a log as it is that has lost parts, and of which nobody knows where others belong."""
+    if not row["aggregated"] or not row["is_known"] or row["late_parts"]:
+        raise PartsGone(
+            f"job {job_id}: parts it was made of are gone, and where new ones belong is not "
+            "known; its archive stays as it is"
+        )
+    return _content({"ended": True}, await connection.fetchrow(NOTHING_NEW, row["id"]))
 
 
 async def restore_content(

@@ -52,14 +52,15 @@ SELECT extract(epoch FROM now() - created_at)::float8 FROM log_parts WHERE log_i
 ORDER BY attempt_id DESC, number DESC, created_at DESC LIMIT 1
 """
 # Parts that were committed while the content was made may be in neither it nor `late_parts`. Where
-# some it was made of are gone, a count of those there would not tell.
+# some it was made of are gone, a count of those there would not tell; if it was cut, it is full.
 PURGE = """
 UPDATE logs l SET content = NULL, purged_at = now(), updated_at = now()
 WHERE job_id = $1 AND content_sha256 = decode($2, 'hex') AND archive_verified
-    AND CASE WHEN content_runs IS NULL
+    AND CASE WHEN content_runs IS NULL AND left_out_bytes IS NULL
             OR EXISTS (SELECT FROM log_parts WHERE log_id = l.id AND created_at = l.parts_since)
         THEN (SELECT count(*) FROM content_parts(l.id, l.content_attempt_id)) <= l.part_count
-        ELSE NOT EXISTS (SELECT FROM merged_parts(l.id, l.content_attempt_id) WHERE is_new) END
+        ELSE left_out_bytes IS NOT NULL
+            OR NOT EXISTS (SELECT FROM merged_parts(l.id, l.content_attempt_id) WHERE is_new) END
 RETURNING id
 """
 
@@ -90,7 +91,7 @@ NOTHING_MADE = """
     part_count = NULL, missing_parts = NULL, parts_since = NULL, content_runs = NULL,
     late_parts = false, aggregated_at = NULL, archiving = false, archived_at = NULL,
     archive_verified = false, archive_outdated = true, purged_at = NULL, empty = false,
-    step_count = NULL, generation = generation + 1, updated_at = now()
+    step_count = NULL, left_out_bytes = NULL, generation = generation + 1, updated_at = now()
 """
 RESET = f"""
 UPDATE logs

@@ -20,7 +20,8 @@ LOG_COLUMNS = """
     CASE WHEN aggregated_at IS NOT NULL THEN part_count END AS part_count,
     CASE WHEN aggregated_at IS NOT NULL THEN missing_parts END AS missing_parts,
     created_at, updated_at, aggregated_at, archiving, archived_at, archive_verified, purged_at,
-    removed_at, removed_by, generation, late_parts, step_count, expired_at
+    removed_at, removed_by, generation, late_parts, step_count, expired_at,
+    CASE WHEN aggregated_at IS NOT NULL THEN left_out_bytes END AS left_out_bytes
 """
 FIND_BY_JOB = f"SELECT {LOG_COLUMNS} FROM logs WHERE job_id = $1"
 FIND_BY_ID = f"SELECT {LOG_COLUMNS} FROM logs WHERE id = $1"

@@ -10,7 +10,8 @@ from datetime import datetime
 from pamqp import decode
 from pamqp.common import FieldTable
 
-_UNREADABLE = (ValueError, OverflowError, OSError)
+SHORT_BYTES = 255
+_UNREADABLE = (ValueError, OverflowError, OSError, RecursionError)
 
 
 def install() -> None:
@@ -20,7 +21,9 @@ def install() -> None:
 
 def _short_str(value: bytes) -> tuple[int, str]:
     end = 1 + value[0]
-    return end, value[1:end].decode("utf-8", "replace")
+    text = value[1:end].decode("utf-8", "replace")
+    # What is put in the place of a byte is longer: no more than can be sent on with a reject.
+    return end, text.encode()[:SHORT_BYTES].decode("utf-8", "ignore")
 
 
 def _timestamp(value: bytes) -> tuple[int, datetime | None]:

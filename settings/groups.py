@@ -15,6 +15,8 @@ from pydantic import (
     model_validator,
 )
 
+from domain import MAX_LOG_BYTES
+
 MIB = 1024 * 1024
 
 
@@ -169,6 +171,13 @@ class LifecycleSettings(Group):
     )
     history_events: int = Field(
         4000, ge=50, le=40_000, description="history length at which a workflow continues as new"
+    )
+    max_log_bytes: int = Field(
+        MAX_LOG_BYTES,
+        ge=1000,
+        le=MAX_LOG_BYTES,
+        description="longest content of a log, in bytes; what is longer ends there, with a line "
+        "that says so. While one is made, Postgres may use six times as much memory",
     )
 
 

@@ -200,6 +200,8 @@ def _unexpected(request: Request[object, object, State], error: Exception) -> Re
         return _error(text, 503, {"Retry-After": RETRY_SECONDS})
     if isinstance(error, RecursionError):
         return _error("the body is nested too deeply", 400)
+    if isinstance(error, UnicodeDecodeError):  # of ours none is strict
+        return _error("the body is not UTF-8", 400)
     log.error("request_broke", path=request.url.path, exc_info=error)
     # What is wrong inside may name what only operators should know.
     return _error("the log cannot be read; the operators see why", 500)

@@ -112,6 +112,7 @@ def lifecycle_body(
         parts=live.parts if live and log.part_count is None else log.part_count,
         bytes=live.bytes if live and log.content_bytes is None else log.content_bytes,
         missing_parts=log.missing_parts,
+        left_out_bytes=log.left_out_bytes,
         stale_parts=state.stale_parts if state else 0,
         attempt=state.attempt if state else "",
         archive_attempts=state.archive_attempts if state else 0,

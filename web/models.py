@@ -215,6 +215,7 @@ class LifecycleBody(msgspec.Struct, kw_only=True):
     parts: int | None
     bytes: int | None
     missing_parts: int | None
+    left_out_bytes: int | None
     stale_parts: int
     attempt: str
     archive_attempts: int

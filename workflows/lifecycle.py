@@ -130,7 +130,8 @@ class LogLifecycle:
     async def _aggregate(self, *, force: bool) -> Content:
         state = self._state
         self._enter("aggregating")
-        order = AggregateOrder(self._job_id, force=force, restore=state.again)
+        limit = self._options.max_log_bytes
+        order = AggregateOrder(self._job_id, force=force, restore=state.again, max_bytes=limit)
         state.again = state.news = state.ended = state.replaced = False
         content: Content = await self._database_act(AGGREGATE, order, Content)
         while content.needs_archived:
@@ -140,6 +141,7 @@ class LogLifecycle:
         state.ended = state.ended or content.ended
         state.parts, state.bytes, state.attempt = content.parts, content.bytes, content.attempt
         state.missing_parts, state.stale_parts = content.missing_parts, content.stale_parts
+        state.left_out_bytes = content.left_out_bytes
         if content.archive_outdated:
             await self._archive_act(DELETE_ARCHIVE, self._job_id, None)
         return content
@@ -287,6 +289,8 @@ class LogLifecycle:
         told = f"**{phase}**: {state.parts} parts, {state.bytes} bytes"
         if state.missing_parts:
             told += f", {state.missing_parts} parts missing"
+        if state.left_out_bytes:
+            told += f", {state.left_out_bytes} bytes left out: the log is too long"
         if state.last_error:
             told += f"\n\nArchive attempt {state.archive_attempts}: {state.last_error}"
         workflow.set_current_details(told)

@@ -6,7 +6,7 @@ from typing import Literal
 from temporalio.common import SearchAttributeKey
 
 from activities.types import Failure, Followed, Reached
-from domain import Phase, Policy
+from domain import MAX_LOG_BYTES, Phase, Policy
 
 LIFECYCLE = "LogLifecycle"
 PARTS_STORED = "parts_stored"
@@ -76,6 +76,7 @@ class LifecycleOptions:
     archive_tries: int = 10
     archive_backoff_seconds: float = 30
     history_events: int = 4000
+    max_log_bytes: int = MAX_LOG_BYTES
 
 
 @dataclass
@@ -92,6 +93,7 @@ class LifecycleState:
     parts: int = 0
     bytes: int = 0
     missing_parts: int = 0
+    left_out_bytes: int = 0
     stale_parts: int = 0
     attempt: str = ""
     archive_attempts: int = 0

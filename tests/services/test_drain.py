@@ -183,6 +183,11 @@ async def test_two_drains_at_once_make_one_log_of_each_job(settings, channel, po
 UNREADABLE_TIMESTAMP = b"\x00\x40" + struct.pack(">Q", 2**62)
 UNREADABLE_MESSAGE_ID = b"\x00\x80" + b"\x04caf\xe9"
 UNREADABLE_HEADERS = b"\x20\x00" + struct.pack(">I", 7) + b"\x01\xffI" + struct.pack(">i", 7)
+# Readable with a sign in the place of each byte, and then too long to be sent on with a reject.
+UNREADABLE_TYPE = b"\x00\x20\xff" + b"\xe9" * 255
+DEEP_HEADERS = b"\x20\x00" + b"".join(
+    struct.pack(">I", 7 * depth) + b"\x01aF"[: 3 * bool(depth)] for depth in range(6000, -1, -1)
+)
 
 
 async def publish_raw(settings, body: bytes, properties: bytes) -> None:
@@ -225,8 +230,14 @@ async def publish_raw(settings, body: bytes, properties: bytes) -> None:
 
 @pytest.mark.parametrize(
     "properties",
-    [UNREADABLE_TIMESTAMP, UNREADABLE_MESSAGE_ID, UNREADABLE_HEADERS],
-    ids=["timestamp", "message id", "headers"],
+    [
+        UNREADABLE_TIMESTAMP,
+        UNREADABLE_MESSAGE_ID,
+        UNREADABLE_HEADERS,
+        UNREADABLE_TYPE,
+        DEEP_HEADERS,
+    ],
+    ids=["timestamp", "message id", "headers", "type", "deep headers"],
 )
 @pytest.mark.parametrize("is_good", [True, False], ids=["a part", "no part"])
 async def test_properties_that_cannot_be_read_cost_neither_the_message_nor_its_neighbours(
