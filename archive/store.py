@@ -300,14 +300,21 @@ class Archive:
                 raise (ArchiveRefused if wrong[0].get("Code") in REFUSALS else ComponentError)(text)
 
     async def _find(self, function: Callable[..., Any], key: str, **more: Any) -> Any:
-        """Call for an object that may not be there."""
-        try:
-            return await self._call(function, Bucket=self._bucket, Key=key, **more)
-        except ArchiveRefused as error:
-            cause = error.__cause__
-            if isinstance(cause, ClientError) and _code(cause) in {"NoSuchKey", "404"}:
-                raise NotArchived(f"nothing is archived as {key}") from None
-            raise
+        """Call for an object that may not be there, which is no error of the call."""
+
+        @functools.wraps(function)
+        def find(**about: Any) -> Any:
+            try:
+                return function(**about)
+            except ClientError as error:
+                if _code(error) in {"NoSuchKey", "404"}:
+                    return None
+                raise
+
+        found = await self._call(find, Bucket=self._bucket, Key=key, **more)
+        if found is None:
+            raise NotArchived(f"nothing is archived as {key}")
+        return found
 
     async def _call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         try:
