@@ -25,7 +25,10 @@ def configure_logging(settings: TelemetrySettings, process: str) -> None:
         structlog.processors.format_exc_info,
     ]
     renderer: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+        # What others chose, such as a path, must not move a terminal's cursor or begin a line.
+        structlog.dev.ConsoleRenderer(repr_native_str=True)
+        if console
+        else structlog.processors.JSONRenderer()
     )
     structlog.configure(
         processors=[*shared, renderer],

@@ -1,6 +1,7 @@
 """The connection to Temporal."""
 
 import socket
+from pathlib import Path
 
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import (
@@ -9,9 +10,9 @@ from temporalio.api.operatorservice.v1 import (
 )
 from temporalio.client import Client
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
-from temporalio.service import RPCError
+from temporalio.service import RPCError, TLSConfig
 
-from errors import ComponentError
+from errors import ComponentError, SettingsError
 from settings.groups import TemporalSettings
 
 SEARCH_ATTRIBUTES = {
@@ -54,16 +55,41 @@ async def connect(
 
     Raises:
         ComponentError: the server is out of reach or does not know the namespace.
+        SettingsError: a file of a certificate cannot be read.
     """
+    api_key = settings.api_key.get_secret_value() if settings.api_key else None
+    tls = _tls(settings)
     try:
         client = await Client.connect(
-            settings.address, namespace=settings.namespace, lazy=lazy, runtime=runtime
+            settings.address,
+            namespace=settings.namespace,
+            lazy=lazy,
+            runtime=runtime,
+            tls=tls,
+            api_key=api_key,
         )
         if not lazy:
             await check(client)
     except (RPCError, RuntimeError, ValueError) as error:
         raise ComponentError(f"{describe(settings)}: {error}") from error
     return client
+
+
+def _tls(settings: TemporalSettings) -> TLSConfig | bool:
+    if not settings.tls:
+        return False
+    files = (settings.ca_file, settings.cert_file, settings.key_file)
+    ca, cert, key = map(_read, files)
+    return TLSConfig(server_root_ca_cert=ca, client_cert=cert, client_private_key=key)
+
+
+def _read(path: Path | None) -> bytes | None:
+    try:
+        return path.read_bytes() if path else None
+    except OSError as error:
+        raise SettingsError(
+            f"LOGFLUME_TEMPORAL__*_FILE: cannot read {path}: {error.strerror}"
+        ) from error
 
 
 async def check(client: Client) -> None:

@@ -31,7 +31,8 @@ async def declare(channel: AbstractChannel) -> AbstractExchange:
 def describe(url: str) -> str:
     """Name the broker for a person, without user and password."""
     parts = urlsplit(url)
-    return f"RabbitMQ at {parts.hostname}:{parts.port or 5672}{parts.path}"
+    port = parts.port or (5671 if parts.scheme == "amqps" else 5672)
+    return f"RabbitMQ at {parts.hostname}:{port}{parts.path}"
 
 
 def said(error: BaseException) -> str:

@@ -99,6 +99,7 @@ class Archive:
         self._s3 = boto3.client(
             "s3",
             endpoint_url=settings.endpoint,
+            verify=str(settings.ca_file) if settings.ca_file else None,
             region_name=settings.region,
             aws_access_key_id=settings.access_key,
             aws_secret_access_key=secret_key,

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any
@@ -33,7 +34,7 @@ from drain.drain import Drain
 from drain.metrics import readings as drain_readings
 from drain.shards import Shards
 from drain.signals import Signaller
-from errors import ComponentError
+from errors import ComponentError, SettingsError
 from live.client import make_sender
 from live.forward import Forwarder
 from live.hub import Hub
@@ -93,7 +94,7 @@ async def _drain(settings: Settings, *, sharded: bool) -> None:
         # One connection for each flush in flight.
         pool = await open_pool(settings.database, settings.drain.flushes)
         stack.push_async_callback(close_pool, pool)
-        await check_schema(pool)
+        await check_schema(pool, "logflume_drain")
         signaller = Signaller(
             # Ingest does not wait for Temporal, not even at the start.
             await _lazy_workflows(settings),
@@ -149,7 +150,7 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
         await temporal.ensure_search_attributes(client)
         pool = await open_pool(settings.database)
         stack.push_async_callback(close_pool, pool)
-        await check_schema(pool)
+        await check_schema(pool, "logflume_worker")
         limits = settings.worker
         task_queue = settings.temporal.task_queue
         store = Archive(settings.s3, limits.archive_activities)
@@ -228,7 +229,7 @@ async def _web(settings: Settings) -> None:
         listening = stack.enter_context(_listen(settings.web))
         pool = await open_pool(settings.database)
         stack.push_async_callback(close_pool, pool)
-        await check_schema(pool)
+        await check_schema(pool, "logflume_web")
         services = await web_services(settings, pool, stack)
         config = uvicorn.Config(
             make_app(settings, services),
@@ -236,7 +237,10 @@ async def _web(settings: Settings) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            # Who called a proxy before us makes no difference here, so nobody is believed about it.
+            proxy_headers=False,
             timeout_graceful_shutdown=10,
+            **_tls(settings.web),
         )
         server = _Server(config)
 
@@ -271,6 +275,20 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave signals to us: uvicorn would raise them again and end with an error."""
         yield
+
+
+def _tls(settings: WebSettings) -> dict[str, Any]:
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        return {}
+    files = (settings.tls_cert_file, settings.tls_key_file)
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(*files)
+    except OSError as error:
+        raise SettingsError(
+            f"LOGFLUME_WEB__TLS_CERT_FILE and TLS_KEY_FILE: {files[0]} and {files[1]} are no "
+            f"certificate and its key: {error.strerror or error}"
+        ) from error
+    return {"ssl_certfile": files[0], "ssl_keyfile": files[1]}
 
 
 def _listen(settings: WebSettings) -> socket.socket:

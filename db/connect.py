@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -28,6 +29,12 @@ UNREACHABLE = (
     asyncpg.InsufficientResourcesError,
 )
 CONNECT_SECONDS = 10
+# By the processes; `db/deploy/roles.sql` says what each may do.
+Role = Literal["logflume_drain", "logflume_worker", "logflume_web"]
+HAS_ROLE = """
+SELECT pg_has_role($1, 'USAGE') OR pg_has_role(relowner, 'USAGE')
+FROM pg_class WHERE oid = 'log_parts'::regclass
+"""
 CLOSE_SECONDS = 5
 
 
@@ -77,7 +84,7 @@ async def open_pool(settings: DatabaseSettings, connections: int | None = None) 
             if pooled or await _is_direct(connection):
                 return pool
     except (*UNREACHABLE, asyncpg.PostgresError, ValueError) as error:
-        raise ComponentError(f"{describe(settings)}: {error or type(error).__name__}") from error
+        raise ComponentError(f"{describe(settings)}: {_said(error)}") from error
     pool.terminate()
     raise ComponentError(
         f"{describe(settings)} is a pooler: set LOGFLUME_DATABASE__DIRECT_URL to the address of "
@@ -112,7 +119,7 @@ async def connect_directly(settings: DatabaseSettings, application_name: str) ->
             return connection
         connection.terminate()
     except (*UNREACHABLE, asyncpg.PostgresError, ValueError) as error:
-        raise ComponentError(f"{place}: {error or type(error).__name__}") from error
+        raise ComponentError(f"{place}: {_said(error)}") from error
     raise ComponentError(
         f"{place} is a pooler, too: set LOGFLUME_DATABASE__DIRECT_URL to the address of Postgres "
         "itself"
@@ -123,6 +130,11 @@ async def _is_direct(connection: Connection) -> bool:
     """Whether the process that greeted us is the one that answers; a pooler makes an id up."""
     answers: int = await connection.fetchval("SELECT pg_backend_pid()")
     return connection.get_server_pid() == answers
+
+
+def _said(error: Exception) -> str:
+    # Hints stand on a line of their own.
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _place(url: SecretStr) -> str:
@@ -139,11 +151,11 @@ async def close_pool(pool: asyncpg.Pool) -> None:
         pool.terminate()
 
 
-async def check_schema(pool: asyncpg.Pool) -> None:
-    """Find out whether the schema is deployed.
+async def check_schema(pool: asyncpg.Pool, role: Role | None = None) -> None:
+    """Find out whether the schema is deployed, and we are in this role or may do everything.
 
     Raises:
-        ComponentError: it is not, or not up to date, or is not ours to see.
+        ComponentError: it is not, or not up to date, or is not ours to see, or to use so.
     """
     deployed = set()
     try:
@@ -152,12 +164,19 @@ async def check_schema(pool: asyncpg.Pool) -> None:
             deployed = {row["change"] for row in rows}
     except asyncpg.InsufficientPrivilegeError as error:
         raise ComponentError(
-            f"{error}: LOGFLUME_DATABASE__URL must name the user who deployed the schema"
+            f"{error}: LOGFLUME_DATABASE__URL must name a user who is in one of the schema's roles "
+            "(docs/security.md)"
         ) from error
     if missing := [name for name in _planned() if name not in deployed]:
         raise ComponentError(
             f"the database lacks {', '.join(missing)} of the logflume schema: run "
             "`logflume db deploy`"
+        )
+    if role and not await pool.fetchval(HAS_ROLE, role):
+        user = await pool.fetchval("SELECT current_user")
+        raise ComponentError(
+            f"user {user} of the database may not do what this process does: GRANT {role} TO "
+            f"{user}, or name another in LOGFLUME_DATABASE__URL (docs/security.md)"
         )
 
 

@@ -28,22 +28,9 @@ ORDER BY begin
 NOW = "SELECT now()"
 LIMIT_WAITS = "SELECT set_config('lock_timeout', $1, true)"
 
-PARTMAN = """
-SELECT split_part(extversion, '.', 1)::integer FROM pg_extension WHERE extname = 'pg_partman'
-"""
-# Its own maintenance would wait for locks without limit, so it is off.
-CONFIGURE = """
-UPDATE partman.part_config
-SET partition_interval = $1::interval::text, datetime_string = $2, premake = $3,
-    automatic_maintenance = 'off', infinite_time_partitions = true, retention = NULL
-WHERE parent_table = 'public.log_parts'
-"""
-# By pg_partman's version; both name a partition after its begin.
-NAMES = {4: ("YYYY_MM_DD", "_HH24MI"), 5: ("YYYYMMDD", "_HH24MISS")}
-MAKE = {
-    4: "SELECT partman.create_partition_time('public.log_parts', ARRAY[$1::timestamptz], false)",
-    5: "SELECT partman.create_partition_time('public.log_parts', ARRAY[$1::timestamptz])",
-}
+# What only the schema's owner may do, `db/deploy/roles.sql` does for the worker.
+CONFIGURE = "SELECT configure_partitions($1, $2)"
+MAKE = "SELECT make_partition($1)"
 # What making a partition locks. Asked for here, because pg_partman would tell of a lock that is
 # not to be had by an error without a code.
 LOCK_TO_MAKE = """
@@ -113,8 +100,8 @@ LOCK_PARTITION = "LOCK TABLE {name} IN SHARE MODE"
 LOCK_PARENT = "LOCK TABLE ONLY log_parts IN ACCESS EXCLUSIVE MODE"
 # Writers wait by now, so this does not. Dropping changes what the default partition may hold.
 LOCK_TO_DROP = "LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE NOWAIT"
-DROP = "DROP TABLE {name}"
-ANALYZE = "ANALYZE log_parts"
+DROP = "SELECT drop_partition($1)"
+ANALYZE = "SELECT analyze_parts()"
 
 
 class Partition(NamedTuple):
@@ -191,15 +178,14 @@ async def make_ahead(
                 continue
             await connection.fetchval(LIMIT_WAITS, f"{lock_timeout:.3f}s")
             await connection.execute(LOCK_TO_MAKE.format(default=found.default))
-            await _configure(connection, end - begin, premake)
-            version = await connection.fetchval(PARTMAN)
-            if not await connection.fetchval(MAKE[min(version, 5)], begin):
+            await connection.execute(CONFIGURE, end - begin, premake)
+            if not await connection.fetchval(MAKE, begin):
                 raise PartitionError(
                     f"a table that is no partition has the name of the one that begins {begin}: "
                     "rename it"
                 )
         made(begin)
-    await _configure(connection, STEPS[interval], premake)
+    await connection.execute(CONFIGURE, STEPS[interval], premake)
     return blocked
 
 
@@ -224,12 +210,6 @@ def missing(
         end = min([boundary, *(one.begin for one in found.ranges if at < one.begin)])
         yield at, end
         at = end
-
-
-async def _configure(connection: Connection, step: timedelta, premake: int) -> None:
-    day, hour = NAMES[min(await connection.fetchval(PARTMAN), 5)]
-    names = day if step >= STEPS["daily"] else day + hour
-    await connection.execute(CONFIGURE, step, names, premake)
 
 
 async def unfinished(connection: Connection, name: str) -> list[int]:
@@ -298,7 +278,7 @@ async def drop(
         if await _unfinished(connection, held):
             return False
         await connection.execute(LOCK_TO_DROP.format(names=f"{name}, {found.default}"))
-        await connection.execute(DROP.format(name=name))
+        await connection.execute(DROP, name)
     return True
 
 

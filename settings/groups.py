@@ -26,6 +26,11 @@ class Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+CA_FILE = (
+    "file of CA certificates (PEM) that the server's is checked with; unset: the machine's own"
+)
+
+
 def _url(*schemes: str) -> AfterValidator:
     """Make a check that refuses what is no such URL, and does not repeat it: it holds secrets."""
 
@@ -50,7 +55,9 @@ class AmqpSettings(Group):
     """RabbitMQ, where parts come from. The names of exchange and queues are the contract's."""
 
     url: Annotated[SecretStr, _url("amqp", "amqps")] = Field(
-        SecretStr("amqp://localhost:5672/"), description="AMQP URL of RabbitMQ, with user and vhost"
+        SecretStr("amqp://localhost:5672/"),
+        description="AMQP URL of RabbitMQ, with user and vhost; `amqps` is TLS, with "
+        "`?cafile=FILE` (and `&certfile=FILE&keyfile=FILE` for a certificate of our own) behind it",
     )
     management_url: Annotated[SecretStr, _url("http", "https")] | None = Field(
         None,
@@ -63,7 +70,10 @@ class DatabaseSettings(Group):
     """Postgres, where parts and logs are kept."""
 
     url: Annotated[SecretStr, _url("postgresql", "postgres")] = Field(
-        SecretStr("postgresql://localhost:5432/logflume"), description="Postgres URL"
+        SecretStr("postgresql://localhost:5432/logflume"),
+        description="Postgres URL, with the user of the process; "
+        "`?sslmode=verify-full&sslrootcert=FILE` behind it insists on TLS and on that CA, "
+        "`&sslcert=FILE&sslkey=FILE` is a certificate of our own",
     )
     direct_url: Annotated[SecretStr, _url("postgresql", "postgres")] | None = Field(
         None,
@@ -74,6 +84,14 @@ class DatabaseSettings(Group):
     connections: int = Field(
         8, ge=1, le=500, description="most connections that one process holds open"
     )
+
+    @field_validator("url", "direct_url")
+    @classmethod
+    def _passwords_stand_before_the_host(cls, url: SecretStr | None) -> SecretStr | None:
+        # sqitch gets what stands behind it as an argument, which others on the machine can see.
+        if url and "password" in urlsplit(url.get_secret_value()).query:
+            raise ValueError("put the password before the host: postgresql://user:password@host/")
+        return url
 
     @property
     def direct(self) -> str:
@@ -93,6 +111,23 @@ class TemporalSettings(Group):
         "queue of this name with `-archive` behind it",
     )
     ui_url: str = Field("", description="address of the Temporal UI, for links; empty: no links")
+    tls: bool = Field(default=False, description="whether the frontend speaks TLS")
+    ca_file: Path | None = Field(None, description=CA_FILE)
+    cert_file: Path | None = Field(
+        None, description="file of our own certificate (PEM), where the server asks for one"
+    )
+    key_file: Path | None = Field(None, description="file of its private key (PEM)")
+    api_key: SecretStr | None = Field(
+        None, min_length=1, description="API key that the server wants, as Temporal Cloud does"
+    )
+
+    @model_validator(mode="after")
+    def _secrets_go_by_tls(self) -> Self:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file go together: set both or neither")
+        if not self.tls and (self.ca_file or self.cert_file or self.api_key):
+            raise ValueError("ca_file, cert_file and api_key want TLS: set tls to true")
+        return self
 
 
 class S3Settings(Group):
@@ -101,6 +136,7 @@ class S3Settings(Group):
     endpoint: Annotated[str, _url("http", "https")] | None = Field(
         None, description="URL of an S3-compatible store; unset: AWS"
     )
+    ca_file: Path | None = Field(None, description=CA_FILE)
     region: str = Field("us-east-1", description="region of the bucket")
     access_key: str | None = Field(
         None, description="access key id; unset: the usual AWS credential chain"
@@ -114,6 +150,13 @@ class S3Settings(Group):
         le=64 * MIB,
         description="bytes read and sent at a time; a log larger than this is a multipart upload",
     )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _keys_have_settings(cls, url: str | None) -> str | None:
+        if url and "@" in url:
+            raise ValueError("put no key into it: set ACCESS_KEY and SECRET_KEY")
+        return url
 
     @model_validator(mode="after")
     def _keys_come_in_pairs(self) -> Self:
@@ -298,8 +341,17 @@ class WebSettings(Group):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8080, ge=1, le=65535, description="port to listen on")
     url: str = Field("", description="address under which people reach it, for links")
+    tls_cert_file: Path | None = Field(
+        None,
+        description="file of the certificate (PEM, with what stands between it and the CA) that it "
+        "speaks TLS with; unset: a proxy before it does",
+    )
+    tls_key_file: Path | None = Field(None, description="file of its private key (PEM)")
     auth_token: SecretStr | None = Field(
-        None, description="the token callers must send; unset: every call that needs it is refused"
+        None,
+        min_length=16,
+        description="the token callers must send, 16 characters or more; unset: every call that "
+        "needs it is refused",
     )
     jwt_public_key: str | None = Field(
         None,
@@ -319,6 +371,12 @@ class WebSettings(Group):
     max_body_bytes: int = Field(
         64 * MIB, ge=1024, le=512 * MIB, description="largest body of a request, in bytes"
     )
+
+    @model_validator(mode="after")
+    def _a_certificate_has_a_key(self) -> Self:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file go together: set both or neither")
+        return self
 
 
 class PusherSettings(Group):

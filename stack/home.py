@@ -21,8 +21,11 @@ BUCKET = "logflume-archive"
 PUSHER_APP_ID = "1"
 # On one's own machine nobody wants to wait for hours to see a log purged.
 LIFECYCLE = {"settle_seconds": 2, "gap_seconds": 5, "purge_seconds": 10}
+# Ours: each has a user of its own in Postgres.
+PROCESSES = ("drain", "worker", "web")
 SECRETS = (
     "password",
+    *(f"{process}_password" for process in PROCESSES),
     "erlang_cookie",
     "s3_access_key",
     "s3_secret_key",
@@ -67,10 +70,11 @@ class Home:
         """The file that keeps the ports."""
         return self.data_dir / "ports.json"
 
-    def database_url(self, database: str) -> str:
-        """Postgres URL of `database`, with user and password."""
-        address = f"{HOST}:{self.ports['postgres']}"
-        return f"postgresql://{USER}:{self.secrets['password']}@{address}/{database}"
+    def database_url(self, database: str, process: str | None = None) -> str:
+        """Postgres URL of `database`, with the user and password of a process or of the owner."""
+        user = f"app_{process}" if process else USER
+        secret = self.secrets[f"{process}_password" if process else "password"]
+        return f"postgresql://{user}:{secret}@{HOST}:{self.ports['postgres']}/{database}"
 
     def log(self, component: str) -> Path:
         """The file a component's output goes to."""

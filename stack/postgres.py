@@ -15,7 +15,7 @@ from db.migrate import deploy
 from errors import ComponentError
 from stack.components import Component, bare_env
 from stack.files import write_private
-from stack.home import HOST, USER, Home
+from stack.home import HOST, PROCESSES, USER, Home
 from stack.processes import Running, find_program
 
 INSTALL = "apt-get install postgresql-15 postgresql-15-partman"
@@ -55,6 +55,7 @@ def postgres(home: Home) -> Component:
     async def finish() -> None:
         await _create_database(home)
         await asyncio.to_thread(deploy, home.database_url(USER))
+        await _create_users(home)
 
     return Component(
         name="postgres",
@@ -140,5 +141,20 @@ async def _create_database(home: Home) -> None:
     try:
         if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", USER):
             await connection.execute(f'CREATE DATABASE "{USER}"')
+    finally:
+        await connection.close()
+
+
+async def _create_users(home: Home) -> None:
+    """Make a user for each of our processes, as an operator does, in its role and no other."""
+    connection = await asyncpg.connect(home.database_url(USER), timeout=5)
+    try:
+        for process in PROCESSES:
+            user = f"app_{process}"
+            secret = home.secrets[f"{process}_password"]
+            if not await connection.fetchval("SELECT to_regrole($1)", user):
+                await connection.execute(
+                    f"CREATE ROLE {user} LOGIN PASSWORD '{secret}' IN ROLE logflume_{process}"
+                )
     finally:
         await connection.close()

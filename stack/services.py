@@ -20,7 +20,7 @@ import wire
 from cli.schedules import apply_schedules
 from settings import Settings, load_settings
 from stack.components import Component
-from stack.home import Home
+from stack.home import USER, Home
 from stack.processes import Running
 
 
@@ -99,6 +99,7 @@ def _service(
         env={
             **os.environ,
             "LOGFLUME_STACK__DATA_DIR": str(home.data_dir),
+            "LOGFLUME_DATABASE__URL": home.database_url(USER, name),
             # The web has its own, and shows its figures there.
             **({} if name == "web" else {"LOGFLUME_TELEMETRY__PORT": str(port)}),
         },

@@ -33,7 +33,7 @@ from drain.signals import Signaller
 from live.client import make_sender
 from live.forward import Forwarder
 from settings import Settings, load_settings, stack_file
-from stack.home import Home
+from stack.home import Home, open_home
 from stack.stack import LocalStack
 from web.app import make_app
 from workflows.signals import LogWorkflows
@@ -221,6 +221,18 @@ async def until(met: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.02)
 
 
+def as_process(settings: Settings, process: str) -> Settings:
+    """The same, with the user that this process has in the database."""
+    home = open_home(settings.stack.data_dir, {})
+    owner, own = (home.database_url("", one).split("@")[0] for one in (None, process))
+    changed = {
+        name: SecretStr(url.get_secret_value().replace(owner, own))
+        for name in ("url", "direct_url")
+        if (url := getattr(settings.database, name))
+    }
+    return settings.model_copy(update={"database": settings.database.model_copy(update=changed)})
+
+
 @asynccontextmanager
 async def draining(settings: Settings, *, sharded: bool = False) -> AsyncIterator[Drain]:
     """A drain in this process; stopped as SIGTERM stops it."""
@@ -228,7 +240,8 @@ async def draining(settings: Settings, *, sharded: bool = False) -> AsyncIterato
         shards = Shards(settings.amqp) if sharded else None
         if shards:
             stack.push_async_callback(shards.close)
-        pool = await open_pool(settings.database, settings.drain.flushes)
+        database = as_process(settings, "drain").database
+        pool = await open_pool(database, settings.drain.flushes)
         stack.push_async_callback(pool.close)
         client = await temporal.connect(settings.temporal, lazy=True)
         options = LifecycleOptions(**settings.lifecycle.model_dump())

@@ -9,8 +9,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from settings import Settings, stack_file
-from tests.conftest import until
+from stack.home import PROCESSES
+from tests.conftest import as_process, until
 
 LOGFLUME = str(Path(sys.executable).parent / "logflume")
 
@@ -19,8 +22,12 @@ def environment(settings: Settings, folder: Path) -> dict[str, str]:
     """Write settings into a folder, secrets and all, and name it as the stack's."""
     folder.mkdir(exist_ok=True)
     given = settings.model_dump(exclude={"stack"})
-    stack_file(folder).write_text(json.dumps(given, default=lambda it: it.get_secret_value()))
+    stack_file(folder).write_text(json.dumps(given, default=_plain))
     return {**os.environ, "LOGFLUME_STACK__DATA_DIR": str(folder)}
+
+
+def _plain(value: SecretStr | Path) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 @asynccontextmanager
@@ -28,6 +35,7 @@ async def running(
     settings: Settings, folder: Path, *command: str, started: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run a command until the block ends; begins once its log has the line `started`."""
+    settings = as_process(settings, command[1]) if command[1] in PROCESSES else settings
     log = folder.with_suffix(".log")
     with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(

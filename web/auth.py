@@ -22,6 +22,7 @@ BEARER = "bearer "
 LINK_SCOPE = "read"
 LINK_ALGORITHM = "HS256"
 PART_ALGORITHM = "RS512"
+RSA_BITS = 2048
 # The contract asks for the subject and the signature; times are checked where they are there.
 PART_CLAIMS: Any = {"verify_aud": False, "verify_iat": False, "require": ["sub"]}
 
@@ -157,4 +158,8 @@ def _public_key(pem: str | None) -> RSAPublicKey | None:
         key = None
     if not isinstance(key, RSAPublicKey):
         raise SettingsError("LOGFLUME_WEB__JWT_PUBLIC_KEY is no RSA public key in PEM form")
+    if key.key_size < RSA_BITS:
+        raise SettingsError(
+            f"LOGFLUME_WEB__JWT_PUBLIC_KEY has {key.key_size} bits: use one of {RSA_BITS} or more"
+        )
     return key

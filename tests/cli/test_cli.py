@@ -53,7 +53,7 @@ def test_every_command_has_help(run, name):
 
 
 def test_config_hides_secrets(run):
-    done = run("config", LOGFLUME_WEB__AUTH_TOKEN="hush")
+    done = run("config", LOGFLUME_WEB__AUTH_TOKEN="hush" * 4)
     assert json.loads(done.stdout)["web"]["auth_token"] == "**********"
     assert "hush" not in done.stdout
 

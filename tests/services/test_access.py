@@ -4,6 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from db.parts import store_batch
 from errors import SettingsError
@@ -123,5 +125,9 @@ def test_a_key_that_is_none_ends_the_start_with_one_line(settings):
     for pem in ("nope", "-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----"):
         with pytest.raises(SettingsError, match="LOGFLUME_WEB__JWT_PUBLIC_KEY is no RSA"):
             Access(settings.web.model_copy(update={"jwt_public_key": pem}))
+    weak = rsa.generate_private_key(65537, 1024).public_key()
+    pem = weak.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    with pytest.raises(SettingsError, match="has 1024 bits"):
+        Access(settings.web.model_copy(update={"jwt_public_key": pem}))
     escaped = settings.web.jwt_public_key.replace("\n", "\\n")
     Access(settings.web.model_copy(update={"jwt_public_key": escaped}))

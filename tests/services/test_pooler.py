@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from db.connect import connect_directly, open_pool
 from errors import ComponentError
 from stack.components import answers
+from stack.home import PROCESSES
 from stack.runner import connect, play
 from stack.samples import fleet
 from tests.conftest import s3, serving, until
@@ -41,7 +42,9 @@ async def pooler(servers, name, tmp_path):
         port = probe.getsockname()[1]
     config, users = tmp_path / "pgbouncer.ini", tmp_path / "users.txt"
     password = servers.secrets["password"]
-    users.write_text(f'"logflume" "{password}"\n')
+    known = {"logflume": password}
+    known |= {f"app_{one}": servers.secrets[f"{one}_password"] for one in PROCESSES}
+    users.write_text("".join(f'"{user}" "{secret}"\n' for user, secret in known.items()))
     place = {"name": name, "host": HOST, "port": servers.ports["postgres"]}
     config.write_text(CONFIG.format(listen=port, users=users, **place))
     program = shutil.which("pgbouncer")

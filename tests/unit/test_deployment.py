@@ -13,6 +13,7 @@ import yaml
 import wire
 from activities.types import archive_queue
 from cli.main import root
+from errors import SettingsError
 from settings import Settings, load_settings
 from settings.groups import TemporalSettings, WorkerSettings
 
@@ -119,7 +120,9 @@ def test_a_pod_may_do_little_and_runs_a_command_that_there_is(one):
     assert security["readOnlyRootFilesystem"] and not security["allowPrivilegeEscalation"]
     assert security["capabilities"] == {"drop": ["ALL"]}
     assert container["resources"]["limits"]["memory"] and container["resources"]["requests"]
-    assert [each for [each] in container["envFrom"]] == ["configMapRef", "secretRef"]
+    common, secret, *own = container["envFrom"]
+    assert ([*common], secret["secretRef"]) == (["configMapRef"], {"name": "logflume"})
+    assert all(one["secretRef"]["optional"] for one in own)
     with pytest.raises(SystemExit, match="0"):
         root.main([*container["args"], "--help"])
 
@@ -199,8 +202,16 @@ def test_units_are_what_systemd_knows_and_may_do_little(tmp_path):
         assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
 
-def test_units_have_the_settings_commands_and_times_they_need(monkeypatch, tmp_path):
-    settings_of(env_file(DEPLOY / "systemd/logflume.env"), monkeypatch, tmp_path)
+def test_an_example_of_a_secret_is_none(monkeypatch, tmp_path):
+    given = env_file(DEPLOY / "systemd/logflume.env")
+    for name in ("AUTH_TOKEN", "LINK_SECRET"):
+        with pytest.raises(SettingsError, match=f"LOGFLUME_WEB__{name}: .* at least"):
+            settings_of(given, monkeypatch, tmp_path)
+        given[f"LOGFLUME_WEB__{name}"] = 32 * "x"
+    settings_of(given, monkeypatch, tmp_path)
+
+
+def test_units_have_the_commands_and_times_they_need():
     for file in (DEPLOY / "systemd").glob("*.service"):
         lines = dict(
             line.split("=", 1) for line in file.read_text().splitlines() if "=" in line[1:]

@@ -25,7 +25,12 @@ def _no_stack(monkeypatch, tmp_path):
         ("LOGFLUME_AMQP__URL", "http://u:hush@h/", "LOGFLUME_AMQP__URL: not a URL"),
         ("LOGFLUME_AMQP__URL", "amqp://u:hu/sh@h:5/", "LOGFLUME_AMQP__URL: not a URL"),
         ("LOGFLUME_DATABASE__URL", "postgresql://u:hu#sh@h/", "DATABASE__URL: not a URL"),
+        ("LOGFLUME_DATABASE__URL", "postgresql://u@h/d?password=hush", "before the host"),
         ("LOGFLUME_S3__ENDPOINT", "nowhere", "LOGFLUME_S3__ENDPOINT: not a URL"),
+        ("LOGFLUME_S3__ENDPOINT", "https://k:hush@h/", "set ACCESS_KEY and SECRET_KEY"),
+        ("LOGFLUME_TEMPORAL__API_KEY", "hush", "api_key want TLS: set tls"),
+        ("LOGFLUME_TEMPORAL__CERT_FILE", "/file", "cert_file and key_file go together"),
+        ("LOGFLUME_WEB__TLS_KEY_FILE", "/file", "tls_cert_file and tls_key_file go together"),
         ("LOGFLUME_DATABASE", "{bad", "database"),
         ("LOGFLUME_WEB__PORT", "70000", "LOGFLUME_WEB__PORT"),
         ("LOGFLUME_PUSHER__APP_ID", "1", "app_id, key and secret go together"),
@@ -81,7 +86,7 @@ def test_an_unreadable_stack_file_is_said(tmp_path):
 
 
 def test_secrets_are_hidden(monkeypatch):
-    monkeypatch.setenv("LOGFLUME_WEB__AUTH_TOKEN", "hush")
+    monkeypatch.setenv("LOGFLUME_WEB__AUTH_TOKEN", "hush" * 4)
     monkeypatch.setenv("LOGFLUME_DATABASE__URL", "postgresql://me:hush@db/x")
     settings = load_settings()
     assert "hush" not in repr(settings) + settings.model_dump_json()
@@ -103,3 +108,16 @@ def test_every_setting_says_what_it_is():
 def test_the_lifecycle_settings_are_the_workflows_options():
     lifecycle = load_settings().lifecycle
     assert LifecycleOptions(**lifecycle.model_dump()) == LifecycleOptions()
+
+
+# What has such a name and is none: public halves of pairs, names of files, addresses for people.
+NO_SECRETS = {"s3.access_key", "web.jwt_public_key", "pusher.key", "temporal.ui_url", "web.url",
+              "temporal.key_file", "web.tls_key_file"}  # fmt: skip
+
+
+def test_what_may_be_a_secret_is_kept_as_one():
+    for group, settings in Settings.model_fields.items():
+        for name, field in settings.annotation.model_fields.items():
+            words = {"secret", "key", "token", "password", "dsn", "headers", "url"}
+            if words & {*name.split("_")} and f"{group}.{name}" not in NO_SECRETS:
+                assert "SecretStr" in str(field.annotation), f"{group}.{name}"

@@ -1,0 +1,345 @@
+"""What each process may do in the database, and what it must not be able to do."""
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+import aio_pika
+import asyncpg
+import pytest
+
+import wire
+from db import (
+    aggregation,
+    backfill,
+    figures,
+    holds,
+    importing,
+    logs,
+    maintenance,
+    migrate,
+    partitions,
+    recovery,
+    retention,
+    unfinished,
+    watch,
+)
+from db.connect import check_schema, open_pool
+from db.parts import store_batch
+from db.recovery import Archived
+from domain import Origin, Policy
+from errors import ComponentError, UnderHold
+from marks import Step
+from stack.home import PROCESSES
+from tests.conftest import as_process, draining, part, serving, until, write_whole
+from tests.services.test_partitions import ago, make_past, old_part
+from tests.services.test_store import until_blocked
+from tests.sse import reading
+
+REFUSED = {
+    "drain": [
+        "SELECT content FROM log_parts",
+        "SELECT count(*) FROM log_parts",
+        "SELECT content FROM logs",
+        "SELECT * FROM log_timings",
+        "DELETE FROM log_parts",
+        "UPDATE log_parts SET content = ''",
+        "DELETE FROM logs",
+        "UPDATE logs SET content = ''",
+        "INSERT INTO watched_logs VALUES (1, 'stream', now())",
+    ],
+    "worker": [
+        "INSERT INTO logs (job_id) VALUES (1)",
+        "INSERT INTO log_parts SELECT * FROM log_parts",
+        "UPDATE log_parts SET content = ''",
+        "DELETE FROM log_holds",
+        "INSERT INTO log_holds (log_id, reason) VALUES (1, '')",
+    ],
+    "web": [
+        "DELETE FROM logs",
+        "DELETE FROM log_attempts",
+        "UPDATE log_parts SET content = ''",
+        "INSERT INTO log_timings VALUES (1, 0, '', '', '', 0, 0, 0)",
+        "DELETE FROM log_holds",
+        "SELECT * FROM imported_logs",
+    ],
+}
+REFUSED_TO_ALL = [
+    "TRUNCATE log_parts",
+    "DROP TABLE log_parts_default",
+    "DROP TABLE logs",
+    "ALTER TABLE logs ADD COLUMN x integer",
+    "CREATE TABLE mine (x integer)",
+    "CREATE FUNCTION mine() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+    "DELETE FROM maintenance",
+    "UPDATE partman.part_config SET retention = '1 hour'",
+    "INSERT INTO sqitch.changes SELECT * FROM sqitch.changes",
+    "SELECT open_partitions()",
+    "SELECT pg_read_file('/etc/passwd')",
+    "COPY (SELECT 1) TO PROGRAM 'true'",
+    "SET ROLE logflume",
+    "ALTER ROLE logflume_drain SUPERUSER",
+]
+OWNERS = ["SELECT drop_partition('log_parts_default')", "SELECT analyze_parts()",
+          "SELECT make_partition(now())", "SELECT configure_partitions('1 day', 1)"]  # fmt: skip
+
+
+@pytest.fixture
+async def pools(settings):
+    """A pool of each process's own user."""
+    async with AsyncExitStack() as stack:
+        yield {
+            name: await stack.enter_async_context(
+                await open_pool(as_process(settings, name).database, 2)
+            )
+            for name in PROCESSES
+        }
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+async def test_a_process_is_refused_what_it_need_not_do(pools, process):
+    await check_schema(pools[process], f"logflume_{process}")
+    refused = REFUSED[process] + REFUSED_TO_ALL + ([] if process == "worker" else OWNERS)
+    for statement in refused:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await pools[process].execute(statement)
+
+
+async def test_a_process_with_anothers_user_says_so_at_the_start(pools):
+    for process, other in zip(PROCESSES, (*PROCESSES[1:], PROCESSES[0]), strict=True):
+        with pytest.raises(ComponentError, match=f"GRANT logflume_{other} TO app_{process}"):
+            await check_schema(pools[process], f"logflume_{other}")
+
+
+async def test_every_table_is_somebodys(pool):
+    """A table that a later change makes says who needs it, or everyone goes on without."""
+    rows = await pool.fetch(
+        """SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace
+            AND relkind IN ('r', 'p') AND NOT relispartition
+            AND NOT has_table_privilege('logflume_operator', oid, 'SELECT')"""
+    )
+    assert [row["relname"] for row in rows] == []
+
+
+async def test_the_worker_drops_no_table_but_old_partitions(pools, pool):
+    for name in ("logs", "log_parts", "log_parts_default", "sqitch.changes"):
+        with pytest.raises(asyncpg.NoDataFoundError):
+            await pools["worker"].execute("SELECT drop_partition($1)", name)
+
+
+async def test_partitions_live_and_die_by_the_workers_user(pool, pools, job_id):
+    old = timedelta(days=2)
+    async with pool.acquire() as owner:
+        await make_past(owner, days=5)
+        await owner.execute("SELECT open_partitions()")
+        kept = job_id + 1_000_000
+        for job in (job_id, kept):
+            await store_batch(owner, [old_part(job, 0, b"old", at=ago(4), final=True)])
+        await store_batch(owner, [old_part(kept, 1, b"strayed", at=ago(300))])
+    async with pools["worker"].acquire() as worker:
+        made = []
+        assert await partitions.make_ahead(worker, "daily", 9, 0.5, made.append) == []
+        assert len(made) == 2
+        await archived(worker, job_id)
+        for log_id, whole in await partitions.strays(worker):
+            assert await partitions.rescue(worker, log_id, whole=whole)
+        gone = await partitions.expired(worker, old)
+        for name in gone:
+            for log_id in await partitions.unfinished(worker, name):
+                assert await partitions.rescue(worker, log_id)
+            assert await partitions.drop(worker, name, old, 0.5)
+        assert len(gone) >= 3
+        assert await partitions.expired(worker, old) == []
+        await partitions.analyze(worker, 0.5)
+        told = await figures.figures(worker)
+        assert (told.partitions_ahead, told.default_partition_parts) == (9, 0)
+    # A partition that the worker's user made holds parts, and is his to read by name.
+    newest = (await partitions.partitions(pool)).ranges[-1]
+    async with pools["worker"].acquire() as worker:
+        assert await partitions.unfinished(worker, newest.name) == []
+
+
+async def archived(connection, job_id: int) -> None:
+    """What the worker does to a log's row from its parts to the purge."""
+    made = await aggregation.aggregate(connection, job_id, force=True, restore=False)
+    await logs.mark_archiving(connection, job_id, made.sha256)
+    steps = [Step("a", "event", "fold", 0, 1, 2)]
+    assert await logs.mark_verified(connection, job_id, made.sha256, steps)
+    assert await logs.purge(connection, job_id, made.sha256)
+
+
+async def test_the_drain_stores_and_the_web_reads_and_writes(amqp_settings, channel, pools, job_id):
+    """Parts, a second run, parts after the aggregation, and of a run that was closed."""
+    pool, exchange = pools["worker"], await channel.get_exchange(wire.EXCHANGE)
+    settings = as_process(amqp_settings, "web")
+
+    async def publish(number, text, uuid="a", **fields):
+        body = {"id": job_id, "log": text, "number": number, "uuid": uuid, **fields}
+        await exchange.publish(aio_pika.Message(json.dumps(body).encode()), wire.ROUTING_KEY)
+
+    async with draining(amqp_settings), serving(settings, pools["web"]) as web:
+
+        async def says(text):
+            async def is_so():
+                return (await web.get(f"/logs/{job_id}/raw")).text == text
+
+            await until(is_so)
+
+        await publish(0, "one")
+        await says("one")
+        async with reading(web, job_id) as reader:
+            assert await reader.parts(1) == [(0, b"one")]
+            await publish(1, " two", final=True)
+            assert await reader.parts(1) == [(1, b" two")]
+        async with pool.acquire() as worker:
+            await archived(worker, job_id)
+        await publish("last", " three", uuid=None)
+        await publish(0, "another", uuid="b")
+        await says("another three")
+        body = {"@type": "log_part", "content": "IQ==", "encoding": "base64", "final": False}
+        assert (await web.put(f"/log-parts/{job_id}/1", json=body)).status_code == 204
+        written = await web.put(f"/logs/{job_id}?removed_by=7", content=b"removed")
+        assert written.json()["content"] == "removed"
+        await publish(1, "stale", uuid="b")
+        many = [{"job_id": job_id + 10**6, "content": "new"}]
+        assert (await web.post("/logs/multi", json=many)).status_code == 204
+        await until(lambda: told_stale(pool))
+        async with pools["web"].acquire() as connection:
+            await watch.occupy(connection, job_id)
+            await watch.vacate(connection, job_id)
+            await watch.expire(connection)
+        reads = ["", "/id", "/lifecycle", "/outline", "/search?q=x", "/timings", "/raw?attempt=b"]
+        for path in [*(f"/logs/{job_id}{one}" for one in reads), f"/log-parts/{job_id}", "/logs"]:
+            assert (await web.get(path)).status_code in {200, 404}, path
+
+
+async def told_stale(pool) -> bool:
+    return await pool.fetchval("SELECT sum(stale_parts) > 0 FROM log_attempts")
+
+
+async def test_the_worker_sweeps_restores_and_deletes(pool, pools, job_id):
+    held, bare, gone = job_id + 10**6, job_id + 2 * 10**6, job_id + 3 * 10**6
+    async with pool.acquire() as owner:
+        for job in (job_id, held, gone):
+            await store_batch(owner, [part(job, 0, b"text", final=True)])
+        await owner.execute("INSERT INTO logs (job_id) VALUES ($1)", bare)
+    async with pools["worker"].acquire() as worker:
+        for job in (job_id, held, gone):
+            await archived(worker, job)
+        await aggregation.restore_content(worker, job_id, pieces(b"text"))
+        await aggregation.aggregate(worker, job_id, force=True, restore=True)
+        assert await unfinished.find_unfinished(worker, 0, -1, 0, 10)
+        assert await unfinished.mark_empty(worker, bare)
+        found = await backfill.find_in_ranges(worker, [(job_id, gone)], 0, 10)
+        assert len(found.logs) == 4
+        await backfill.find_of_kind(worker, backfill.Kind("not_archived", -1, 0), 0, 10)
+        assert len(await backfill.follow(worker, [(job_id, 0.0, True)])) == 1
+        assert await logs.owes_deletion(worker, job_id) is None
+        await logs.mark_archive_deleted(worker, job_id)
+    async with pool.acquire() as owner:
+        await holds.put_on(owner, held, "because")
+        await owner.execute("UPDATE logs SET archived_at = archived_at - interval '40 days'")
+    async with pools["worker"].acquire() as worker:
+        old = Policy("old", 30, "row")
+        found = await retention.look(worker, old, retention.Place(), 100)
+        expired = await retention.expire(worker, old, found.log_ids)
+        assert [one.job_id for one in expired] == [gone]
+        async with retention.deleting(worker, [gone]) as owed:
+            assert owed == [gone]
+        assert await retention.delete_rows(worker, [gone]) == 1
+
+
+async def pieces(*content):
+    for piece in content:
+        yield piece
+
+
+async def test_an_operators_user_may_do_what_commands_do(pool, settings, job_id, name):
+    user = f"operator_{name}"
+    await pool.execute(f"CREATE ROLE {user} LOGIN PASSWORD 'x' IN ROLE logflume_operator")
+    try:
+        url = settings.database.url.get_secret_value()
+        _, place = url.rsplit("@", 1)
+        async with asyncpg.create_pool(f"postgresql://{user}:x@{place}", min_size=1) as operator:
+            await check_schema(operator)
+            async with operator.acquire() as connection:
+                await maintenance.switch_on(connection, timedelta(minutes=5))
+                await maintenance.switch_off(connection)
+                await write_whole(connection, job_id, b"text")
+                await holds.put_on(connection, job_id, "because")
+                with pytest.raises(UnderHold):
+                    await write_whole(connection, job_id, b"text")
+                assert await holds.take_off(connection, job_id)
+                await importing.reserve_ids(connection, 2**40)
+                await retention.plan(connection, Policy("old", 30, "row"), 3)
+                origin = Origin(1, 0, "a", None, None)
+                steps = [Step("a", "event", "fold", 0, 1, 2)]
+                lost = Archived(job_id + 1, 4, 64 * "0", 1, origin, ago(1), steps)
+                assert await recovery.adopt(connection, lost)
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    await connection.execute("DELETE FROM logs")
+    finally:
+        await pool.execute(f"DROP ROLE {user}")
+
+
+async def test_the_schema_is_kept_by_an_owner_who_is_no_superuser(servers, name):
+    """As on a managed Postgres; only the extension, at the very first, wants more."""
+    owner = f"owner_{name}"
+    admin = await asyncpg.connect(servers.database_url("postgres"))
+    url = f"postgresql://{owner}:x@{servers.database_url(name).rsplit('@')[-1]}"
+    try:
+        await admin.execute(f"CREATE ROLE {owner} LOGIN PASSWORD 'x' SUPERUSER")
+        await admin.execute(f"CREATE DATABASE {name} OWNER {owner}")
+        await asyncio.to_thread(migrate.deploy, url)
+        await admin.execute(f"ALTER ROLE {owner} NOSUPERUSER")
+        await asyncio.to_thread(migrate.run, "revert", url, "-y", "--to", "cut_logs")
+        await asyncio.to_thread(migrate.deploy, url)
+        own = servers.database_url(name, "worker")
+        worker = await asyncpg.connect(own, server_settings={"timezone": "UTC"})
+        made = []
+        await partitions.make_ahead(worker, "daily", 8, 0.5, made.append)
+        assert made
+        last = (await partitions.partitions(worker)).ranges[-1]
+        await worker.execute("SELECT drop_partition($1)", last.name)
+        await partitions.analyze(worker, 0.5)
+        await worker.close()
+    finally:
+        await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        await admin.execute(f"DROP ROLE IF EXISTS {owner}")
+        await admin.close()
+
+
+async def test_two_databases_of_a_cluster_may_be_deployed_at_once(servers, database_url, name):
+    """Roles are the cluster's: each deploy finds those that another is just making."""
+    text = (migrate.PROJECT / "deploy/roles.sql").read_text()
+    make_roles = text[text.index("DO $$") : text.index("$$;") + 3].replace("logflume_", f"{name}_")
+    here = await asyncpg.connect(database_url)
+    there = await asyncpg.connect(servers.database_url("logflume"))
+    await there.execute("BEGIN")
+    await there.execute(make_roles)
+    making = asyncio.create_task(here.execute(make_roles))
+    try:
+        await until_blocked(there, here.get_server_pid())
+        await there.execute("COMMIT")
+        await making
+    finally:
+        making.cancel()
+        roles = ", ".join(f"{name}_{role}" for role in (*PROCESSES, "operator"))
+        for one in (here, there):
+            await one.execute(f"DROP OWNED BY {roles}")
+        await there.execute(f"DROP ROLE {roles}")
+        await asyncio.gather(here.close(), there.close())
+
+
+async def test_a_revert_takes_nothing_from_another_database(servers, database_url):
+    await asyncio.to_thread(migrate.run, "revert", database_url, "-y", "--to", "cut_logs")
+    place = database_url.rsplit("/", 1)[1]
+    here, there = [
+        await asyncpg.connect(servers.database_url(database, "drain"))
+        for database in (place, "logflume")
+    ]
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await here.execute("SELECT id FROM logs")
+    assert await there.fetch("SELECT id FROM logs") == []
+    await asyncio.gather(here.close(), there.close())

@@ -1,0 +1,294 @@
+"""TLS to every component and from the web: trusted, by a certificate of our own, or refused."""
+
+import asyncio
+import json
+import shutil
+import socket
+import ssl
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import aio_pika
+import asyncpg
+import httpx
+import pytest
+import trustme
+from pydantic import SecretStr
+
+import stack.rabbitmq
+import temporal
+import wire
+from archive.store import Archive
+from cli.doctor import _rabbitmq
+from db import migrate
+from db.connect import connect_directly, open_pool
+from errors import ComponentError, SettingsError
+from publisher import Publisher
+from stack.home import HOST
+from stack.stack import LocalStack
+from tests.conftest import draining, until
+from tests.running import LOGFLUME, environment, running
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Certificates in files: of a CA, of the servers, of ours as a client, and of another CA."""
+    folder = tmp_path_factory.mktemp("tls")
+    ca, other = trustme.CA(), trustme.CA()
+    ca.cert_pem.write_to_path(folder / "ca")
+    other.cert_pem.write_to_path(folder / "other_ca")
+    for name, issuer, host in (
+        ("server", ca, HOST),
+        ("client", ca, "logflume"),
+        ("stranger", other, "logflume"),
+    ):
+        issued = issuer.issue_cert(host)
+        issued.private_key_pem.write_to_path(folder / f"{name}_key")
+        (folder / f"{name}_key").chmod(0o600)
+        issued.cert_chain_pems[0].write_to_path(folder / f"{name}_cert")
+    return SimpleNamespace(**{path.name: path for path in folder.iterdir()})
+
+
+def changed(settings, group, **fields):
+    return settings.model_copy(update={group: getattr(settings, group).model_copy(update=fields)})
+
+
+def free_port() -> int:
+    with socket.create_server((HOST, 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def is_one_line(caught) -> bool:
+    return "\n" not in str(caught.value)
+
+
+# Postgres
+
+
+@pytest.fixture
+async def tls_database(servers, files, name, database_url):
+    """The test's database, let into by TLS and a certificate of the CA's alone."""
+    data = servers.folder("postgres") / "data"
+    hba = data / "pg_hba.conf"
+    before = hba.read_text()
+    for path in (files.server_cert, files.server_key, files.ca):
+        shutil.copy2(path, data / path.name)
+        shutil.chown(data / path.name, data.owner(), data.group())
+    hba.write_text(
+        f"hostnossl {name} all all reject\n"
+        f"hostssl {name} all all scram-sha-256 clientcert=verify-ca\n" + before
+    )
+    admin = await asyncpg.connect(servers.database_url("postgres"))
+    options = {"ssl_cert_file": "server_cert", "ssl_key_file": "server_key", "ssl_ca_file": "ca"}
+    for option, value in options.items():
+        await admin.execute(f"ALTER SYSTEM SET {option} = '{value}'")
+    await _reload(admin, ssl="on")
+    yield database_url
+    hba.write_text(before)
+    await _reload(admin, ssl="off")
+    await admin.close()
+
+
+async def _reload(admin, *, ssl: str) -> None:
+    await admin.execute(f"ALTER SYSTEM SET ssl = {ssl}")
+    await admin.execute("SELECT pg_reload_conf()")
+
+    async def is_so() -> bool:
+        return await admin.fetchval("SHOW ssl") == ssl
+
+    await until(is_so)
+
+
+async def test_postgres_by_tls_both_ways(settings, tls_database, files):
+    trusted = f"{tls_database}?sslmode=verify-full&sslrootcert={files.ca}"
+    ours = f"{trusted}&sslcert={files.client_cert}&sslkey={files.client_key}"
+    database = settings.database.model_copy(update={"url": SecretStr(ours)})
+    uses_tls = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+    async with await open_pool(database, 1) as pool:
+        assert await pool.fetchval(uses_tls)
+    listener = await connect_directly(database, "test")
+    assert await listener.fetchval(uses_tls)
+    await listener.close()
+    assert "Nothing to deploy" in await asyncio.to_thread(migrate.run, "status", ours)
+    refused = {
+        "certificate verify failed": ours.replace(str(files.ca), str(files.other_ca)),
+        "client certificate|reset|closed": trusted,  # the server has hung up when we hear of it
+        "rejects connection": f"{tls_database}?sslmode=disable",
+        "No such file": trusted.replace(str(files.ca), "/nowhere.pem"),
+    }
+    for why, url in refused.items():
+        wrong = database.model_copy(update={"url": SecretStr(url)})
+        with pytest.raises(ComponentError, match=f"Postgres at {HOST}.*({why})") as caught:
+            await open_pool(wrong, 1)
+        assert is_one_line(caught)
+
+
+async def test_a_postgres_without_tls_is_refused_where_tls_is_asked_for(settings, database_url):
+    for mode, why in (("require", "SSL"), ("verify-full", "root certificate")):
+        url = SecretStr(f"{database_url}?sslmode={mode}")
+        with pytest.raises(ComponentError, match=why) as caught:
+            await open_pool(settings.database.model_copy(update={"url": url}), 1)
+        assert is_one_line(caught)
+
+
+# RabbitMQ
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory, files):
+    """The URL of a RabbitMQ that listens by TLS, and lets in who has a certificate."""
+    lone = LocalStack(tmp_path_factory.mktemp("broker"))
+    plain = stack.rabbitmq._config
+    port = free_port()
+    options = f"""\
+listeners.ssl.1 = {HOST}:{port}
+ssl_options.cacertfile = {files.ca}
+ssl_options.certfile = {files.server_cert}
+ssl_options.keyfile = {files.server_key}
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = true
+"""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stack.rabbitmq, "_config", lambda home: plain(home) + options)
+        asyncio.run(lone.up(["rabbitmq"]))
+    yield f"amqps://logflume:{lone.home.secrets['password']}@{HOST}:{port}/"
+    asyncio.run(lone.down())
+
+
+async def test_parts_go_by_amqps_with_a_certificate_of_our_own(
+    settings, broker, files, pool, job_id
+):
+    url = f"{broker}?cafile={files.ca}&certfile={files.client_cert}&keyfile={files.client_key}"
+    publisher = Publisher(url, "test", wire.declare)
+    body = {"id": job_id, "log": "by TLS", "number": 0}
+    async with draining(changed(settings, "amqp", url=SecretStr(url))):
+        await publisher.publish(aio_pika.Message(json.dumps(body).encode()), wire.ROUTING_KEY)
+
+        async def is_stored() -> bool:
+            return await pool.fetchval("SELECT content FROM log_parts") == b"by TLS"
+
+        await until(is_stored)
+    await publisher.close()
+    refused = {
+        "certificate verify failed": url.replace(str(files.ca), str(files.other_ca)),
+        "": f"{broker}?cafile={files.ca}",  # Erlang hangs up, with an alert or without
+        "No such file": f"{broker}?cafile=/nowhere.pem",
+        " ": broker.replace("amqps", "amqp"),
+    }
+    for why, wrong in refused.items():
+        with pytest.raises(ComponentError, match=f"RabbitMQ at {HOST}.*{why}") as caught:
+            await _rabbitmq(changed(settings, "amqp", url=SecretStr(wrong)))
+        assert is_one_line(caught)
+
+
+# Temporal and the archive, behind a TLS of ours: their local servers have none
+
+
+@asynccontextmanager
+async def behind_tls(port: int, files, *, alpn: str | None = None, asks: bool = False):
+    """TLS before a plain server, as a proxy ends it; `asks` for a certificate of the CA's."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(files.server_cert, files.server_key)
+    if alpn:
+        context.set_alpn_protocols([alpn])
+    if asks:
+        context.load_verify_locations(files.ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+
+    async def pump(reader, writer):
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+    opened, carrying = set(), set()
+
+    async def carry(reader, writer):
+        carrying.add(asyncio.current_task())
+        to_server, from_server = await asyncio.open_connection(HOST, port)
+        opened.update((writer, from_server))
+        await asyncio.gather(pump(reader, from_server), pump(to_server, writer))
+
+    server = await asyncio.start_server(carry, HOST, 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for writer in opened:
+            writer.transport.abort()
+        await asyncio.gather(*carrying)
+
+
+async def test_temporal_by_tls_with_a_certificate_and_a_key(settings, servers, files):
+    async with behind_tls(servers.ports["temporal"], files, alpn="h2", asks=True) as port:
+        fields = {
+            "address": f"{HOST}:{port}",
+            "tls": True,
+            "ca_file": files.ca,
+            "cert_file": files.client_cert,
+            "key_file": files.client_key,
+            "api_key": SecretStr("hush-hush"),
+        }
+        secure = settings.temporal.model_copy(update=fields)
+        wrong = [
+            {"ca_file": files.other_ca},
+            {"cert_file": files.stranger_cert, "key_file": files.stranger_key},
+            {"cert_file": None, "key_file": None},
+            {"tls": False, "api_key": None},
+        ]
+        for one in wrong:
+            with pytest.raises(ComponentError, match=f"Temporal at {HOST}:{port}") as caught:
+                await temporal.connect(secure.model_copy(update=one))
+            assert is_one_line(caught) and "hush" not in str(caught.value)
+        client = await temporal.connect(secure)
+        assert client.service_client.config.api_key == "hush-hush"
+    with pytest.raises(SettingsError, match=r"TEMPORAL__\*_FILE: cannot read /nowhere"):
+        await temporal.connect(secure.model_copy(update={"ca_file": Path("/nowhere")}))
+
+
+async def test_the_archive_by_https_with_a_ca_of_ones_own(settings, servers, files):
+    async with behind_tls(servers.ports["s3"], files) as port:
+        fields = {"endpoint": f"https://{HOST}:{port}", "ca_file": files.ca}
+        secure = settings.s3.model_copy(update=fields)
+        for ca_file in (files.other_ca, None, Path("/nowhere")):
+            wrong = secure.model_copy(update={"ca_file": ca_file})
+            with pytest.raises(ComponentError, match="S3") as caught:
+                await Archive(wrong, 1).check()
+            assert is_one_line(caught)
+        # Last: by then the server side has taken note of those that hung up.
+        await Archive(secure, 1).check()
+
+
+# The web
+
+
+async def test_the_web_speaks_tls_itself(settings, files, tmp_path):
+    port = free_port()
+    fields = {"port": port, "tls_cert_file": files.server_cert, "tls_key_file": files.server_key}
+    secure = changed(settings, "web", **fields)
+    async with running(secure, tmp_path / "web", LOGFLUME, "web", started="web_started"):
+        trusting = ssl.create_default_context(cafile=files.ca)
+        async with httpx.AsyncClient(verify=trusting) as client:
+            answer = await client.get(f"https://{HOST}:{port}/health/live")
+            assert answer.json()["status"] == "ok"
+            with pytest.raises(httpx.TransportError):
+                await client.get(f"http://{HOST}:{port}/health/live")
+        async with httpx.AsyncClient() as client:
+            with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+                await client.get(f"https://{HOST}:{port}/health/live")
+
+
+async def test_a_certificate_that_is_none_ends_the_start_with_one_line(settings, files, tmp_path):
+    fields = {"tls_cert_file": files.server_cert, "tls_key_file": files.client_key}
+    given = environment(changed(settings, "web", **fields), tmp_path / "web")
+    process = await asyncio.create_subprocess_exec(
+        LOGFLUME, "web", env=given, stderr=asyncio.subprocess.PIPE
+    )
+    _, told = await process.communicate()
+    assert process.returncode == 1
+    assert b"LOGFLUME_WEB__TLS_CERT_FILE and TLS_KEY_FILE" in told.splitlines()[-1]
