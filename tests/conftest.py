@@ -156,7 +156,7 @@ async def close_connections(servers: Home, vhost: str, client: str) -> None:
 @pytest.fixture
 def settings(
     servers: Home, database_url: str, name: str, monkeypatch: pytest.MonkeyPatch
-) -> Settings:
+) -> Iterator[Settings]:
     """Settings of the test's own database, bucket and task queue; short times."""
     monkeypatch.setenv("LOGFLUME_STACK__DATA_DIR", str(servers.data_dir))
     given: dict[str, Any] = json.loads(stack_file(servers.data_dir).read_text())
@@ -172,7 +172,9 @@ def settings(
     }
     settings = load_settings(**given)
     s3(settings).create_bucket(Bucket=settings.s3.bucket)
-    return settings
+    yield settings
+    # Each bucket with an object holds one of the store's volumes: free disk space / 128 MB of them.
+    s3(settings).delete_bucket(Bucket=settings.s3.bucket)
 
 
 @pytest.fixture
