@@ -120,7 +120,7 @@ async def test_a_reader_sees_the_same_bytes_through_a_logs_whole_life(web, setti
             else:
                 assert raw.content == content, phase
             seen.add(phase)
-    assert len(seen) >= 3
+    assert len(seen) > 1
 
 
 @pytest.mark.parametrize("when", ["receiving", "done"])
