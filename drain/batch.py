@@ -4,17 +4,16 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from aiormq.abc import DeliveredMessage
-
 from db.parts import AttemptParts
 from domain import Part, Place
+from drain.frames import Delivery
 
 
 @dataclass(slots=True)
 class Reject:
     """A message that breaks the wire contract, and why."""
 
-    message: DeliveredMessage
+    message: Delivery
     reason: str
 
 
@@ -27,7 +26,7 @@ class Batch:
     """
 
     parts: list[Part] = field(default_factory=list)
-    messages: list[DeliveredMessage] = field(default_factory=list)
+    messages: list[Delivery] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     bytes: int = 0
     last_tag: int = 0
@@ -48,7 +47,7 @@ class Batcher:
         """Messages in the batch being filled."""
         return len(self._batch.messages) + len(self._batch.rejects)
 
-    def add(self, tag: int, message: DeliveredMessage, part: Part | Reject) -> Batch | None:
+    def add(self, message: Delivery, part: Part | Reject) -> Batch | None:
         """Add a message; returns the batch if that filled it."""
         batch = self._batch
         if isinstance(part, Reject):
@@ -59,7 +58,7 @@ class Batcher:
             if part.queued_at:
                 batch.queued_at.append(part.queued_at)
         batch.bytes += len(message.body)
-        batch.last_tag = tag
+        batch.last_tag = message.tag
         full = len(self) >= self._most_messages or batch.bytes >= self._most_bytes
         return self.take() if full else None
 

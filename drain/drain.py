@@ -17,10 +17,11 @@ from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 import wire
 from db.connect import used_ratio
 from domain import Part
-from drain import metrics, tolerant
+from drain import metrics
 from drain.batch import AckLedger, Batch, Batcher, Reject
-from drain.decode import decode, utc
+from drain.decode import decode
 from drain.flush import Flusher
+from drain.frames import Connection, Delivery
 from drain.rejects import Rejects
 from drain.shards import Shards
 from drain.signals import Signaller
@@ -106,7 +107,6 @@ class Drain:
             ComponentError: RabbitMQ, or its management API where shards are consumed, is out of
                 reach, or refuses us, from the start.
         """
-        tolerant.install()
         session = self._current = await self._session()
         backoff = 0.1
         while True:
@@ -151,11 +151,13 @@ class Drain:
             ComponentError: RabbitMQ is out of reach or refuses us.
         """
         url = self._amqp.url.get_secret_value()
-        connection: AbstractConnection | None = None
+        connection: Connection | None = None
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 properties: FieldTable = {"connection_name": "logflume"}
-                connection = await aio_pika.connect(url, client_properties=properties)
+                connection = await aio_pika.connect(
+                    url, client_properties=properties, connection_class=Connection
+                )
                 channel = await connection.channel(publisher_confirms=False)
                 await wire.declare(channel)
                 shards = await self._shards.open(channel) if self._shards else []
@@ -164,7 +166,6 @@ class Drain:
                 await channel.set_qos(prefetch_count=share)
                 session = _Session(
                     connection,
-                    # aio-pika's own consumer makes a second task for each message.
                     await channel.get_underlay_channel(),
                     self._settings,
                     Flusher(self._pool, self._rejects, self._live),
@@ -194,7 +195,7 @@ class _Session:
 
     def __init__(
         self,
-        connection: AbstractConnection,
+        connection: Connection,
         channel: Channel,
         settings: DrainSettings,
         flusher: Flusher,
@@ -221,9 +222,10 @@ class _Session:
 
     async def start(self, queues: list[str]) -> None:
         self._queues = queues
+        self._connection.frames.receive = self._receive
         self._channel.on_consumer_cancel_callbacks.add(self._cancelled)
         for queue in queues:
-            begun = await self._channel.basic_consume(queue, self._receive)
+            begun = await self._channel.basic_consume(queue, _not_called)
             self._consumer_tags.append(begun.consumer_tag or "")
 
     @property
@@ -284,23 +286,24 @@ class _Session:
         while self._flushes:
             await asyncio.wait(self._flushes, return_when=asyncio.FIRST_COMPLETED)
 
-    async def _receive(self, message: DeliveredMessage) -> None:
+    def _receive(self, message: Delivery) -> None:
+        if self.lost.is_set() or self._ended:
+            return  # it comes again, to the next session
         part = self._decode(message)
         was_empty = not len(self._batcher)
-        tag = self._received_tag = message.delivery_tag or 0
-        batch = self._batcher.add(tag, message, part)
+        self._received_tag = message.tag
+        batch = self._batcher.add(message, part)
         if batch:
             self._full.append(batch)
             self._dispatch()
         elif was_empty:
             asyncio.get_running_loop().call_later(self._settings.batch_seconds, self._due)
 
-    def _decode(self, message: DeliveredMessage) -> Part | Reject:
+    def _decode(self, message: Delivery) -> Part | Reject:
         # No two parts are received at the same time: the content rule asks which came last.
         self._received_at = max(datetime.now(UTC), self._received_at + MICROSECOND)
         try:
-            published_at = utc(message.header.properties.timestamp)
-            return decode(message.body, published_at, self._received_at)
+            return decode(message.body, message.published_at, self._received_at)
         except RejectedPart as error:
             return Reject(message, str(error))
         except Exception as error:  # noqa: BLE001 - a tag in no batch would be acked unstored
@@ -341,12 +344,16 @@ class _Session:
             # They go back to the queue, one by one, so that what came after them can be acked.
             await asyncio.sleep(REQUEUE_SECONDS)
             for message in unkept:
-                await self._channel.basic_nack(message.delivery_tag or 0, requeue=True)
+                await self._channel.basic_nack(message.tag, requeue=True)
         upto = self._acks.done(batch)
         if upto is not None:
             await self._channel.basic_ack(upto, multiple=True)
             self._acked_tag = upto
             self.acked = True
+
+
+async def _not_called(_: DeliveredMessage) -> None:
+    """Deliveries do not get as far as aiormq."""
 
 
 async def _first(*coroutines: Coroutine[Any, Any, Any]) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import asyncpg
 import structlog
-from aiormq.abc import DeliveredMessage
 
 from db.parts import AttemptParts, store_batch
 from domain import Part, Place
 from drain import metrics
 from drain.batch import Batch, Reject
+from drain.frames import Delivery
 from drain.rejects import Rejects
 from drain.traces import flushed
 from errors import UnderMaintenance
@@ -65,7 +65,7 @@ class Flusher:
         while self._live and self._unshown and self._unshown[0].stored:
             self._live.submit(self._unshown.popleft().placed)
 
-    async def keep_rejects(self, batch: Batch) -> list[DeliveredMessage]:
+    async def keep_rejects(self, batch: Batch) -> list[Delivery]:
         """Keep what is no part, with the reason; returns what RabbitMQ does not take now."""
         kept = await asyncio.gather(
             *(self._rejects.keep(reject.message, reject.reason) for reject in batch.rejects)
