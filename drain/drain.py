@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,6 +23,7 @@ from drain.decode import decode
 from drain.flush import Flusher
 from drain.frames import Connection, Delivery
 from drain.rejects import Rejects
+from drain.room import Room
 from drain.shards import Shards
 from drain.signals import Signaller
 from errors import ComponentError, RejectedPart
@@ -66,23 +67,29 @@ class Drain:
         self._rejects = Rejects(amqp.url.get_secret_value())
         self._stop = asyncio.Event()
         self._current: _Session | None = None
+        self._room = self._new_room(settings.prefetch)
         metrics.show(
             {
                 metrics.CONSUMING: lambda: float(self._is_consuming),
-                metrics.UNACKED_MESSAGES: lambda: self._unacked,
-                metrics.PREFETCH_MESSAGES: lambda: settings.prefetch,
+                metrics.UNACKED_MESSAGES: lambda: self._held.messages,
+                metrics.PREFETCH_MESSAGES: lambda: self._room.prefetch,
+                metrics.HELD_BYTES: lambda: self._held.bytes,
                 metrics.SIGNALS_PENDING: lambda: signaller.pending,
                 metrics.POOL_USED: lambda: used_ratio(pool),
             }
         )
 
+    def _new_room(self, prefetch: int) -> Room:
+        return Room(self._settings.held_bytes, self._settings.prefetch, prefetch)
+
+    @property
+    def _held(self) -> Room:
+        """What is held; with its connection a session loses all of it."""
+        return self._room if self._is_consuming else self._new_room(0)
+
     @property
     def _is_consuming(self) -> bool:
         return self._current is not None and not self._current.lost.is_set()
-
-    @property
-    def _unacked(self) -> int:
-        return self._current.unacked if self._current and self._is_consuming else 0
 
     async def queue(self) -> tuple[int, int]:
         """Ask RabbitMQ how many messages wait in the queues of parts, and for their consumers.
@@ -161,13 +168,13 @@ class Drain:
                 channel = await connection.channel(publisher_confirms=False)
                 await wire.declare(channel)
                 shards = await self._shards.open(channel) if self._shards else []
-                # RabbitMQ counts for each consumer: together they hold no more than `prefetch`.
-                share = max(1, self._settings.prefetch // (1 + len(shards)))
-                await channel.set_qos(prefetch_count=share)
+                # What is large now is so in the next session too.
+                self._room = self._new_room(self._room.prefetch)
                 session = _Session(
                     connection,
                     await channel.get_underlay_channel(),
                     self._settings,
+                    self._room,
                     Flusher(self._pool, self._rejects, self._live),
                     self._signaller,
                 )
@@ -193,11 +200,12 @@ class Drain:
 class _Session:
     """One channel: what is received on it is acknowledged on it or not at all."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917
         self,
         connection: Connection,
         channel: Channel,
         settings: DrainSettings,
+        room: Room,
         flusher: Flusher,
         signaller: Signaller,
     ) -> None:
@@ -207,6 +215,7 @@ class _Session:
         self._connection = connection
         self._channel = channel
         self._settings = settings
+        self._room = room
         self._flusher = flusher
         self._signaller = signaller
         self._batcher = Batcher(settings.batch_parts, settings.batch_bytes)
@@ -216,22 +225,33 @@ class _Session:
         self._acks = AckLedger()
         self._flushes: set[asyncio.Task[None]] = set()
         self._received_at = datetime.now(UTC)
-        self._received_tag = self._acked_tag = 0
+        self._refused: list[int] = []
+        self._next_size = 0
+        self._adjusting: asyncio.Task[None] | None = None
+        self._room_made = asyncio.Event()
+        self._is_ending = False
         self._queues: list[str] = []
         self._consumer_tags: list[str] = []
 
     async def start(self, queues: list[str]) -> None:
         self._queues = queues
+        self._connection.frames.takes = self._takes
         self._connection.frames.receive = self._receive
         self._channel.on_consumer_cancel_callbacks.add(self._cancelled)
-        for queue in queues:
+        await self._consume()
+
+    async def _consume(self) -> None:
+        # RabbitMQ counts for each consumer: together they hold no more than `prefetch`.
+        share = max(1, self._room.prefetch // len(self._queues))
+        await self._channel.basic_qos(prefetch_count=share)
+        for queue in self._queues:
             begun = await self._channel.basic_consume(queue, _not_called)
             self._consumer_tags.append(begun.consumer_tag or "")
 
-    @property
-    def unacked(self) -> int:
-        """Messages received and not acknowledged yet; RabbitMQ numbers them one by one."""
-        return self._received_tag - self._acked_tag
+    async def _cancel(self) -> None:
+        while self._consumer_tags:
+            await self._channel.basic_cancel(self._consumer_tags[-1])
+            self._consumer_tags.pop()
 
     async def queue(self) -> tuple[int, int]:
         """Messages that wait in the queues, and the consumers of the one that has the fewest.
@@ -267,31 +287,46 @@ class _Session:
             if not self.lost.is_set():
                 async with asyncio.timeout(STOP_SECONDS):
                     await self._flush_all()
-        except UNREACHABLE as error:
+        except (*UNREACHABLE, ChannelInvalidStateError) as error:
             # Nothing is lost: what is not acknowledged comes again.
             log.warning("flush_given_up", error=str(error) or type(error).__name__)
         finally:
             self._ended = True
-            for flush in self._flushes:
-                flush.cancel()
-            await asyncio.gather(*self._flushes, return_exceptions=True)
+            tasks = [*self._flushes, *([self._adjusting] if self._adjusting else [])]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await _close(self._connection)
 
     async def _flush_all(self) -> None:
-        for tag in self._consumer_tags:
-            await self._channel.basic_cancel(tag)
+        self._is_ending = True
+        self._room_made.set()
+        if self._adjusting:
+            await asyncio.wait([self._adjusting])
+        await self._cancel()
         if batch := self._batcher.take():
             self._full.append(batch)
         self._dispatch()
         while self._flushes:
             await asyncio.wait(self._flushes, return_when=asyncio.FIRST_COMPLETED)
 
+    def _takes(self, size: int) -> bool:
+        # What comes after a message that was refused is refused as well: one acknowledgement
+        # covers all tags before it.
+        return not self._refused and self._room.fits(size)
+
     def _receive(self, message: Delivery) -> None:
         if self.lost.is_set() or self._ended:
             return  # it comes again, to the next session
+        if message.is_refused:
+            if not self._refused:
+                self._next_size = message.size
+            self._refused.append(message.tag)
+            self._adjust(self._room.shrink)
+            return
+        self._room.take(len(message.body))
         part = self._decode(message)
         was_empty = not len(self._batcher)
-        self._received_tag = message.tag
         batch = self._batcher.add(message, part)
         if batch:
             self._full.append(batch)
@@ -309,6 +344,40 @@ class _Session:
         except Exception as error:  # noqa: BLE001 - a tag in no batch would be acked unstored
             log.error("decode_broke", error=type(error).__name__)
             return Reject(message, f"cannot be read: {type(error).__name__}")
+
+    def _adjust(self, change: Callable[[], None]) -> None:
+        """Have another prefetch, after what was refused is given back."""
+        if self._adjusting is None and not self._is_ending:
+            change()
+            self._adjusting = asyncio.create_task(self._consume_anew())
+            self._adjusting.add_done_callback(self._adjusted)
+
+    async def _consume_anew(self) -> None:
+        # A prefetch is that of consumers that come after it. None may be there when messages are
+        # given back either: RabbitMQ would send them again at once.
+        await self._cancel()
+        for tag in self._refused:
+            await self._channel.basic_nack(tag, requeue=True, wait=False)
+        if self._refused:
+            metrics.GIVEN_BACK.inc(len(self._refused))
+            log.info("room_is_full", given_back=len(self._refused), prefetch=self._room.prefetch)
+        self._refused.clear()
+        # What was refused first comes first again: there must be room for it.
+        while not (
+            self._is_ending or (self._room.is_half_free and self._room.fits(self._next_size))
+        ):
+            self._room_made.clear()
+            await self._room_made.wait()
+        self._next_size = 0
+        if not self._is_ending:
+            await self._consume()
+
+    def _adjusted(self, task: asyncio.Task[None]) -> None:
+        self._adjusting = None
+        if not task.cancelled() and (error := task.exception()):
+            self.lose(None, error)
+        elif self._refused:  # while it consumed again
+            self._adjust(self._room.shrink)
 
     def _due(self) -> None:
         self._overdue = True
@@ -345,11 +414,13 @@ class _Session:
             await asyncio.sleep(REQUEUE_SECONDS)
             for message in unkept:
                 await self._channel.basic_nack(message.tag, requeue=True)
-        upto = self._acks.done(batch)
-        if upto is not None:
-            await self._channel.basic_ack(upto, multiple=True)
-            self._acked_tag = upto
+        if done := self._acks.done(batch):
+            await self._channel.basic_ack(done[-1].last_tag, multiple=True)
             self.acked = True
+            self._room.free(done)
+            self._room_made.set()
+            if self._room.may_grow:
+                self._adjust(self._room.grow)
 
 
 async def _not_called(_: DeliveredMessage) -> None:

@@ -50,26 +50,35 @@ class Properties(NamedTuple):
 
 
 class Delivery:
-    """A message as it was delivered; `tag` is its number on the channel."""
+    """A message as it was delivered; `tag` is its number on the channel, `size` its body's bytes.
 
-    __slots__ = ("_header", "_left", "_pieces", "body", "tag")
+    Of one that is refused neither properties nor body are kept.
+    """
+
+    __slots__ = ("_header", "_left", "_pieces", "body", "is_refused", "size", "tag")
 
     def __init__(self, tag: int, body: bytes = b"", header: bytes = bytes(_FLAGS_AT + 2)) -> None:
         self.tag = tag
         self.body = body
         self._header = header
+        self.size = len(body)
+        self.is_refused = False
         self._pieces: list[bytes] = []
         self._left = 0
 
-    def begin(self, header: bytes) -> bool:
-        """Take the content header; True if no body comes."""
-        self._header = header
-        self._left = _LONG_LONG.unpack_from(header, _BODY_SIZE_AT)[0]
-        return not self._left
+    def begin(self, header: bytes, takes: Callable[[int], bool]) -> bool:
+        """Take the content header, if a body of its size is taken; True if none comes."""
+        self.size = self._left = _LONG_LONG.unpack_from(header, _BODY_SIZE_AT)[0]
+        self.is_refused = not takes(self.size)
+        if not self.is_refused:
+            self._header = header
+        return not self.size
 
     def add(self, piece: bytes) -> bool:
         """Take a frame of the body; True if that was the last."""
         self._left -= len(piece)
+        if self.is_refused:
+            return self._left <= 0
         if self._left > 0:
             self._pieces.append(piece)
             return False
@@ -152,12 +161,14 @@ def _layout(flags: int) -> tuple[tuple[int, int], ...]:
 class Frames:
     """Takes deliveries out of a stream of frames; no I/O here.
 
-    Each goes to `receive` as soon as it is whole. Tags are a channel's own: no more than one
-    channel of the connection may consume.
+    Each goes to `receive` as soon as it is whole. `takes` is asked first, with the bytes of its
+    body; where it says no, the delivery comes refused, without them. Tags are a channel's own: no
+    more than one channel of the connection may consume.
     """
 
     def __init__(self) -> None:
         self.receive: Callable[[Delivery], None] = lambda _: None
+        self.takes: Callable[[int], bool] = lambda _: True
         self.has_deliveries = False
         self._held: list[bytes] = []
         self._held_bytes = 0
@@ -214,7 +225,7 @@ class Frames:
         if delivery is None:  # heartbeats, and content that was asked for or returned
             return False
         payload = data[begin:stop]
-        if delivery.begin(payload) if kind == _HEADER else delivery.add(payload):
+        if delivery.begin(payload, self.takes) if kind == _HEADER else delivery.add(payload):
             del self._open[channel]
             self.receive(delivery)
         return True

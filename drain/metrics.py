@@ -62,6 +62,11 @@ UNACKED_MESSAGES = Gauge(
     "logflume_drain_unacked_messages", "Messages received and not acknowledged yet."
 )
 PREFETCH_MESSAGES = Gauge("logflume_drain_prefetch_messages", "How many of them there may be.")
+HELD_BYTES = Gauge("logflume_drain_held_bytes", "Bytes of their bodies.")
+GIVEN_BACK = Counter(
+    "logflume_drain_given_back_messages",
+    "Messages given back to RabbitMQ unread, because there was no room for them.",
+)
 QUEUE_MESSAGES = Gauge(
     "logflume_drain_queue_messages",
     "Messages that wait in the queues of parts that this drain consumes.",

@@ -33,7 +33,7 @@ def test_acks_go_only_as_far_as_everything_before_is_done(order):
         ledger.opened(Batch(last_tag=tag))
     for tag in order:
         done.add(tag)
-        acked = ledger.done(Batch(last_tag=tag)) or acked
+        acked = max([acked, *(batch.last_tag for batch in ledger.done(Batch(last_tag=tag)))])
         assert set(range(1, acked + 1)) <= done
         assert acked + 1 not in done
     assert acked == 7

@@ -178,7 +178,7 @@ def test_what_are_no_frames_aiormq_gets_as_they_came(spoilt):
 @given(st.binary(max_size=80))
 def test_properties_are_read_as_far_as_they_can_be(properties):
     one = Delivery(1)
-    one.begin(bytes(12) + properties)
+    one.begin(bytes(12) + properties, lambda _: True)
     about = one.read()
     assert one.published_at == about.timestamp
     for text in (about.content_type, about.type):
@@ -202,3 +202,18 @@ async def test_a_connection_with_nothing_but_deliveries_is_no_silent_one():
     protocol.data_received(sent[20:])
     reader.feed_eof()
     assert await reader.read() == frame.marshal(Heartbeat(), 0)
+
+
+@given(st.data())
+def test_of_what_is_refused_the_body_is_not_kept_and_the_next_is_whole(data):
+    sent = marshal([*content(deliver(1), {}, [b"large", b"r"]), *content(deliver(2), {}, [b"a"])])
+    places = st.lists(st.integers(0, len(sent)), max_size=9).map(sorted)
+    cuts = [0, *data.draw(places), len(sent)]
+    found: list[Delivery] = []
+    frames = Frames()
+    frames.receive, frames.takes = found.append, lambda size: size < 6
+    assert not b"".join(frames.feed(sent[a:b]) for a, b in pairwise(cuts))
+    assert [(one.tag, one.body, one.is_refused) for one in found] == [
+        (1, b"", True),
+        (2, b"a", False),
+    ]
