@@ -1,14 +1,20 @@
-"""What bounds the drain's memory, on real RabbitMQ and Postgres."""
+"""What bounds the memory of the drain: bytes that are held, and a storm of rejects."""
 
+import asyncio
+
+import aio_pika
 import pytest
 from prometheus_client import REGISTRY
 
 import wire
+from drain.flush import REJECTS_AT_ONCE
+from drain.rejects import Rejects
 from settings import Settings
 from tests.conftest import draining, until
 from tests.services.test_drain import count, message, publish, waiting
 
 MIB = 1024 * 1024
+STORM = 1500
 
 
 @pytest.fixture
@@ -84,3 +90,45 @@ async def test_a_drain_that_waits_for_room_stops_when_it_is_told_to(
     stored = await count(pool)
     assert 0 < stored < 20
     assert await waiting(channel) == 20 - stored
+
+
+async def test_a_storm_of_rejects_is_kept_whole_and_parts_beside_it_go_through(
+    settings, channel, pool, job_id, monkeypatch
+):
+    under_way = most = 0
+    keep = Rejects.keep
+
+    async def counted(*args) -> bool:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            return await keep(*args)
+        finally:
+            under_way -= 1
+
+    monkeypatch.setattr(Rejects, "keep", counted)
+    await channel.declare_queue(wire.REJECTED_QUEUE, durable=True)
+    exchange = await channel.get_exchange(wire.EXCHANGE)
+    bodies = [b"no part %d " % n + bytes(2000) for n in range(STORM)]
+    good = [message(job_id, n, f"{n},") for n in range(STORM // 10)]
+
+    async def send(body: bytes) -> None:
+        await exchange.publish(aio_pika.Message(body), wire.ROUTING_KEY)
+
+    for at in range(0, STORM, 100):
+        some = bodies[at : at + 100] + good[at // 10 : at // 10 + 10]
+        await asyncio.gather(*map(send, some))
+    async with draining(settings):
+        await until(lambda: _equals(count(pool), STORM // 10))
+        await until(lambda: _equals(kept(channel), STORM))
+    assert 0 < most <= REJECTS_AT_ONCE * settings.drain.flushes
+    queue = await channel.get_queue(wire.REJECTED_QUEUE)
+    found = [(await queue.get(no_ack=True)).body for _ in range(STORM)]
+    assert sorted(found) == sorted(bodies)
+    assert await waiting(channel) == 0
+
+
+async def kept(channel) -> int:
+    queue = await channel.declare_queue(wire.REJECTED_QUEUE, durable=True)
+    return queue.declaration_result.message_count
