@@ -91,8 +91,8 @@ class Drain:
     def _is_consuming(self) -> bool:
         return self._current is not None and not self._current.lost.is_set()
 
-    async def queue(self) -> tuple[int, int]:
-        """Ask RabbitMQ how many messages wait in the queues of parts, and for their consumers.
+    async def queue(self) -> tuple[int, int, int]:
+        """Ask RabbitMQ how many parts wait in the queues, for consumers, and how many rejects.
 
         Raises:
             ComponentError: RabbitMQ is away just now, or does not answer.
@@ -253,8 +253,8 @@ class _Session:
             await self._channel.basic_cancel(self._consumer_tags[-1])
             self._consumer_tags.pop()
 
-    async def queue(self) -> tuple[int, int]:
-        """Messages that wait in the queues, and the consumers of the one that has the fewest.
+    async def queue(self) -> tuple[int, int, int]:
+        """Messages that wait in the queues, consumers of the one that has the fewest, and rejects.
 
         Raises:
             ComponentError: RabbitMQ does not answer.
@@ -266,10 +266,14 @@ class _Session:
                     (await channel.declare_queue(name, passive=True)).declaration_result
                     for name in self._queues
                 ]
+                # Declared as for the first reject: a queue that is not there is an error in
+                # RabbitMQ's log each time that somebody looks.
+                queue = await channel.declare_queue(wire.REJECTED_QUEUE, durable=True)
         except (*UNREACHABLE, ChannelInvalidStateError) as error:
             raise ComponentError(f"RabbitMQ: {error or type(error).__name__}") from error
         messages = sum(one.message_count or 0 for one in found)
-        return messages, min(one.consumer_count or 0 for one in found)
+        consumers = min(one.consumer_count or 0 for one in found)
+        return messages, consumers, queue.declaration_result.message_count or 0
 
     def lose(self, _: object, error: BaseException | None) -> None:
         """Take note that the channel or its connection is gone."""

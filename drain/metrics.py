@@ -75,6 +75,9 @@ QUEUE_CONSUMERS = Gauge(
     "logflume_drain_queue_consumers",
     "Consumers, of all drains, of the one of these queues that has the fewest.",
 )
+REJECTED_MESSAGES = Gauge(
+    "logflume_drain_rejected_messages", "Messages that lie in the reject queue."
+)
 READING_FAILURES = Counter(
     "logflume_drain_reading_failures", "Times that a source of figures did not answer.", ["source"]
 )
@@ -92,9 +95,9 @@ def show(live: dict[Gauge, Callable[[], float]]) -> None:
         gauge.set_function(ask)
 
 
-def readings(queue: Callable[[], Awaitable[tuple[int, int]]]) -> Readings:
+def readings(queue: Callable[[], Awaitable[tuple[int, int, int]]]) -> Readings:
     """What the drain asks RabbitMQ for."""
-    gauges = (QUEUE_MESSAGES, QUEUE_CONSUMERS)
+    gauges = (QUEUE_MESSAGES, QUEUE_CONSUMERS, REJECTED_MESSAGES)
     return Readings([Reading("rabbitmq", gauges, queue)], READING_FAILURES)
 
 
