@@ -4,17 +4,16 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from aiormq.abc import DeliveredMessage
-
 from db.parts import AttemptParts
 from domain import Part, Place
+from drain.frames import Delivery
 
 
 @dataclass(slots=True)
 class Reject:
     """A message that breaks the wire contract, and why."""
 
-    message: DeliveredMessage
+    message: Delivery
     reason: str
 
 
@@ -23,13 +22,14 @@ class Batch:
     """Messages delivered one after another: their parts, and those that are none.
 
     `placed` is filled as the parts are committed; `stored` once all are. `queued_at`: when the jobs
-    were queued whose first parts are in it.
+    were queued whose first parts are in it. `count`: messages.
     """
 
     parts: list[Part] = field(default_factory=list)
-    messages: list[DeliveredMessage] = field(default_factory=list)
+    messages: list[Delivery] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     bytes: int = 0
+    count: int = 0
     last_tag: int = 0
     placed: list[tuple[AttemptParts, Place]] = field(default_factory=list)
     stored: bool = False
@@ -46,9 +46,9 @@ class Batcher:
 
     def __len__(self) -> int:
         """Messages in the batch being filled."""
-        return len(self._batch.messages) + len(self._batch.rejects)
+        return self._batch.count
 
-    def add(self, tag: int, message: DeliveredMessage, part: Part | Reject) -> Batch | None:
+    def add(self, message: Delivery, part: Part | Reject) -> Batch | None:
         """Add a message; returns the batch if that filled it."""
         batch = self._batch
         if isinstance(part, Reject):
@@ -59,7 +59,8 @@ class Batcher:
             if part.queued_at:
                 batch.queued_at.append(part.queued_at)
         batch.bytes += len(message.body)
-        batch.last_tag = tag
+        batch.count += 1
+        batch.last_tag = message.tag
         full = len(self) >= self._most_messages or batch.bytes >= self._most_bytes
         return self.take() if full else None
 
@@ -75,18 +76,18 @@ class AckLedger:
     """Tells up to which delivery tag everything is done, whatever order batches are done in."""
 
     def __init__(self) -> None:
-        self._open: deque[int] = deque()
+        self._open: deque[Batch] = deque()
         self._done: set[int] = set()
 
     def opened(self, batch: Batch) -> None:
         """A batch goes to be flushed; batches are opened in the order of their tags."""
-        self._open.append(batch.last_tag)
+        self._open.append(batch)
 
-    def done(self, batch: Batch) -> int | None:
-        """A batch is committed; returns the tag to acknowledge up to, if it moved."""
+    def done(self, batch: Batch) -> list[Batch]:
+        """A batch is committed; returns those that can be acknowledged now, the last one last."""
         self._done.add(batch.last_tag)
-        upto = None
-        while self._open and self._open[0] in self._done:
-            upto = self._open.popleft()
-            self._done.remove(upto)
-        return upto
+        found = []
+        while self._open and self._open[0].last_tag in self._done:
+            found.append(self._open.popleft())
+            self._done.remove(found[-1].last_tag)
+        return found

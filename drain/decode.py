@@ -105,7 +105,7 @@ def _queued_at(meta: msgspec.Raw) -> datetime | None:
 
 
 def utc(time: datetime | None) -> datetime | None:
-    """AMQP times come without a zone, or with one; all are UTC."""
+    """Times come without a zone, or with one; all are UTC."""
     if time is None or time.tzinfo is not None:
         return time
     return time.replace(tzinfo=UTC)

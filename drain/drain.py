@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,11 +17,13 @@ from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 import wire
 from db.connect import used_ratio
 from domain import Part
-from drain import metrics, tolerant
+from drain import metrics
 from drain.batch import AckLedger, Batch, Batcher, Reject
-from drain.decode import decode, utc
+from drain.decode import decode
 from drain.flush import Flusher
+from drain.frames import Connection, Delivery
 from drain.rejects import Rejects
+from drain.room import Room
 from drain.shards import Shards
 from drain.signals import Signaller
 from errors import ComponentError, RejectedPart
@@ -65,26 +67,32 @@ class Drain:
         self._rejects = Rejects(amqp.url.get_secret_value())
         self._stop = asyncio.Event()
         self._current: _Session | None = None
+        self._room = self._new_room(settings.prefetch)
         metrics.show(
             {
                 metrics.CONSUMING: lambda: float(self._is_consuming),
-                metrics.UNACKED_MESSAGES: lambda: self._unacked,
-                metrics.PREFETCH_MESSAGES: lambda: settings.prefetch,
+                metrics.UNACKED_MESSAGES: lambda: self._held.messages,
+                metrics.PREFETCH_MESSAGES: lambda: self._room.prefetch,
+                metrics.HELD_BYTES: lambda: self._held.bytes,
                 metrics.SIGNALS_PENDING: lambda: signaller.pending,
                 metrics.POOL_USED: lambda: used_ratio(pool),
             }
         )
 
+    def _new_room(self, prefetch: int) -> Room:
+        return Room(self._settings.held_bytes, self._settings.prefetch, prefetch)
+
+    @property
+    def _held(self) -> Room:
+        """What is held; with its connection a session loses all of it."""
+        return self._room if self._is_consuming else self._new_room(0)
+
     @property
     def _is_consuming(self) -> bool:
         return self._current is not None and not self._current.lost.is_set()
 
-    @property
-    def _unacked(self) -> int:
-        return self._current.unacked if self._current and self._is_consuming else 0
-
-    async def queue(self) -> tuple[int, int]:
-        """Ask RabbitMQ how many messages wait in the queues of parts, and for their consumers.
+    async def queue(self) -> tuple[int, int, int]:
+        """Ask RabbitMQ how many parts wait in the queues, for consumers, and how many rejects.
 
         Raises:
             ComponentError: RabbitMQ is away just now, or does not answer.
@@ -106,7 +114,6 @@ class Drain:
             ComponentError: RabbitMQ, or its management API where shards are consumed, is out of
                 reach, or refuses us, from the start.
         """
-        tolerant.install()
         session = self._current = await self._session()
         backoff = 0.1
         while True:
@@ -151,22 +158,23 @@ class Drain:
             ComponentError: RabbitMQ is out of reach or refuses us.
         """
         url = self._amqp.url.get_secret_value()
-        connection: AbstractConnection | None = None
+        connection: Connection | None = None
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 properties: FieldTable = {"connection_name": "logflume"}
-                connection = await aio_pika.connect(url, client_properties=properties)
+                connection = await aio_pika.connect(
+                    url, client_properties=properties, connection_class=Connection
+                )
                 channel = await connection.channel(publisher_confirms=False)
                 await wire.declare(channel)
                 shards = await self._shards.open(channel) if self._shards else []
-                # RabbitMQ counts for each consumer: together they hold no more than `prefetch`.
-                share = max(1, self._settings.prefetch // (1 + len(shards)))
-                await channel.set_qos(prefetch_count=share)
+                # What is large now is so in the next session too.
+                self._room = self._new_room(self._room.prefetch)
                 session = _Session(
                     connection,
-                    # aio-pika's own consumer makes a second task for each message.
                     await channel.get_underlay_channel(),
                     self._settings,
+                    self._room,
                     Flusher(self._pool, self._rejects, self._live),
                     self._signaller,
                 )
@@ -192,11 +200,12 @@ class Drain:
 class _Session:
     """One channel: what is received on it is acknowledged on it or not at all."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917
         self,
-        connection: AbstractConnection,
+        connection: Connection,
         channel: Channel,
         settings: DrainSettings,
+        room: Room,
         flusher: Flusher,
         signaller: Signaller,
     ) -> None:
@@ -206,6 +215,7 @@ class _Session:
         self._connection = connection
         self._channel = channel
         self._settings = settings
+        self._room = room
         self._flusher = flusher
         self._signaller = signaller
         self._batcher = Batcher(settings.batch_parts, settings.batch_bytes)
@@ -215,24 +225,36 @@ class _Session:
         self._acks = AckLedger()
         self._flushes: set[asyncio.Task[None]] = set()
         self._received_at = datetime.now(UTC)
-        self._received_tag = self._acked_tag = 0
+        self._refused: list[int] = []
+        self._next_size = 0
+        self._adjusting: asyncio.Task[None] | None = None
+        self._room_made = asyncio.Event()
+        self._is_ending = False
         self._queues: list[str] = []
         self._consumer_tags: list[str] = []
 
     async def start(self, queues: list[str]) -> None:
         self._queues = queues
+        self._connection.frames.takes = self._takes
+        self._connection.frames.receive = self._receive
         self._channel.on_consumer_cancel_callbacks.add(self._cancelled)
-        for queue in queues:
-            begun = await self._channel.basic_consume(queue, self._receive)
+        await self._consume()
+
+    async def _consume(self) -> None:
+        # RabbitMQ counts for each consumer: together they hold no more than `prefetch`.
+        share = max(1, self._room.prefetch // len(self._queues))
+        await self._channel.basic_qos(prefetch_count=share)
+        for queue in self._queues:
+            begun = await self._channel.basic_consume(queue, _not_called)
             self._consumer_tags.append(begun.consumer_tag or "")
 
-    @property
-    def unacked(self) -> int:
-        """Messages received and not acknowledged yet; RabbitMQ numbers them one by one."""
-        return self._received_tag - self._acked_tag
+    async def _cancel(self) -> None:
+        while self._consumer_tags:
+            await self._channel.basic_cancel(self._consumer_tags[-1])
+            self._consumer_tags.pop()
 
-    async def queue(self) -> tuple[int, int]:
-        """Messages that wait in the queues, and the consumers of the one that has the fewest.
+    async def queue(self) -> tuple[int, int, int]:
+        """Messages that wait in the queues, consumers of the one that has the fewest, and rejects.
 
         Raises:
             ComponentError: RabbitMQ does not answer.
@@ -244,10 +266,14 @@ class _Session:
                     (await channel.declare_queue(name, passive=True)).declaration_result
                     for name in self._queues
                 ]
+                # Declared as for the first reject: a queue that is not there is an error in
+                # RabbitMQ's log each time that somebody looks.
+                queue = await channel.declare_queue(wire.REJECTED_QUEUE, durable=True)
         except (*UNREACHABLE, ChannelInvalidStateError) as error:
             raise ComponentError(f"RabbitMQ: {error or type(error).__name__}") from error
         messages = sum(one.message_count or 0 for one in found)
-        return messages, min(one.consumer_count or 0 for one in found)
+        consumers = min(one.consumer_count or 0 for one in found)
+        return messages, consumers, queue.declaration_result.message_count or 0
 
     def lose(self, _: object, error: BaseException | None) -> None:
         """Take note that the channel or its connection is gone."""
@@ -265,47 +291,97 @@ class _Session:
             if not self.lost.is_set():
                 async with asyncio.timeout(STOP_SECONDS):
                     await self._flush_all()
-        except UNREACHABLE as error:
+        except (*UNREACHABLE, ChannelInvalidStateError) as error:
             # Nothing is lost: what is not acknowledged comes again.
             log.warning("flush_given_up", error=str(error) or type(error).__name__)
         finally:
             self._ended = True
-            for flush in self._flushes:
-                flush.cancel()
-            await asyncio.gather(*self._flushes, return_exceptions=True)
+            tasks = [*self._flushes, *([self._adjusting] if self._adjusting else [])]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await _close(self._connection)
 
     async def _flush_all(self) -> None:
-        for tag in self._consumer_tags:
-            await self._channel.basic_cancel(tag)
+        self._is_ending = True
+        self._room_made.set()
+        if self._adjusting:
+            await asyncio.wait([self._adjusting])
+        await self._cancel()
         if batch := self._batcher.take():
             self._full.append(batch)
         self._dispatch()
         while self._flushes:
             await asyncio.wait(self._flushes, return_when=asyncio.FIRST_COMPLETED)
 
-    async def _receive(self, message: DeliveredMessage) -> None:
+    def _takes(self, size: int) -> bool:
+        # What comes after a message that was refused is refused as well: one acknowledgement
+        # covers all tags before it.
+        return not self._refused and self._room.fits(size)
+
+    def _receive(self, message: Delivery) -> None:
+        if self.lost.is_set() or self._ended:
+            return  # it comes again, to the next session
+        if message.is_refused:
+            if not self._refused:
+                self._next_size = message.size
+            self._refused.append(message.tag)
+            self._adjust(self._room.shrink)
+            return
+        self._room.take(len(message.body))
         part = self._decode(message)
         was_empty = not len(self._batcher)
-        tag = self._received_tag = message.delivery_tag or 0
-        batch = self._batcher.add(tag, message, part)
+        batch = self._batcher.add(message, part)
         if batch:
             self._full.append(batch)
             self._dispatch()
         elif was_empty:
             asyncio.get_running_loop().call_later(self._settings.batch_seconds, self._due)
 
-    def _decode(self, message: DeliveredMessage) -> Part | Reject:
+    def _decode(self, message: Delivery) -> Part | Reject:
         # No two parts are received at the same time: the content rule asks which came last.
         self._received_at = max(datetime.now(UTC), self._received_at + MICROSECOND)
         try:
-            published_at = utc(message.header.properties.timestamp)
-            return decode(message.body, published_at, self._received_at)
+            return decode(message.body, message.published_at, self._received_at)
         except RejectedPart as error:
             return Reject(message, str(error))
         except Exception as error:  # noqa: BLE001 - a tag in no batch would be acked unstored
             log.error("decode_broke", error=type(error).__name__)
             return Reject(message, f"cannot be read: {type(error).__name__}")
+
+    def _adjust(self, change: Callable[[], None]) -> None:
+        """Have another prefetch, after what was refused is given back."""
+        if self._adjusting is None and not self._is_ending:
+            change()
+            self._adjusting = asyncio.create_task(self._consume_anew())
+            self._adjusting.add_done_callback(self._adjusted)
+
+    async def _consume_anew(self) -> None:
+        # A prefetch is that of consumers that come after it. None may be there when messages are
+        # given back either: RabbitMQ would send them again at once.
+        await self._cancel()
+        for tag in self._refused:
+            await self._channel.basic_nack(tag, requeue=True, wait=False)
+        if self._refused:
+            metrics.GIVEN_BACK.inc(len(self._refused))
+            log.info("room_is_full", given_back=len(self._refused), prefetch=self._room.prefetch)
+        self._refused.clear()
+        # What was refused first comes first again: there must be room for it.
+        while not (
+            self._is_ending or (self._room.is_half_free and self._room.fits(self._next_size))
+        ):
+            self._room_made.clear()
+            await self._room_made.wait()
+        self._next_size = 0
+        if not self._is_ending:
+            await self._consume()
+
+    def _adjusted(self, task: asyncio.Task[None]) -> None:
+        self._adjusting = None
+        if not task.cancelled() and (error := task.exception()):
+            self.lose(None, error)
+        elif self._refused:  # while it consumed again
+            self._adjust(self._room.shrink)
 
     def _due(self) -> None:
         self._overdue = True
@@ -341,12 +417,18 @@ class _Session:
             # They go back to the queue, one by one, so that what came after them can be acked.
             await asyncio.sleep(REQUEUE_SECONDS)
             for message in unkept:
-                await self._channel.basic_nack(message.delivery_tag or 0, requeue=True)
-        upto = self._acks.done(batch)
-        if upto is not None:
-            await self._channel.basic_ack(upto, multiple=True)
-            self._acked_tag = upto
+                await self._channel.basic_nack(message.tag, requeue=True)
+        if done := self._acks.done(batch):
+            await self._channel.basic_ack(done[-1].last_tag, multiple=True)
             self.acked = True
+            self._room.free(done)
+            self._room_made.set()
+            if self._room.may_grow:
+                self._adjust(self._room.grow)
+
+
+async def _not_called(_: DeliveredMessage) -> None:
+    """Deliveries do not get as far as aiormq."""
 
 
 async def _first(*coroutines: Coroutine[Any, Any, Any]) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import asyncpg
 import structlog
-from aiormq.abc import DeliveredMessage
 
 from db.parts import AttemptParts, store_batch
 from domain import Part, Place
 from drain import metrics
 from drain.batch import Batch, Reject
+from drain.frames import Delivery
 from drain.rejects import Rejects
 from drain.traces import flushed
 from errors import UnderMaintenance
@@ -25,6 +25,9 @@ log = structlog.get_logger()
 # A flush that takes longer has lost its Postgres without being told.
 STORE_SECONDS = 60
 MAX_BACKOFF_SECONDS = 5.0
+# Rejects of a batch that are published at once. More of them would use up the time that each has,
+# and be sent again for ever.
+REJECTS_AT_ONCE = 100
 # How often a flush asks whether maintenance is over: it may be, before its time.
 MAINTENANCE_SECONDS = 1.0
 
@@ -65,16 +68,22 @@ class Flusher:
         while self._live and self._unshown and self._unshown[0].stored:
             self._live.submit(self._unshown.popleft().placed)
 
-    async def keep_rejects(self, batch: Batch) -> list[DeliveredMessage]:
+    async def keep_rejects(self, batch: Batch) -> list[Delivery]:
         """Keep what is no part, with the reason; returns what RabbitMQ does not take now."""
-        kept = await asyncio.gather(
-            *(self._rejects.keep(reject.message, reject.reason) for reject in batch.rejects)
-        )
-        return [
-            reject.message
-            for reject, is_kept in zip(batch.rejects, kept, strict=True)
-            if not is_kept
-        ]
+        unkept = []
+        for at in range(0, len(batch.rejects), REJECTS_AT_ONCE):
+            some = batch.rejects[at : at + REJECTS_AT_ONCE]
+            kept = await asyncio.gather(
+                *(self._rejects.keep(reject.message, reject.reason) for reject in some)
+            )
+            unkept += [
+                reject.message for reject, is_kept in zip(some, kept, strict=True) if not is_kept
+            ]
+            if not any(kept):
+                rest = batch.rejects[at + REJECTS_AT_ONCE :]
+                metrics.REJECTS.labels("requeued").inc(len(rest))
+                return [*unkept, *(reject.message for reject in rest)]
+        return unkept
 
     async def _store(self, batch: Batch, which: slice, stored: dict[int, Stored]) -> None:
         """Commit some of a batch's parts; one that Postgres refuses is found by halving."""

@@ -62,6 +62,11 @@ UNACKED_MESSAGES = Gauge(
     "logflume_drain_unacked_messages", "Messages received and not acknowledged yet."
 )
 PREFETCH_MESSAGES = Gauge("logflume_drain_prefetch_messages", "How many of them there may be.")
+HELD_BYTES = Gauge("logflume_drain_held_bytes", "Bytes of their bodies.")
+GIVEN_BACK = Counter(
+    "logflume_drain_given_back_messages",
+    "Messages given back to RabbitMQ unread, because there was no room for them.",
+)
 QUEUE_MESSAGES = Gauge(
     "logflume_drain_queue_messages",
     "Messages that wait in the queues of parts that this drain consumes.",
@@ -69,6 +74,9 @@ QUEUE_MESSAGES = Gauge(
 QUEUE_CONSUMERS = Gauge(
     "logflume_drain_queue_consumers",
     "Consumers, of all drains, of the one of these queues that has the fewest.",
+)
+REJECTED_MESSAGES = Gauge(
+    "logflume_drain_rejected_messages", "Messages that lie in the reject queue."
 )
 READING_FAILURES = Counter(
     "logflume_drain_reading_failures", "Times that a source of figures did not answer.", ["source"]
@@ -87,9 +95,9 @@ def show(live: dict[Gauge, Callable[[], float]]) -> None:
         gauge.set_function(ask)
 
 
-def readings(queue: Callable[[], Awaitable[tuple[int, int]]]) -> Readings:
+def readings(queue: Callable[[], Awaitable[tuple[int, int, int]]]) -> Readings:
     """What the drain asks RabbitMQ for."""
-    gauges = (QUEUE_MESSAGES, QUEUE_CONSUMERS)
+    gauges = (QUEUE_MESSAGES, QUEUE_CONSUMERS, REJECTED_MESSAGES)
     return Readings([Reading("rabbitmq", gauges, queue)], READING_FAILURES)
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import structlog
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractChannel, AbstractExchange
-from aiormq.abc import DeliveredMessage
 
 import wire
+from drain.frames import Delivery
 from drain.metrics import REJECTS
 from errors import ComponentError
 from publisher import Publisher
@@ -32,7 +32,7 @@ class Rejects:
     def __init__(self, url: str) -> None:
         self._publisher = Publisher(url, "logflume rejects", _declare)
 
-    async def keep(self, message: DeliveredMessage, reason: str) -> bool:
+    async def keep(self, message: Delivery, reason: str) -> bool:
         """Keep a message; False where RabbitMQ does not take it now."""
         try:
             await self._publisher.publish(_kept(message, reason), wire.REJECTED_QUEUE)
@@ -54,17 +54,17 @@ async def _declare(channel: AbstractChannel) -> AbstractExchange:
     return channel.default_exchange
 
 
-def _kept(message: DeliveredMessage, reason: str) -> Message:
-    properties = message.header.properties
+def _kept(message: Delivery, reason: str) -> Message:
+    properties = message.read()
     return Message(
         message.body,
         headers={
-            **_plain(properties.headers or {}),
+            **_plain(properties.headers),
             REASON: reason[:HEADER_BYTES],
             AT: datetime.now(UTC).isoformat(),
         },
         content_type=properties.content_type,
-        type=properties.message_type,
+        type=properties.type,
         timestamp=properties.timestamp,
         delivery_mode=DeliveryMode.PERSISTENT,
     )

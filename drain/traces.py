@@ -24,7 +24,7 @@ def flushed(batch: Batch, stored: Mapping[int, Stored], began_ns: int) -> None:
     for part, message in zip(batch.parts, batch.messages, strict=True):
         if part.job_id in kept:
             received.setdefault(part.job_id, part.received_at)
-            header = (message.header.properties.headers or {}).get("traceparent")
+            header = message.read().headers.get("traceparent")
             if header and (caller := spans.read_traceparent(header)):
                 callers.setdefault(part.job_id, caller)
     whole = next(iter(kept.values())).beside()

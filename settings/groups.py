@@ -169,8 +169,12 @@ class DrainSettings(Group):
     """The drain: batches, flushes and signals."""
 
     prefetch: int = Field(
-        8000, ge=1, le=65535, description="messages held unacked; bounds the drain's memory"
+        8000, ge=1, le=65535, description="messages held unacked; fewer where they are large"
     )
+    held_bytes: int = Field(
+        64 * MIB, ge=1, description="bytes of the messages held unacked; a message that is larger "
+        "is held alone. The drain's memory grows by about twice as much"
+    )  # fmt: skip
     batch_parts: int = Field(1000, ge=1, description="parts at which a batch is flushed")
     batch_bytes: int = Field(4 * MIB, ge=1, description="bytes at which a batch is flushed")
     batch_seconds: float = Field(

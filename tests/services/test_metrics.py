@@ -107,6 +107,7 @@ async def test_a_drain_shows_what_it_did_and_how_it_is(settings, channel, pool, 
                 "status": "ok",
                 "dependencies": {"rabbitmq": "ok"},
             }
+            assert await drain.queue() == (0, 1, 1)
             drain.stop()
             await until(lambda: _is_not_ready(client))
             assert (await client.get("/health/live")).status_code == 200
@@ -121,6 +122,7 @@ async def test_a_drain_shows_what_it_did_and_how_it_is(settings, channel, pool, 
     assert found["logflume_drain_signal_seconds_count",] >= 1
     assert now["logflume_drain_consuming",] == 1
     assert now["logflume_drain_queue_consumers",] == 1
+    assert now["logflume_drain_rejected_messages",] in {0, 1}  # others are asked every 5 s
     assert now["logflume_drain_prefetch_messages",] == settings.drain.prefetch
     assert not [key for key in now if key[0].startswith(("logflume_worker", "logflume_web"))]
 

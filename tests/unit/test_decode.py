@@ -131,7 +131,7 @@ def test_any_message_is_a_part_or_rejected(raw):
         read(raw)
 
 
-def test_amqp_times_are_utc():
+def test_times_without_a_zone_are_utc():
     naive = datetime(2026, 11, 24, 10)  # noqa: DTZ001 - as pamqp may give it
     assert utc(naive) == datetime(2026, 11, 24, 10, tzinfo=UTC)
     assert utc(None) is None

@@ -1,0 +1,293 @@
+"""Deliveries, taken off the wire ahead of aiormq, which gets every other frame as it came.
+
+aiormq wakes four tasks and decodes every property for each message; that was most of the drain's
+CPU. And where pamqp cannot decode a property, the connection is closed, the message comes again
+and so on for ever. Here a message is cut out of what was read, and of its properties only what is
+asked for is read, when it is; what cannot be read is left out or replaced.
+"""
+
+import asyncio
+import struct
+from collections.abc import Callable
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import aio_pika
+from aiormq.connection import TransportFactory
+from aiormq.exceptions import AMQPConnectionError
+from pamqp import decode
+from pamqp.common import FieldTable
+from yarl import URL
+
+_FRAME = struct.Struct(">BHI")
+_FRAME_BYTES = _FRAME.size + 1
+_METHOD, _HEADER, _BODY, _HEARTBEAT = 1, 2, 3, 8
+_END = 0xCE
+_DELIVER = struct.pack(">HH", 60, 60)
+_LONG_LONG = struct.Struct(">Q")
+_BODY_SIZE_AT, _FLAGS_AT = 4, 12
+# How often aiormq hears of a connection over which nothing but deliveries comes.
+ALIVE_SECONDS = 1.0
+_ALIVE = _FRAME.pack(_HEARTBEAT, 0, 0) + bytes([_END])
+
+SHORT_BYTES = 255
+_CONTENT_TYPE, _HEADERS, _TIMESTAMP, _TYPE = 0x8000, 0x2000, 0x40, 0x20
+# Properties stand in the order of their flags, highest first: short texts but for these.
+_TABLES = (_HEADERS,)
+_SIZES = {0x1000: 1, 0x800: 1, _TIMESTAMP: 8}
+_MORE_FLAGS = 1
+_UNREADABLE = (ValueError, OverflowError, OSError, RecursionError)
+
+
+class Properties(NamedTuple):
+    """Of a message's properties, as far as they can be read, those that go along with a reject."""
+
+    content_type: str | None
+    headers: FieldTable
+    timestamp: datetime | None
+    type: str | None
+
+
+class Delivery:
+    """A message as it was delivered; `tag` is its number on the channel, `size` its body's bytes.
+
+    Of one that is refused neither properties nor body are kept.
+    """
+
+    __slots__ = ("_header", "_left", "_pieces", "body", "is_refused", "size", "tag")
+
+    def __init__(self, tag: int, body: bytes = b"", header: bytes = bytes(_FLAGS_AT + 2)) -> None:
+        self.tag = tag
+        self.body = body
+        self._header = header
+        self.size = len(body)
+        self.is_refused = False
+        self._pieces: list[bytes] = []
+        self._left = 0
+
+    def begin(self, header: bytes, takes: Callable[[int], bool]) -> bool:
+        """Take the content header, if a body of its size is taken; True if none comes."""
+        self.size = self._left = _LONG_LONG.unpack_from(header, _BODY_SIZE_AT)[0]
+        self.is_refused = not takes(self.size)
+        if not self.is_refused:
+            self._header = header
+        return not self.size
+
+    def add(self, piece: bytes) -> bool:
+        """Take a frame of the body; True if that was the last."""
+        self._left -= len(piece)
+        if self.is_refused:
+            return self._left <= 0
+        if self._left > 0:
+            self._pieces.append(piece)
+            return False
+        if self._pieces:
+            self.body = b"".join((*self._pieces, piece))
+            self._pieces.clear()
+        else:
+            self.body = piece
+        return True
+
+    @property
+    def published_at(self) -> datetime | None:
+        """The property `timestamp`, aware."""
+        place = self._places().get(_TIMESTAMP)
+        return self._time(place) if place else None
+
+    def read(self) -> Properties:
+        """Read all that goes along with a reject."""
+        places = self._places()
+        return Properties(
+            self._text(places.get(_CONTENT_TYPE)),
+            self._table(places.get(_HEADERS)),
+            self._time(places.get(_TIMESTAMP)),
+            self._text(places.get(_TYPE)),
+        )
+
+    def _places(self) -> dict[int, slice]:
+        """Where each property stands, its length included, up to where the header breaks off."""
+        header, at = self._header, _FLAGS_AT
+        flags = more = int.from_bytes(header[at : at + 2], "big")
+        at += 2
+        while more & _MORE_FLAGS:
+            more = int.from_bytes(header[at : at + 2], "big")
+            at += 2
+        found: dict[int, slice] = {}
+        for flag, size in _layout(flags):
+            begin = at
+            if size:
+                at += size
+            elif flag in _TABLES:
+                at += 4 + int.from_bytes(header[at : at + 4], "big")
+            else:
+                at += 1 + int.from_bytes(header[at : at + 1], "big")
+            if at > len(header):
+                break
+            found[flag] = slice(begin, at)
+        return found
+
+    def _text(self, place: slice | None) -> str | None:
+        if place is None:
+            return None
+        text = self._header[place][1:].decode("utf-8", "replace")
+        # What is put in the place of a byte is longer: no more than can be sent on with a reject.
+        return text.encode()[:SHORT_BYTES].decode("utf-8", "ignore")
+
+    def _time(self, place: slice | None) -> datetime | None:
+        if place is None:
+            return None
+        try:
+            return decode.timestamp(self._header[place])[1]
+        except _UNREADABLE:
+            return None
+
+    def _table(self, place: slice | None) -> FieldTable:
+        if place is None:
+            return {}
+        try:
+            return decode.field_table(self._header[place])[1]
+        except _UNREADABLE:
+            return {}
+
+
+@lru_cache(maxsize=64)
+def _layout(flags: int) -> tuple[tuple[int, int], ...]:
+    """The flags that are set, in order, each with its property's size, 0 if it tells it itself."""
+    bits = (1 << bit for bit in range(15, 1, -1))
+    return tuple((flag, _SIZES.get(flag, 0)) for flag in bits if flags & flag)
+
+
+class Frames:
+    """Takes deliveries out of a stream of frames; no I/O here.
+
+    Each goes to `receive` as soon as it is whole. `takes` is asked first, with the bytes of its
+    body; where it says no, the delivery comes refused, without them. Tags are a channel's own: no
+    more than one channel of the connection may consume.
+    """
+
+    def __init__(self) -> None:
+        self.receive: Callable[[Delivery], None] = lambda _: None
+        self.takes: Callable[[int], bool] = lambda _: True
+        self.has_deliveries = False
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._needed = _FRAME_BYTES
+        self._open: dict[int, Delivery] = {}
+        self._is_broken = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what was read, cut anywhere; returns what of it is for others, in whole frames."""
+        if self._is_broken:
+            return data
+        self._held.append(data)
+        self._held_bytes += len(data)
+        if self._held_bytes < self._needed:
+            return b""
+        data = b"".join(self._held)
+        others: list[bytes] = []
+        at = self._take(data, others)
+        self._held = [data[at:]] if at < len(data) else []
+        self._held_bytes = len(data) - at
+        return b"".join(others)
+
+    def _take(self, data: bytes, others: list[bytes]) -> int:
+        """Take all whole frames; returns where they end."""
+        at, end = 0, len(data)
+        while end - at >= _FRAME_BYTES:
+            kind, channel, size = _FRAME.unpack_from(data, at)
+            stop = at + _FRAME_BYTES + size
+            if not (_METHOD <= kind <= _BODY or kind == _HEARTBEAT):
+                return self._give_up(data, at, others)
+            if stop > end:
+                self._needed = stop - at
+                return at
+            if data[stop - 1] != _END:
+                return self._give_up(data, at, others)
+            if not self._is_taken(kind, channel, data, at + _FRAME.size, stop - 1):
+                others.append(data[at:stop])
+            at = stop
+        self._needed = _FRAME_BYTES
+        return at
+
+    def _is_taken(self, kind: int, channel: int, data: bytes, begin: int, stop: int) -> bool:
+        if kind == _METHOD:
+            if not data.startswith(_DELIVER, begin):
+                # Content that was under way on the channel ends with it: the channel is closed.
+                self._open.pop(channel, None)
+                return False
+            name_at = begin + len(_DELIVER)
+            tag = _LONG_LONG.unpack_from(data, name_at + 1 + data[name_at])[0]
+            self._open[channel] = Delivery(tag)
+            self.has_deliveries = True
+            return True
+        delivery = self._open.get(channel)
+        if delivery is None:  # heartbeats, and content that was asked for or returned
+            return False
+        payload = data[begin:stop]
+        if delivery.begin(payload, self.takes) if kind == _HEADER else delivery.add(payload):
+            del self._open[channel]
+            self.receive(delivery)
+        return True
+
+    def _give_up(self, data: bytes, at: int, others: list[bytes]) -> int:
+        """These are no frames: aiormq knows what to say of them."""
+        self._is_broken = True
+        others.append(data[at:])
+        return len(data)
+
+
+class Connection(aio_pika.Connection):
+    """aio-pika's connection, whose deliveries go to `frames.receive`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.frames = Frames()
+        self.kwargs["transport_factory"] = _Transports(self.frames)
+
+
+class _Transports(TransportFactory):
+    """Streams as aiormq makes them, by TCP or TLS as the URL says, with the frames in between."""
+
+    def __init__(self, frames: Frames) -> None:
+        self._frames = frames
+
+    async def create(
+        self, url: URL, **kwargs: Any
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        provider = kwargs.pop("ssl_context_provider")
+        tls = await provider.get_context() if url.scheme == "amqps" else None
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(loop=loop)
+        protocol = Protocol(reader, self._frames)
+        try:
+            transport, _ = await loop.create_connection(
+                lambda: protocol, url.host or "", url.port or 0, ssl=tls, **kwargs
+            )
+        except OSError as error:
+            raise AMQPConnectionError(*error.args) from error
+        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+class Protocol(asyncio.StreamReaderProtocol):
+    """Feeds a stream reader with what the frames leave for others."""
+
+    def __init__(self, reader: asyncio.StreamReader, frames: Frames) -> None:
+        self._clock = asyncio.get_running_loop().time
+        super().__init__(reader)
+        self._frames = frames
+        self._alive_at = 0.0
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on what is not for us; beside deliveries at least a sign of life.
+
+        RabbitMQ sends no heartbeats while it sends deliveries, and aiormq gives up a connection
+        of which it hears nothing.
+        """
+        others = self._frames.feed(data)
+        now = self._clock()
+        if not others and self._frames.has_deliveries and now - self._alive_at > ALIVE_SECONDS:
+            others = _ALIVE
+        if others:
+            self._alive_at = now
+            super().data_received(others)
