@@ -133,10 +133,10 @@ async def test_nothing_is_purged_while_a_flush_of_its_log_is_under_way(pool, job
 async def test_a_log_that_was_purged_while_a_batch_waited_for_another_is_noted(pool, numbers):
     """The batch looked at the log before it was aggregated, and has its attempt only afterwards."""
     waited_for, job_id = next(numbers), next(numbers)
-    more = [part(waited_for, 1, b"x"), part(job_id, 1, b"b")]
     async with pool.acquire() as drain, pool.acquire() as worker, pool.acquire() as holder:
         await store_batch(worker, [part(waited_for, 0, b"x")])
         await store_batch(worker, [part(job_id, 0, b"a"), part(job_id, 2, final=True)])
+        more = [part(waited_for, 1, b"x"), part(job_id, 1, b"b")]
         async with holder.transaction():
             await holder.execute("SELECT FROM log_attempts ORDER BY id LIMIT 1 FOR UPDATE")
             batch = asyncio.create_task(store_batch(drain, more))
