@@ -1,6 +1,7 @@
 """A log's life as its workflow leads it, a step at a time, without Temporal."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
@@ -93,9 +94,11 @@ class Life:
 
     async def go_on(self) -> None:
         """Go on from the next step to the end, as the workflow does that hears of nothing new."""
-        await self.step()
+        self.is_over = False
         while not self.is_over:
-            await self.step()
+            # A session of a worker that died may hold its locks for a moment: tried again.
+            with suppress(asyncpg.LockNotAvailableError):
+                await self.step()
 
     async def until(self, step: str) -> None:
         """Go on until this step is the next."""
