@@ -23,7 +23,7 @@ from activities.types import (
 from archive.store import Archive, Stored
 from db import aggregation, holds, logs, reading
 from domain import Content, Origin
-from errors import ContentReplaced, NotArchived, PartsGone
+from errors import ComponentError, ContentReplaced, NotArchived, PartsGone
 from marks import StepReader
 from traces import spans
 
@@ -187,6 +187,8 @@ class ArchiveActivities:
                 return
             if _upload_of(await self._look(job_id)) <= uploads:
                 await self._archive.delete(job_id)
+                if await self._look(job_id):
+                    raise ComponentError(f"job {job_id}: its object is there after its deletion")
             async with self._pool.acquire() as connection:
                 await logs.mark_archive_deleted(connection, job_id)
 

@@ -48,6 +48,15 @@ class _Unreset(asyncpg.Connection):
     def get_reset_query(self) -> str:
         return ""
 
+    async def reset(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as inherited
+        """Leave the pool where the database was read-only when the session began.
+
+        The session would stay so, and be tried again for ever, when the database no longer is.
+        """
+        await super().reset(timeout=timeout)
+        if getattr(self.get_settings(), "default_transaction_read_only", "off") == "on":
+            self.terminate()
+
 
 class _Unprepared(_Unreset):
     """A connection through a pooler, where each transaction may meet another server process.

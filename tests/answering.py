@@ -1,0 +1,198 @@
+"""A proxy before the real S3 store that alters some of its answers on their way."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+from yarl import URL
+
+NOT_PASSED_ON = ("Connection", "Content-Length", "Expect", "Keep-Alive", "Transfer-Encoding")
+CHECKSUMS = ("x-amz-checksum-crc32", "x-amz-checksum-crc64nvme", "x-amz-checksum-sha256")
+
+
+@dataclass
+class Answer:
+    """What the store said."""
+
+    status: int
+    headers: CIMultiDict[str]
+    body: bytes
+
+    def again(self, request: web.Request) -> web.Response:
+        if request.method == "HEAD":
+            return web.Response(status=self.status, headers=self.headers)
+        return web.Response(status=self.status, headers=self.headers, body=self.body)
+
+
+Forward = Callable[[], Awaitable[Answer]]
+Trouble = Callable[[web.Request, Forward], Awaitable[web.StreamResponse]]
+
+
+def says(status: int, code: str, *, done: bool = False) -> Trouble:
+    """An error in the words of S3; `done`: what was asked for is done all the same."""
+
+    async def answer(request: web.Request, forward: Forward) -> web.StreamResponse:
+        if done:
+            await forward()
+        body = f"<Error><Code>{code}</Code><Message>as told</Message></Error>"
+        if request.method == "HEAD":
+            return web.Response(status=status)
+        return web.Response(status=status, text=body, content_type="application/xml")
+
+    return answer
+
+
+def breaks(*, done: bool) -> Trouble:
+    """No answer; the connection breaks, with what was asked for `done` or not."""
+
+    async def answer(request: web.Request, forward: Forward) -> web.StreamResponse:
+        if done:
+            await forward()
+        assert request.transport
+        request.transport.abort()
+        return web.Response()
+
+    return answer
+
+
+def pretends(status: int, body: bytes = b"") -> Trouble:
+    """Success that is none: nothing is done."""
+
+    async def answer(request: web.Request, forward: Forward) -> web.StreamResponse:
+        await request.read()
+        etag = {"ETag": '"d41d8cd98f00b204e9800998ecf8427e"'}
+        return web.Response(status=status, body=body, headers=etag)
+
+    return answer
+
+
+async def is_slow(request: web.Request, forward: Forward) -> web.StreamResponse:
+    """All of it, in two pieces."""
+    said = await forward()
+    return said.again(request) if not said.body else await _pieces(request, said, breaks=False)
+
+
+async def is_truncated(request: web.Request, forward: Forward) -> web.StreamResponse:
+    """Half of what was announced."""
+    return await _pieces(request, await forward(), breaks=True)
+
+
+async def _pieces(request: web.Request, said: Answer, *, breaks: bool) -> web.StreamResponse:
+    response = web.StreamResponse(status=said.status, headers=said.headers)
+    response.content_length = len(said.body)
+    await response.prepare(request)
+    middle = len(said.body) // 2
+    await response.write(said.body[:middle])
+    await asyncio.sleep(0.1)
+    if breaks:
+        assert request.transport
+        request.transport.close()
+    else:
+        await response.write(said.body[middle:])
+    return response
+
+
+def reads_wrong(*, checksums: bool) -> Trouble:
+    """Other bytes, as many; with the checksums of the right ones, or without any."""
+
+    async def answer(request: web.Request, forward: Forward) -> web.StreamResponse:
+        said = await forward()
+        said.body = bytes([said.body[0] ^ 1]) + said.body[1:]
+        if not checksums:
+            for name in CHECKSUMS:
+                said.headers.pop(name, None)
+        return said.again(request)
+
+    return answer
+
+
+async def is_altered(request: web.Request, forward: Forward) -> web.StreamResponse:
+    """What is sent arrives otherwise."""
+    body = await request.read()
+    request._read_bytes = bytes([body[0] ^ 1]) + body[1:]
+    return (await forward()).again(request)
+
+
+@dataclass
+class Proxy:
+    """By keys: what befalls which requests for an object."""
+
+    store: str
+    session: aiohttp.ClientSession
+    url: str = ""
+    troubles: dict[str, tuple[str, Trouble]] = field(default_factory=dict)
+    left: dict[str, int] = field(default_factory=dict)
+
+    def trouble(self, key: str, operation: str, trouble: Trouble, times: int) -> None:
+        """Let so many requests of this kind for this key meet trouble."""
+        self.troubles[key], self.left[key] = (operation, trouble), times
+
+    def calm(self) -> None:
+        self.troubles.clear()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        async def forward() -> Answer:
+            return await self._forward(request)
+
+        key = request.path.split("/", 2)[-1]
+        operation, trouble = self.troubles.get(key, ("", None))
+        if trouble and operation == operation_of(request) and self.left[key] > 0:
+            self.left[key] -= 1
+            return await trouble(request, forward)
+        return (await forward()).again(request)
+
+    async def _forward(self, request: web.Request) -> Answer:
+        body = await request.read()
+        given = CIMultiDict(request.headers)
+        for name in NOT_PASSED_ON:
+            given.popall(name, None)
+        async with self.session.request(
+            request.method,
+            URL(self.store + request.raw_path, encoded=True),
+            headers=given,
+            data=io.BytesIO(body) if body else None,
+            skip_auto_headers=("Accept", "Content-Type", "User-Agent"),
+        ) as answer:
+            headers = CIMultiDict(answer.headers)
+            length = headers.get("Content-Length")
+            for name in NOT_PASSED_ON:
+                headers.popall(name, None)
+            if request.method == "HEAD" and length:
+                headers["Content-Length"] = length
+            return Answer(answer.status, headers, await answer.read())
+
+
+def operation_of(request: web.Request) -> str:
+    """What S3 calls it, for what we ask of it."""
+    asked = request.query
+    if "partNumber" in asked:
+        return "UploadPart"
+    if "uploads" in asked:
+        return "CreateMultipartUpload"
+    if request.method == "POST":
+        return "CompleteMultipartUpload"
+    names = {"PUT": "PutObject", "GET": "GetObject", "HEAD": "HeadObject"}
+    return names.get(request.method, "DeleteObject")
+
+
+@asynccontextmanager
+async def answering(store: str) -> AsyncIterator[Proxy]:
+    """The proxy, on a port of its own."""
+    app = web.Application(client_max_size=64 * 1024 * 1024)
+    async with aiohttp.ClientSession(auto_decompress=False) as session:
+        proxy = Proxy(store, session)
+        app.router.add_route("*", "/{path:.*}", proxy.handle)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            proxy.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            yield proxy
+        finally:
+            await runner.cleanup()

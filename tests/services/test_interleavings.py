@@ -1,0 +1,280 @@
+"""One log through everything that may happen to it, in any order, against the plain model.
+
+What workers do goes through their activities, on real Postgres and S3; days go by, and partitions
+with them.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
+
+import asyncpg
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from msgspec.structs import replace
+
+from archive.store import Archive
+from db import partitions, reading
+from db.connect import open_pool
+from db.parts import store_batch
+from domain import Part
+from tests.conftest import part as received_now
+from tests.conftest import until, write_whole
+from tests.life import Life
+from tests.model import Model, contents, parts
+from tests.services.test_partitions import RETENTION, drop, make_past
+
+# Parts that came then are old enough to go.
+FIRST_DAY = 10
+IS_BLOCKED = """
+SELECT EXISTS (
+    SELECT FROM pg_stat_activity
+    WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0
+)
+"""
+batches = st.lists(parts, min_size=1, max_size=4)
+
+
+async def done_or_blocked(pool, task: asyncio.Task) -> None:
+    """Wait until it is over, or waits for somebody's lock."""
+
+    async def is_so() -> bool:
+        return bool(await pool.fetchval(IS_BLOCKED)) or task.done()
+
+    await until(is_so)
+
+
+class LogMachine(RuleBasedStateMachine):
+    """Each rule is a step of somebody's: a drain's, a web's, a worker's or the maintenance's."""
+
+    def __init__(self, runner, pool, archive: Archive, job_id: int) -> None:
+        super().__init__()
+        self.run, self.pool, self.archive, self.job_id = runner.run, pool, archive, job_id
+        self.life = Life(pool, archive, job_id)
+        self.model = Model()
+        self.sent: list[Part] = []  # since parts were last gone
+        self.days_ago = FIRST_DAY
+
+    @initialize(whole=contents)
+    def begin(self, whole):
+        self.run(self._write(whole))
+
+    # What drains and webs do.
+
+    @rule(batch=batches)
+    def store(self, batch):
+        self.run(self._store(self._received(batch, begun=self.days_ago)))
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data())
+    def deliver_again(self, data):
+        batch = data.draw(st.lists(st.sampled_from(self.sent), min_size=1, max_size=4))
+        self.run(self._store(self._received(batch)))
+
+    @rule(content=contents)
+    def write(self, content):
+        self.run(self._write(content))
+
+    @rule(batch=batches, content=contents)
+    def write_while_parts_are_stored(self, batch, content):
+        self.run(self._while_stored(batch, lambda: self._write(content)))
+
+    # What the workflow has its worker do; between two steps anything may happen.
+
+    @rule()
+    def work(self):
+        self.run(self._step())
+
+    @rule(batch=batches)
+    def work_while_parts_are_stored(self, batch):
+        self.run(self._while_stored(batch, self._step))
+
+    @rule()
+    def work_to_the_end(self):
+        self.run(self._go_on())
+
+    @rule(force=st.booleans(), restore=st.booleans())
+    def look_again(self, force, restore):
+        self.run(self._look(force=force, restore=restore))
+
+    # What time does.
+
+    @rule(is_done=st.booleans() | st.just(value=True))
+    def days_go_by(self, is_done):
+        """Partitions go, with parts that are archived; without them if they are not."""
+        if is_done:
+            self.run(self._look())
+            self.run(self._go_on())
+        self.run(self._maintain())
+
+    # What holds at any time.
+
+    @invariant()
+    def the_archive_holds_what_the_row_says_it_holds(self):
+        self.run(self._check_archive())
+
+    @invariant()
+    def readers_see_the_log(self):
+        self.run(self._check_reading())
+
+    def teardown(self):
+        try:
+            self.run(self._go_on())
+            self.run(self._look())
+            self.run(self._go_on())
+            self.run(self._check_end())
+        finally:
+            self.run(self.pool.execute("DELETE FROM log_parts"))
+            self.run(self.archive.delete(self.job_id))
+
+    # How it is done.
+
+    def _received(self, batch: list[Part], begun: int = 0) -> list[Part]:
+        """The same parts, as they come in now, of runs that began so many days before they did.
+
+        So no run that is over, and whose parts are gone, becomes the log again.
+        """
+        now = [
+            received_now(
+                self.job_id,
+                one.number,
+                one.content,
+                attempt=one.attempt,
+                final=one.final,
+                published_at=one.published_at - timedelta(begun),
+            )
+            for one in batch
+        ]
+        return [replace(one, received_at=one.received_at - timedelta(self.days_ago)) for one in now]
+
+    async def _store(self, received: list[Part]) -> None:
+        async with self.pool.acquire() as connection:
+            await store_batch(connection, received)
+        self._receive(received)
+
+    def _receive(self, received: list[Part]) -> None:
+        for one in received:
+            self.model.receive(one)
+        self.sent += received
+
+    async def _while_stored(self, batch: list[Part], act: Callable[[], Awaitable[None]]) -> None:
+        """Do it while a batch is stored that is committed only then; who waits for it sees it."""
+        received = self._received(batch, begun=self.days_ago)
+        async with self.pool.acquire() as drain:
+            transaction = drain.transaction()
+            await transaction.start()
+            await store_batch(drain, received)
+            acting = asyncio.create_task(act())
+            await done_or_blocked(self.pool, acting)
+            if acting.done():
+                acting.result()
+            self._receive(received)
+            await transaction.commit()
+            await acting
+
+    async def _write(self, content: bytes) -> None:
+        async with self.pool.acquire() as connection:
+            await write_whole(connection, self.job_id, content)
+        self.model.write(content)
+
+    async def _step(self) -> None:
+        # A purge does not wait for a flush under way: it is the next step once more.
+        with suppress(asyncpg.LockNotAvailableError):
+            await self.life.step()
+        if self.life.made.sha256:
+            async with self.pool.acquire() as connection:
+                log = await reading.find(connection, self.job_id)
+                if not await reading.has_all_parts(connection, log.id):
+                    self.model.lose_parts()  # what was made of them stays as it is, from now on
+
+    async def _go_on(self) -> None:
+        await self._step()
+        while not self.life.is_over:
+            await self._step()
+
+    async def _look(self, *, force: bool = True, restore: bool = False) -> None:
+        self.life.look_again(force=force, restore=restore)
+        await self._step()
+        while self.life.made.needs_archived:
+            await self._step()
+        made, model = self.life.made, self.model
+        if model.kept == (None, frozenset()):
+            assert made.ended == model.ended
+        assert (made.stale_parts, made.missing_parts) == (model.stale, model.missing)
+        if made.sha256:
+            assert made.sha256 == hashlib.sha256(model.content).hexdigest()
+
+    async def _maintain(self) -> None:
+        async with self.pool.acquire() as connection:
+            for name in await partitions.expired(connection, RETENTION):
+                for log_id in await partitions.unfinished(connection, name):
+                    await partitions.rescue(connection, log_id)
+                    self.days_ago = 0
+                if await connection.fetchval(f"SELECT count(*) FROM {name}"):
+                    assert await drop(connection, name)
+                    self.model.lose_parts()
+                    self.sent = []
+                    await make_past(connection)
+        self.days_ago = max(self.days_ago - 1, 0)
+
+    async def _check_archive(self) -> None:
+        async with self.pool.acquire() as connection:
+            log = await reading.find(connection, self.job_id)
+            own = await connection.fetchval("SELECT content FROM logs WHERE id = $1", log.id)
+        assert own is None or not log.purged_at
+        if own is not None and log.content_sha256:
+            assert hashlib.sha256(own).hexdigest() == log.content_sha256
+        if log.archive_verified:
+            archived = await self.life.archived()
+            assert archived is not None
+            assert hashlib.sha256(archived).hexdigest() == log.content_sha256
+
+    async def _check_reading(self) -> None:
+        async with self.pool.acquire() as connection:
+            found = await reading.snapshot(connection, await reading.find(connection, self.job_id))
+            if found.parts is not None:
+                if self.model.kept != (None, frozenset()):
+                    return  # where another attempt became the log, its parts alone
+                every = range(len(found.parts))
+                read = await reading.read_parts(connection, found.log.id, found.parts, every)
+                assert b"".join(one.content for one in read) == self.model.content
+            elif not found.log.late_parts:
+                assert found.log.content_sha256 == hashlib.sha256(self.model.content).hexdigest()
+
+    async def _check_end(self) -> None:
+        assert await self.life.archived() == (self.model.content if self.life.made.parts else None)
+        assert self.life.made.parts or not self.model.content
+
+
+async def make_partitions(pool) -> None:
+    async with pool.acquire() as connection:
+        await make_past(connection)
+
+
+def test_whatever_happens_to_a_log_it_ends_as_the_model_says(runner, settings, numbers):
+    pool = runner.run(open_pool(settings.database, 4))
+    archive = Archive(settings.s3, 4)
+    runner.run(make_partitions(pool))
+    try:
+        run_state_machine_as_test(
+            lambda: LogMachine(runner, pool, archive, next(numbers)),
+            settings=hypothesis_settings(
+                max_examples=20,
+                stateful_step_count=25,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+    finally:
+        runner.run(pool.close())

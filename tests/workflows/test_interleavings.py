@@ -1,0 +1,110 @@
+"""A log through whatever may happen to it and to the signals that tell of it, by its workflow."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace as changed
+
+from db.parts import store_batch
+from drain.flush import _summary
+from tests.conftest import part, write_whole
+from tests.model import Model, contents, parts
+from tests.workflows.conftest import OPTIONS, Driver
+from workflows.types import ARCHIVE_AGAIN, CONTENT_REPLACED, PARTS_STORED, Batch
+
+# What becomes of the signal that tells of it.
+signals = st.sampled_from(["lost", "told", "told", "told twice", "held back"])
+happenings = st.one_of(
+    st.tuples(st.lists(parts, min_size=1, max_size=3), signals),
+    st.tuples(contents, signals),
+    st.sampled_from([1, 15, 100, 700]),  # so many seconds go by
+    st.sampled_from(["what was held back", ARCHIVE_AGAIN]),
+)
+
+
+@pytest.fixture
+def options():
+    """Runs are short: they continue as new at any time."""
+    return replace(OPTIONS, purge_seconds=60, silence_seconds=600, history_events=40)
+
+
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(happened=st.lists(happenings, max_size=10))
+async def test_the_archive_holds_what_the_model_says(driver, numbers, happened):
+    log = replace(driver, job_id=next(numbers))
+    model = Model()
+    await let_happen(log, model, happened)
+    # As the sweep does, should nobody have told.
+    await log.signal(PARTS_STORED, Batch(0, 0, final=True))
+    outcome = await log.result()
+    assert log.archived() == (model.content if outcome.parts else None)
+    if outcome.parts:
+        assert (await log.row()).purged_at
+    else:
+        assert model.content == b""
+
+
+async def let_happen(log: Driver, model: Model, happened) -> None:
+    held_back: list[tuple] = []
+    for one in happened:
+        if isinstance(one, int):
+            await log.sleep(one)
+        elif one == ARCHIVE_AGAIN:
+            await log.archive_again()
+        elif isinstance(one, str):
+            while held_back:
+                await log.signal(*held_back.pop())  # the last first
+        else:
+            what, signal = one
+            told = await commit(log, model, what)
+            if signal == "held back":
+                held_back += told
+            for again in told * {"told": 1, "told twice": 2}.get(signal, 0):
+                await log.signal(*again)
+
+
+async def commit(log: Driver, model: Model, what) -> list[tuple]:
+    """Store parts or write whole; the signals that tell of it."""
+    async with log.pool.acquire() as connection:
+        if isinstance(what, bytes):
+            model.write(what)
+            await write_whole(connection, log.job_id, what)
+            return [(CONTENT_REPLACED,)]
+        received = [
+            changed(
+                part(log.job_id, one.number, one.content),
+                attempt=one.attempt,
+                final=one.final,
+                published_at=one.published_at,
+            )
+            for one in what
+        ]
+        for one in received:
+            model.receive(one)
+        placed = await store_batch(connection, received)
+        return [(PARTS_STORED, added) for _, added in _summary(placed)]
+
+
+async def test_a_storm_of_signals_across_runs_that_continue_as_new(driver):
+    """From several drains at once, doubled and out of order, while the log goes its way."""
+    drains, each = 5, 30
+    await driver.store(part(driver.job_id, 0), begun=True)
+    first = (await driver.describe()).run_id
+
+    async def drain(place: int) -> None:
+        for number in range(1 + place, 1 + drains * each, drains):
+            one = part(driver.job_id, number, b"%d," % number, final=number == drains * each // 2)
+            await driver.store(one, final=one.final)
+            await driver.signal(PARTS_STORED, Batch(1, 3, final=number % 7 == 0))
+
+    await asyncio.gather(*(drain(place) for place in range(drains)))
+    await driver.signal(PARTS_STORED, Batch(0, 0, final=True))
+    assert (await driver.describe()).run_id != first
+    await driver.result()
+    every = b"".join(b"%d," % number for number in range(1, 1 + drains * each))
+    assert driver.archived() == every

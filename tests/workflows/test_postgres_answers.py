@@ -1,0 +1,36 @@
+"""Whatever Postgres answers to a worker's statements: the log is exact in the end."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.services.test_postgres_answers import SAYS
+from tests.workflows.conftest import OPTIONS
+
+# Each statement that changes a log's row is taken with the third try only: a sequence counts.
+TROUBLE = """
+CREATE FUNCTION trouble_{job_id}() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN IF nextval('tries_{job_id}') % 3 <> 0 THEN {what}; END IF; RETURN NEW; END $$;
+CREATE SEQUENCE tries_{job_id};
+CREATE TRIGGER trouble_{job_id} BEFORE UPDATE ON logs FOR EACH ROW
+WHEN (NEW.job_id = {job_id}) EXECUTE FUNCTION trouble_{job_id}();
+"""
+
+
+@pytest.fixture
+def options():
+    return replace(OPTIONS, purge_seconds=60)
+
+
+async def test_what_postgres_does_not_take_is_tried_until_it_does(driver, numbers):
+    logs = {name: replace(driver, job_id=next(numbers)) for name in SAYS}
+    for name, log in logs.items():
+        await log.whole_log(b"precious")
+        await log.pool.execute(TROUBLE.format(job_id=log.job_id, what=SAYS[name]))
+    for name, log in logs.items():
+        outcome = await log.result()
+        row = await log.row()
+        assert (log.archived(), outcome.bytes) == (b"precious", 8), name
+        assert row.archive_verified and row.purged_at, name
+        tries = await log.pool.fetchval(f"SELECT last_value FROM tries_{log.job_id}")
+        assert tries == 3 * 4  # made, on its way to the archive, verified, purged

@@ -1,0 +1,190 @@
+"""Whatever the store answers: a log ends exact, or is stuck with the reason and as it was."""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+from botocore.retries.standard import ExponentialBackoff
+from temporalio.client import WorkflowExecutionStatus
+
+from activities.logs import ArchiveActivities
+from archive.store import Archive, key
+from tests import answering
+from tests.answering import breaks, pretends, reads_wrong, says
+from tests.conftest import part
+from tests.workflows.conftest import OPTIONS, Driver, patiently
+from workflows import policies
+
+SLICE = 5 * 1024 * 1024
+TRIES = 2
+# What every kind of request may meet, and what only those that change something or that read.
+ANYTHING = {
+    "forbidden": says(403, "AccessDenied"),
+    "error": says(500, "InternalError"),
+    "broken": breaks(done=False),
+}
+CHANGE = ANYTHING | {
+    "no bucket": says(404, "NoSuchBucket"),
+    "conflict": says(409, "OperationAborted"),
+    "condition": says(412, "PreconditionFailed"),
+    "busy": says(503, "SlowDown"),
+    "slow": answering.is_slow,
+    "done and error": says(500, "InternalError", done=True),
+    "done and broken": breaks(done=True),
+}
+READ = ANYTHING | {
+    "slow": answering.is_slow,
+    "not there": says(404, "NoSuchKey"),
+    "truncated": answering.is_truncated,
+    "wrong bytes": reads_wrong(checksums=False),
+    "wrong checksum": reads_wrong(checksums=True),
+}
+COMPLETED_WITH_AN_ERROR = b"<Error><Code>InternalError</Code><Message>as told</Message></Error>"
+COMPLETED = b"<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>"
+SMALL = {
+    "PutObject": CHANGE | {"not durable": pretends(200), "altered": answering.is_altered},
+    "HeadObject": ANYTHING | {"not there": says(404, "NoSuchKey")},
+    "GetObject": READ,
+}
+SLICES = {
+    "CreateMultipartUpload": {"busy": CHANGE["busy"]},
+    "UploadPart": {"not durable": pretends(200)},
+    "CompleteMultipartUpload": {
+        "error in a success": pretends(200, COMPLETED_WITH_AN_ERROR),
+        "not durable": pretends(200, COMPLETED),
+        "done and broken": breaks(done=True),
+    },
+}
+DELETED = {"DeleteObject": CHANGE | {"not durable": pretends(204)}}
+RESTORED = {"GetObject": READ}
+IN_SLICES = bytes(SLICE) + b"precious"
+
+
+@pytest.fixture
+async def proxy(settings):
+    async with answering.answering(settings.s3.endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def archive_activities(pool, settings, proxy):
+    fields = {"endpoint": proxy.url, "slice_bytes": SLICE}
+    return ArchiveActivities(pool, Archive(settings.s3.model_copy(update=fields), 8))
+
+
+@pytest.fixture
+def options():
+    return replace(OPTIONS, archive_tries=TRIES, purge_seconds=60, silence_seconds=600)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    """Fewer tries, and no waits between those of the client."""
+    few = replace(policies.ARCHIVE_RETRIES, maximum_attempts=2)
+    monkeypatch.setattr(policies, "ARCHIVE_RETRIES", few)
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0)
+
+
+class Logs:
+    """One log for each answer of a table, and what is to come of it."""
+
+    def __init__(self, driver: Driver, proxy, numbers, table) -> None:
+        self.driver = driver
+        self.proxy = proxy
+        self.answers = {
+            f"{operation}: {name}": (operation, trouble)
+            for operation, troubles in table.items()
+            for name, trouble in troubles.items()
+        }
+        self.logs = {name: replace(driver, job_id=next(numbers)) for name in self.answers}
+
+    def trouble(self, times: int) -> None:
+        for name, (operation, trouble) in self.answers.items():
+            self.proxy.trouble(key(self.logs[name].job_id), operation, trouble, times)
+
+    async def each(self, act: Callable[[Driver], Awaitable[None]]) -> None:
+        for log in self.logs.values():
+            await act(log)
+
+    async def come_to_rest(self) -> dict[str, str]:
+        """Let time pass until each is at its end or stuck; what became of them."""
+        rest: dict[str, str] = {}
+        while len(rest) < len(self.logs):
+            await patiently(lambda: self.driver.environment.sleep(60))
+            for name, log in self.logs.items():
+                if name in rest:
+                    continue
+                if (await log.describe()).status != WorkflowExecutionStatus.RUNNING:
+                    rest[name] = "done"
+                elif (state := await log.look()).phase == "stuck":
+                    rest[name] = state.last_error
+        return rest
+
+
+async def archive(log: Driver) -> None:
+    await log.whole_log(b"precious")
+
+
+async def archive_slices(log: Driver) -> None:
+    await log.whole_log(IN_SLICES)
+
+
+async def clear(log: Driver) -> None:
+    await log.replace(b"")
+
+
+async def add(log: Driver) -> None:
+    await log.store(part(log.job_id, 2, b", late"))
+
+
+async def nothing(log: Driver) -> None:
+    pass
+
+
+# Which answers are tried on a log, what was done with it before, what is done with it then, and
+# what is in the archive in the end.
+SCENES = {
+    "archived": (SMALL, nothing, archive, b"precious"),
+    "in slices": (SLICES, nothing, archive_slices, IN_SLICES),
+    "cleared": (DELETED, archive, clear, None),
+    "restored": (RESTORED, archive, add, b"precious, late"),
+}
+
+
+async def is_exact(log: Driver, content: bytes | None) -> bool:
+    row = await log.row()
+    return log.archived() == content and (content is None or row.purged_at is not None)
+
+
+async def is_as_it_was(log: Driver) -> bool:
+    """Nothing is said to be archived that is not."""
+    row = await log.row()
+    if not row.archive_verified:
+        return row.purged_at is None
+    return hashlib.sha256(log.archived() or b"").hexdigest() == row.content_sha256
+
+
+@pytest.mark.parametrize("times", [1, 1_000_000], ids=["once", "always"])
+@pytest.mark.parametrize(("table", "before", "act", "content"), SCENES.values(), ids=SCENES.keys())
+async def test_a_log_ends_exact_or_is_stuck_with_the_reason(
+    driver, proxy, numbers, table, before, act, content, times
+):
+    logs = Logs(driver, proxy, numbers, table)
+    if before is not nothing:
+        await logs.each(before)
+        assert set((await logs.come_to_rest()).values()) == {"done"}
+        await driver.pool.execute("DELETE FROM log_parts")  # as drops of their partition do
+    logs.trouble(times)
+    await logs.each(act)
+    rest = await logs.come_to_rest()
+    stuck = {name: why for name, why in rest.items() if why != "done"}
+    for name, log in logs.logs.items():
+        assert await (is_as_it_was(log) if name in stuck else is_exact(log, content)), name
+    assert all(stuck.values())
+    proxy.calm()
+    for name in stuck:
+        await logs.logs[name].archive_again()
+    assert set((await logs.come_to_rest()).values()) == {"done"}
+    for name, log in logs.logs.items():
+        assert await is_exact(log, content), name
