@@ -2,12 +2,13 @@
 
 import asyncio
 import itertools
+from collections.abc import Iterator
 from contextlib import suppress
 
 HOST = "127.0.0.1"
 PIECE = 64 * 1024
-# What a handshake's first bytes may be cut to: in the first frame, behind it, in the next ones.
-BREAKS = (0, 3, 40, 500, 520, 540)
+# How many halves of what the server sends a caller gets: of a handshake it is a step each.
+HALVES = 14
 
 
 class Proxy:
@@ -15,14 +16,15 @@ class Proxy:
 
     `flow`: as they are. `cut`: all are reset, and new ones too. `stall`: they stay, nothing comes
     through until it ends, then all of it. `delay`: each piece comes late. `half-close`: the caller
-    reads an end, the other side hears of none. `break-off`: all are reset, and new ones are let
-    through for some bytes of the answer, then reset.
+    reads an end, the other side hears of none. `break-off`: all are reset, and new ones end
+    within the first answers: before one, in the middle of it, or behind it.
     """
 
     def __init__(self, to_port: int) -> None:
         self._to_port = to_port
         self._links: set[_Link] = set()
-        self._breaks = itertools.cycle(BREAKS)
+        self._breaks: Iterator[int] = itertools.cycle(range(HALVES))
+        self.port = 0
         self.mode = "flow"
         self.delay = 0.0
         self.flows = asyncio.Event()
@@ -32,7 +34,8 @@ class Proxy:
     async def start(self) -> int:
         """Listen; returns the port."""
         self._server = await asyncio.start_server(self._accept, HOST, 0)
-        return self._server.sockets[0].getsockname()[1]
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self.port
 
     def turn(self, mode: str, delay: float = 0.0) -> None:
         """Treat connections in this way from now on; `delay` is in seconds."""
@@ -46,6 +49,11 @@ class Proxy:
                 link.abort()
             elif mode == "half-close":
                 link.end_answers()
+
+    def break_off(self, halves: int) -> None:
+        """End each connection after so many halves of what the server sends."""
+        self._breaks = itertools.repeat(halves)
+        self.turn("break-off")
 
     def close(self) -> None:
         """Reset all connections and listen no more."""
@@ -76,7 +84,7 @@ class _Link:
         self._caller = caller
         self._target: asyncio.StreamWriter | None = None
         self._has_ended = False
-        self.left: int | None = None  # bytes of the answer until it is reset
+        self.left: int | None = None  # halves of answers until it ends
 
     def abort(self) -> None:
         for writer in (self._caller, self._target):
@@ -109,11 +117,11 @@ class _Link:
                 if is_answer and self._has_ended:
                     continue
                 if is_answer and self.left is not None:
-                    piece = piece[: self.left]
-                    self.left -= len(piece)
+                    piece = piece[: len(piece) * min(self.left, 2) // 2]
+                    self.left = max(0, self.left - 2)
                 to.write(piece)
                 await to.drain()
-                if self.left == 0:
+                if is_answer and self.left == 0:
                     self.abort()
             await self._proxy.flows.wait()
             if not (is_answer and self._has_ended):
