@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,6 @@ import structlog
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel as Channel
 from aiormq.abc import DeliveredMessage, FieldTable
-from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 
 import wire
 from db.connect import used_ratio
@@ -40,8 +40,6 @@ LIVE_SECONDS = 2
 # How long a reject that RabbitMQ does not take is held before it goes back to the queue.
 REQUEUE_SECONDS = 1
 MICROSECOND = timedelta(microseconds=1)
-
-UNREACHABLE = (OSError, TimeoutError, AMQPError)
 
 
 class Drain:
@@ -153,33 +151,32 @@ class Drain:
         url = self._amqp.url.get_secret_value()
         connection: AbstractConnection | None = None
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                properties: FieldTable = {"connection_name": "logflume"}
-                connection = await aio_pika.connect(url, client_properties=properties)
-                channel = await connection.channel(publisher_confirms=False)
-                await wire.declare(channel)
-                shards = await self._shards.open(channel) if self._shards else []
-                # RabbitMQ counts for each consumer: together they hold no more than `prefetch`.
-                share = max(1, self._settings.prefetch // (1 + len(shards)))
-                await channel.set_qos(prefetch_count=share)
-                session = _Session(
-                    connection,
-                    # aio-pika's own consumer makes a second task for each message.
-                    await channel.get_underlay_channel(),
-                    self._settings,
-                    Flusher(self._pool, self._rejects, self._live),
-                    self._signaller,
-                )
-                connection.close_callbacks.add(session.lose)
-                channel.close_callbacks.add(session.lose)
-                # Parts over HTTP come by the plain queue, so does what runners publish there.
-                await session.start([wire.QUEUE, *shards])
-        except (ComponentError, *UNREACHABLE, ValueError) as error:
+            with wire.reaching(wire.describe(url)):
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    properties: FieldTable = {"connection_name": "logflume"}
+                    connection = await aio_pika.connect(url, client_properties=properties)
+                    channel = await connection.channel(publisher_confirms=False)
+                    await wire.declare(channel)
+                    shards = await self._shards.open(channel) if self._shards else []
+                    # RabbitMQ counts for each consumer: together they hold no more than `prefetch`.
+                    share = max(1, self._settings.prefetch // (1 + len(shards)))
+                    await channel.set_qos(prefetch_count=share)
+                    session = _Session(
+                        connection,
+                        # aio-pika's own consumer makes a second task for each message.
+                        await channel.get_underlay_channel(),
+                        self._settings,
+                        Flusher(self._pool, self._rejects, self._live),
+                        self._signaller,
+                    )
+                    connection.close_callbacks.add(session.lose)
+                    channel.close_callbacks.add(session.lose)
+                    # Parts over HTTP come by the plain queue, so does what runners publish there.
+                    await session.start([wire.QUEUE, *shards])
+        except ComponentError:
             if connection is not None:
                 await _close(connection)
-            if isinstance(error, ComponentError):
-                raise
-            raise ComponentError(f"{wire.describe(url)}: {wire.said(error)}") from error
+            raise
         log.info(
             "drain_started",
             queue=wire.QUEUE,
@@ -237,15 +234,13 @@ class _Session:
         Raises:
             ComponentError: RabbitMQ does not answer.
         """
-        try:
+        with wire.reaching("RabbitMQ"):
             # A channel of its own: one that is given up in the middle of a question is closed.
             async with self._connection.channel(publisher_confirms=False) as channel:
                 found = [
                     (await channel.declare_queue(name, passive=True)).declaration_result
                     for name in self._queues
                 ]
-        except (*UNREACHABLE, ChannelInvalidStateError) as error:
-            raise ComponentError(f"RabbitMQ: {error or type(error).__name__}") from error
         messages = sum(one.message_count or 0 for one in found)
         return messages, min(one.consumer_count or 0 for one in found)
 
@@ -263,11 +258,12 @@ class _Session:
         """Flush and acknowledge what was received, if that is still possible, and close."""
         try:
             if not self.lost.is_set():
-                async with asyncio.timeout(STOP_SECONDS):
-                    await self._flush_all()
-        except UNREACHABLE as error:
+                with wire.reaching("RabbitMQ"):
+                    async with asyncio.timeout(STOP_SECONDS):
+                        await self._flush_all()
+        except ComponentError as error:
             # Nothing is lost: what is not acknowledged comes again.
-            log.warning("flush_given_up", error=str(error) or type(error).__name__)
+            log.warning("flush_given_up", error=str(error))
         finally:
             self._ended = True
             for flush in self._flushes:
@@ -368,8 +364,6 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
 
 async def _close(connection: AbstractConnection) -> None:
     """Close a connection, without waiting long for a broker that may not answer."""
-    try:
+    with suppress(ComponentError), wire.reaching("RabbitMQ"):
         async with asyncio.timeout(CLOSE_SECONDS):
             await connection.close()
-    except UNREACHABLE:
-        return
