@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import psutil
 
 from stack.home import USER
-from tests.faults.system import COMPONENTS, OURS, System
+from tests.faults.system import COMPONENTS, OURS, SERVERS, System
 
 PARTITIONS = ("cut", "stall", "delay", "half-close", "break-off")
 FILLS = (
@@ -63,18 +63,23 @@ def _kills(chance: random.Random) -> Iterator[Fault]:
     """Each component once, some of them at once; they stay away for no time, or for a second."""
     left = _shuffled(COMPONENTS, chance)
     while left:
-        count = chance.choice((1, 2, 4, 7))
+        count = chance.choice((1, 3, 7, 7))
         yield Fault("kill", tuple(left[:count]), chance.choice((0, 0, 0, 1)))
         left = left[count:]
 
 
 def short(seed: str) -> list[Fault]:
-    """Each component killed, and each other kind once that needs no file system of its own."""
+    """Each component killed once, some at once, and some of the other faults."""
     chance = random.Random(f"{seed} faults")
-    kinds = [("stop", COMPONENTS), ("restart", OURS), *((kind, COMPONENTS) for kind in PARTITIONS)]
-    others = [(kind, chance.choice(targets)) for kind, targets in kinds] + [*FILLS[1:]]
-    faults = [Fault(kind, (target,), 0.5) for kind, target in others]
-    return _shuffled([*_kills(chance), *faults], chance)
+    kills = [("drain", "rabbitmq"), ("worker", "postgres"), ("web", "temporal", "s3")]
+    others = [
+        (chance.choice(PARTITIONS), chance.choice(list(SERVERS))),
+        ("stop", chance.choice(OURS)),
+        ("statement-timeout", "postgres"),
+    ]
+    faults = [Fault("kill", targets, 0) for targets in kills]
+    faults += [Fault(kind, (target,), 0.5) for kind, target in others]
+    return _shuffled(faults, chance)
 
 
 def _others() -> list[tuple[str, str]]:

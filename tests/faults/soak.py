@@ -6,6 +6,7 @@ misplaced, each log's workflow is closed, and no process of ours ended by itself
 
 import argparse
 import asyncio
+import itertools
 import logging
 import random
 import secrets
@@ -19,6 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from errors import ComponentError
 from stack.tasks import run_until_signal
 from tests.faults import oracle
 from tests.faults.faults import Fault, Injector, schedule
@@ -40,6 +42,7 @@ class Outcome:
     faults: list[Fault] = field(default_factory=list)
     skipped: list[Fault] = field(default_factory=list)
     recovery: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
+    not_recovered: list[str] = field(default_factory=list)
     shapes: Counter[str] = field(default_factory=Counter)
     messages: int = 0
     again: int = 0
@@ -52,26 +55,19 @@ class Outcome:
 
     @property
     def is_good(self) -> bool:
-        return self.verdict.is_good and not self.wrong_reads
+        return self.verdict.is_good and not (self.wrong_reads or self.not_recovered)
 
 
 async def soak(
-    system: System, seed: str, faults: Iterable[Fault], minutes: float | None
+    system: System, seed: str, faults: Iterable[Fault], jobs_at_once: int = JOBS_AT_ONCE
 ) -> Outcome:
-    """Make faults under load, until there are no more or the time is over, and look what is left.
-
-    Raises:
-        TimeoutError: the system did not recover from a fault.
-    """
+    """Make faults under load, then have peace, and look at what is left."""
     outcome = Outcome(seed)
-    injector, load = Injector(system), Load(system, seed, JOBS_AT_ONCE)
-    deadline = time.monotonic() + (60 * minutes if minutes else float("inf"))
+    injector, load = Injector(system), Load(system, seed, jobs_at_once)
     reading = asyncio.create_task(_read(load, outcome))
     try:
         async with load.playing():
             for fault in faults:
-                if time.monotonic() > deadline:
-                    break
                 await _endure(fault, system, injector, load, outcome)
         began = time.monotonic()
         left = await _peace(system, load)
@@ -99,9 +95,13 @@ async def _endure(
     _say(f"{len(outcome.faults) + 1}: {fault}")
     outcome.faults.append(fault)
     began = time.monotonic()
-    await injector.inject(fault)
-    async with asyncio.timeout(RECOVER_SECONDS):
-        await asyncio.gather(system.until_ready(), load.probe())
+    try:
+        await injector.inject(fault)
+        async with asyncio.timeout(RECOVER_SECONDS):
+            await asyncio.gather(system.until_ready(), load.probe())
+    except (ComponentError, TimeoutError, OSError) as error:
+        outcome.not_recovered.append(f"{fault}: {error or type(error).__name__}")
+        return
     # What it is made to last is no time that it took.
     who = fault.targets[0] if len(fault.targets) == 1 else f"{len(fault.targets)} at once"
     outcome.recovery[fault.kind, who].append(time.monotonic() - began - fault.seconds)
@@ -169,6 +169,7 @@ def report(outcome: Outcome) -> str:
         ("logs that are not as they must be", verdict.wrong),
         ("workflows that are not closed", verdict.open),
         ("reads that were mixed", outcome.wrong_reads),
+        ("faults not recovered from in time", outcome.not_recovered),
     ):
         lines += [f"{title}: {len(wrong)}", *(f"  {one}" for one in wrong[:50])]
     return "\n".join(lines)
@@ -178,7 +179,9 @@ async def _main(seed: str, minutes: float, folder: Path) -> int:
     system = System(folder)
     try:
         await system.start()
-        outcome = await soak(system, seed, schedule(seed), minutes)
+        deadline = time.monotonic() + 60 * minutes
+        in_time = itertools.takewhile(lambda _: time.monotonic() < deadline, schedule(seed))
+        outcome = await soak(system, seed, in_time)
     finally:
         await system.close()
     print(report(outcome))

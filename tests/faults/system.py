@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import asyncpg
@@ -38,8 +39,7 @@ TIMES = {
     "lifecycle": {
         "settle_seconds": 1,
         "gap_seconds": 3,
-        "silence_seconds": 20,
-        "purge_seconds": 4,
+        "purge_seconds": 3,
         "archive_backoff_seconds": 1,
     },
     "sweep": {"every_seconds": 10, "after_seconds": 20},
@@ -106,10 +106,14 @@ class Ours:
 
 
 class System:
-    """Everything, in a folder of its own; `small`: without a file system of its own for S3."""
+    """Everything, in a folder of its own.
+
+    `small`: S3 has no file system of its own that could be full, and silence is short.
+    """
 
     def __init__(self, folder: Path, *, small: bool = False) -> None:
-        self.stack = LocalStack(folder, TIMES)
+        silence = {"silence_seconds": 5 if small else 20}
+        self.stack = LocalStack(folder, TIMES | {"lifecycle": TIMES["lifecycle"] | silence})
         self.home: Home = self.stack.home
         self.settings = load_settings(stack={"data_dir": folder})
         self.ours: dict[str, Ours] = {}
@@ -243,9 +247,9 @@ class System:
 
     def fill_store(self) -> None:
         """Leave no byte of the S3 store's disk."""
-        stat = os.statvfs(self._store)
-        with (self._store / "ballast").open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, stat.f_bavail * stat.f_frsize)
+        with (self._store / "ballast").open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(1024 * 1024))
 
     def empty_store(self) -> None:
         (self._store / "ballast").unlink(missing_ok=True)

@@ -7,14 +7,15 @@ from tests.faults.soak import report, soak
 from tests.faults.system import System
 
 pytestmark = pytest.mark.timeout(300)
-SEED = "short"
+# Chosen for its jobs: nearly each of the first is of another shape.
+SEED = "281"
 
 
 async def test_no_part_is_lost_doubled_or_misplaced_by_any_fault(tmp_path):
     system = System(tmp_path, small=True)
     try:
         await system.start()
-        outcome = await soak(system, SEED, short(SEED), None)
+        outcome = await soak(system, SEED, short(SEED), jobs_at_once=3)
     finally:
         await system.close()
     assert outcome.is_good, report(outcome)
