@@ -177,8 +177,15 @@ async def purge(connection: Connection, job_id: int, sha256: str) -> bool:
     """Clear content that is archived and verified under this SHA-256.
 
     False where it is not, or where the log has parts by now that are not in it.
+
+    Raises:
+        asyncpg.LockNotAvailableError: a flush of the log is under way: nobody sees its parts yet.
     """
-    return await connection.fetchval(PURGE, job_id, sha256) is not None
+    async with connection.transaction():
+        log_ids = [row["id"] for row in await connection.fetch(LOCK_WHOLE, [job_id])]
+        # Its flushes hold their attempts. Who waited for them would make others wait for the row.
+        await connection.execute(f"{LOCK_ATTEMPTS} NOWAIT", log_ids)
+        return await connection.fetchval(PURGE, job_id, sha256) is not None
 
 
 async def replace_contents(connection: Connection, wholes: Sequence[WholeContent]) -> list[Log]:

@@ -218,7 +218,7 @@ async def pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
 
 async def until(met: Callable[[], Awaitable[bool]]) -> None:
     """Postgres and counters tell nobody of a change: look until it is so."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await met():
             await asyncio.sleep(0.02)
 

@@ -17,7 +17,7 @@ import wire
 from archive.store import Archive
 from db.parts import store_batch
 from settings import load_settings
-from stack.runner import connect, new_job_ids, play
+from stack.runner import PART_BYTES, connect, new_job_ids, play
 from stack.stack import LocalStack
 from tests.conftest import part
 from tests.sse import reading
@@ -95,6 +95,11 @@ async def test_parts_over_http_take_the_way_of_all_parts(web, settings, job_id):
     assert (await web.get(f"/logs/{job_id}/raw")).content == "café\0".encode()
 
 
+def pieces(content):
+    """A log's bytes as the runner cuts them into parts."""
+    return [content[at : at + PART_BYTES] for at in range(0, len(content), PART_BYTES)]
+
+
 async def test_a_reader_sees_the_same_bytes_through_a_logs_whole_life(web, settings, job_id):
     content = random.Random(4).randbytes(2_000_000)
     async with await connect(settings.amqp.url.get_secret_value()) as connection:
@@ -108,11 +113,14 @@ async def test_a_reader_sees_the_same_bytes_through_a_logs_whole_life(web, setti
                 continue
             phase = answer.json()["phase"]
             raw = await web.get(f"/logs/{job_id}/raw")
-            if phase != "receiving":
+            if phase in {"receiving", "settling"}:
+                # Batches commit side by side: a later one may be there before an earlier one.
+                places = [content.find(read) for read in pieces(raw.content)]
+                assert -1 not in places and places == sorted(places)
+            else:
                 assert raw.content == content, phase
-            assert content.startswith(raw.content)
             seen.add(phase)
-    assert len(seen) >= 3
+    assert len(seen) > 1
 
 
 @pytest.mark.parametrize("when", ["receiving", "done"])

