@@ -110,7 +110,7 @@ class Injector:
     async def _kill(self, fault: Fault) -> None:
         ours = [self._system.ours[name] for name in fault.targets if name in OURS]
         servers = [name for name in fault.targets if name not in OURS]
-        tops = [self._system.processes(name)[0] for name in servers]
+        tops = [process for name in servers for process in self._system.processes(name)[:1]]
         for process in ours:
             process.may_run.clear()
             process.send(signal.SIGKILL)
@@ -154,7 +154,7 @@ class Injector:
             proxy.turn("flow")
 
     async def _disk_full(self, fault: Fault) -> None:
-        self._system.fill_store()
+        await asyncio.to_thread(self._system.fill_store)
         await asyncio.sleep(fault.seconds)
         self._system.empty_store()
 

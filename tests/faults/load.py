@@ -96,6 +96,7 @@ class Runner:
     async def _connected(self) -> aio_pika.abc.AbstractExchange:
         async with self._connecting:
             if self._exchange is None:
+                await self.close()  # what was left of a try that failed
                 self._connection = await aio_pika.connect(self._url, timeout=10)
                 channel = await self._connection.channel(on_return_raises=True)
                 self._exchange = await wire.declare(channel)

@@ -6,7 +6,11 @@ from tests.faults.faults import schedule, short
 from tests.faults.soak import report, soak
 from tests.faults.system import System
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [
+    pytest.mark.timeout(300),
+    # Of the AMQP library's connections that could not be made, collected in another thread.
+    pytest.mark.filterwarnings("ignore:coroutine 'Connection.close' was never awaited"),
+]
 # Chosen for its jobs: nearly each of the first is of another shape.
 SEED = "281"
 
