@@ -32,6 +32,7 @@ WINDOW = 50
 # what it sent again.
 CONFIRM_SECONDS = 45
 AGAIN_SECONDS = 0.3
+SEEN_SECONDS = 180
 # AMQP times have whole seconds: a run begins in a later one than the run before.
 RUN_SECONDS = 1.1
 PART_BYTES = 1653
@@ -359,9 +360,14 @@ class Job:
         self.model.write(content)
 
     async def _until_seen(self) -> None:
-        """Wait until parts of the run are stored: a run nobody saw yet cannot be closed."""
-        while not await self._way.read(self.id):
-            await asyncio.sleep(0.2)
+        """Wait until parts of the run are stored: a run nobody saw yet cannot be closed.
+
+        If they never are, the oracle shall tell.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SEEN_SECONDS):
+                while not await self._way.read(self.id):
+                    await asyncio.sleep(0.2)
 
 
 def message_of(one: Part) -> aio_pika.Message:

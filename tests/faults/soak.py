@@ -55,7 +55,8 @@ class Outcome:
 
     @property
     def is_good(self) -> bool:
-        return self.verdict.is_good and not (self.wrong_reads or self.not_recovered)
+        wrong = self.wrong_reads or self.not_recovered or any(self.ends.values())
+        return self.verdict.is_good and not wrong
 
 
 async def soak(
@@ -164,7 +165,7 @@ def report(outcome: Outcome) -> str:
         skipped = Counter(fault.kind for fault in outcome.skipped)
         lines.append(f"not possible on this machine: {dict(skipped)}")
     for name, ends in outcome.ends.items():
-        lines += [f"{name} ended {count} times: {said}" for said, count in ends.items()]
+        lines += [f"{name} ended by itself, {n} times: {said}" for said, n in ends.items()]
     for title, wrong in (
         ("logs that are not as they must be", verdict.wrong),
         ("workflows that are not closed", verdict.open),

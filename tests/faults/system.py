@@ -56,11 +56,11 @@ class Ours:
 
     def __init__(self, name: str, env: dict[str, str], log: Path) -> None:
         self.name = name
-        self.ends = Counter[str]()  # those that nobody asked for, by what it said last
+        self.ends = Counter[str]()  # that nobody asked for, once it had started: what it said last
         self.may_run = asyncio.Event()
         self.may_run.set()
         self._env, self._log = env, log
-        self._is_asked = False
+        self._is_asked, self._begins_at = False, 0
         self._process: asyncio.subprocess.Process | None = None
         self._keeping = asyncio.create_task(self._keep())
 
@@ -68,7 +68,7 @@ class Ours:
         while True:
             await self.may_run.wait()
             with self._log.open("ab") as output:
-                self._is_asked = False
+                self._is_asked, self._begins_at = False, output.tell()
                 self._process = await asyncio.create_subprocess_exec(
                     *(LOGFLUME, self.name),
                     env=self._env,
@@ -77,8 +77,10 @@ class Ours:
                     start_new_session=True,
                 )
             code = await self._process.wait()
-            if not self._is_asked:
-                self.ends[f"exit code {code}: {self._said()}"] += 1
+            said = self._log.read_bytes()[self._begins_at :].decode(errors="replace")
+            # What it needs may be away when it starts: then it ends, for another try.
+            if not self._is_asked and f"{self.name}_started" in said:
+                self.ends[f"exit code {code}: {said.strip().splitlines()[-1][:160]}"] += 1
             await asyncio.sleep(0.2)
 
     def send(self, number: signal.Signals) -> None:
@@ -99,10 +101,6 @@ class Ours:
             except TimeoutError:
                 self._process.kill()
                 await self._process.wait()
-
-    def _said(self) -> str:
-        lines = self._log.read_bytes()[-4000:].decode(errors="replace").strip().splitlines()
-        return lines[-1][:160] if lines else "nothing"
 
 
 class System:

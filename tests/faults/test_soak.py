@@ -7,7 +7,7 @@ from tests.faults.soak import report, soak
 from tests.faults.system import System
 
 pytestmark = [
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
     # Of the AMQP library's connections that could not be made, collected in another thread.
     pytest.mark.filterwarnings("ignore:coroutine 'Connection.close' was never awaited"),
 ]
