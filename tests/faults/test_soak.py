@@ -2,7 +2,10 @@
 
 import pytest
 
+from tests.conftest import part
 from tests.faults.faults import schedule, short
+from tests.faults.load import FIRST_JOB, Job
+from tests.faults.oracle import Verdict, compare_bytes, is_possible
 from tests.faults.soak import report, soak
 from tests.faults.system import System
 
@@ -31,3 +34,25 @@ def test_a_seed_replays_its_faults():
     faults = [next(first) for _ in range(200)]
     assert faults == [next(again) for _ in range(200)]
     assert faults != [next(other) for _ in range(200)]
+
+
+@pytest.mark.parametrize(
+    ("order", "found"),
+    [
+        ((0, 1, 2, 3), (0, 0, 0)),
+        ((0, 1, 3), (1, 0, 0)),
+        ((0, 1, 1, 2, 3), (0, 1, 0)),
+        ((0, 2, 1, 3), (0, 0, 2)),
+        ((0, 1, 2, 3, 4), (0, 0, 1)),  # of another run
+    ],
+)
+def test_the_oracle_tells_what_is_lost_doubled_and_misplaced(order, found):
+    job, verdict = Job(SEED, FIRST_JOB, "tiny"), Verdict()
+    contents = [*job._contents(4, 10, 20), *job._contents(1, 10, 20)]
+    for number, content in enumerate(contents[:4]):
+        job.model.receive(part(job.id, number, content))
+    told = b"".join(contents[place] for place in order)
+    compare_bytes(verdict, job, "an object", told)
+    assert (verdict.lost, verdict.doubled, verdict.misplaced) == found
+    assert bool(verdict.wrong) == any(found)
+    assert is_possible(job, told) == (found in ((0, 0, 0), (1, 0, 0)))
