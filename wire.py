@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 from aio_pika import ExchangeType
 from aio_pika.abc import AbstractChannel, AbstractExchange
-from aiormq.exceptions import AMQPError, ChannelInvalidStateError, InvalidFrameError
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from aiormq.exceptions import InvalidFrameError
 
 from domain import LAST, MAX_JOB_ID
 from errors import ComponentError, RejectedPart
@@ -47,7 +48,7 @@ def reaching(where: str) -> Iterator[None]:
     """
     try:
         yield
-    except (AMQPError, OSError, TimeoutError, ValueError, ChannelInvalidStateError) as error:
+    except (*CONNECTION_EXCEPTIONS, TimeoutError, ValueError) as error:
         raise ComponentError(f"{where}: {said(error)}") from error
     except asyncio.CancelledError as error:
         # The library cancels, too: whoever waits on a connection that somebody else closes.

@@ -94,3 +94,16 @@ async def test_a_drain_is_told_of_it_too(amqp_settings, url, pool, proxy):
         break
     await session.end()
     assert halves > 10
+
+
+@pytest.mark.parametrize(
+    "error", [StopAsyncIteration(), Exception(), asyncio.CancelledError(), ConnectionError("gone")]
+)
+async def test_whatever_the_library_raises_is_one_error(error):
+    with pytest.raises(ComponentError), wire.reaching("RabbitMQ"):
+        raise error
+
+
+async def test_a_mistake_of_ours_is_not_taken_for_it():
+    with pytest.raises(KeyError), wire.reaching("RabbitMQ"):
+        raise KeyError
