@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import aio_pika
 from aio_pika import Message
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
 from aiormq.abc import FieldTable
-from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 
 import wire
 from errors import ComponentError
@@ -55,14 +54,15 @@ class Publisher:
     async def _reaching(self) -> AsyncIterator[AbstractExchange]:
         used: AbstractExchange | None = None
         try:
-            async with asyncio.timeout(PUBLISH_SECONDS):
-                used = await self._connected()
-                yield used
-        except (AMQPError, OSError, TimeoutError, ValueError, ChannelInvalidStateError) as error:
+            with wire.reaching(wire.describe(self._url)):
+                async with asyncio.timeout(PUBLISH_SECONDS):
+                    used = await self._connected()
+                    yield used
+        except ComponentError:
             # A connection that was made since, because another call failed, is left alone.
             if used is not None and used is self._exchange:
                 await self.close()
-            raise ComponentError(f"{wire.describe(self._url)}: {wire.said(error)}") from error
+            raise
 
     async def _connected(self) -> AbstractExchange:
         async with self._connecting:
@@ -87,8 +87,6 @@ class Publisher:
         connection, self._connection = self._connection, None
         self._channel = self._exchange = None
         if connection is not None:
-            try:
+            with suppress(ComponentError), wire.reaching(wire.describe(self._url)):
                 async with asyncio.timeout(PUBLISH_SECONDS):
                     await connection.close()
-            except (AMQPError, OSError, TimeoutError):
-                return

@@ -1,15 +1,19 @@
 """The wire contract of parts, shared by all who publish or consume them: names and field rules."""
 
+import asyncio
 import base64
 import binascii
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from aio_pika import ExchangeType
 from aio_pika.abc import AbstractChannel, AbstractExchange
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from aiormq.exceptions import InvalidFrameError
 
 from domain import LAST, MAX_JOB_ID
-from errors import RejectedPart
+from errors import ComponentError, RejectedPart
 
 EXCHANGE = "reporting"
 QUEUE = "reporting.jobs.logs"
@@ -33,6 +37,30 @@ def describe(url: str) -> str:
     parts = urlsplit(url)
     port = parts.port or (5671 if parts.scheme == "amqps" else 5672)
     return f"RabbitMQ at {parts.hostname}:{port}{parts.path}"
+
+
+@contextmanager
+def reaching(where: str) -> Iterator[None]:
+    """Make one error of all that the library raises where a connection is not to be had, or gone.
+
+    Raises:
+        ComponentError: what is wrong, with `where` before it.
+    """
+    try:
+        yield
+    except (*CONNECTION_EXCEPTIONS, TimeoutError, ValueError) as error:
+        raise ComponentError(f"{where}: {said(error)}") from error
+    except asyncio.CancelledError as error:
+        # The library cancels, too: whoever waits on a connection that somebody else closes.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ComponentError(f"{where}: the connection was closed") from error
+    except Exception as error:
+        # It raises this very class where the broker went between two frames.
+        if type(error) is not Exception:
+            raise
+        raise ComponentError(f"{where}: the broker ended the connection") from error
 
 
 def said(error: BaseException) -> str:

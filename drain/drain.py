@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,6 @@ import structlog
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel as Channel
 from aiormq.abc import DeliveredMessage, FieldTable
-from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 
 import wire
 from db.connect import used_ratio
@@ -42,8 +42,6 @@ LIVE_SECONDS = 2
 # How long a reject that RabbitMQ does not take is held before it goes back to the queue.
 REQUEUE_SECONDS = 1
 MICROSECOND = timedelta(microseconds=1)
-
-UNREACHABLE = (OSError, TimeoutError, AMQPError)
 
 
 class Drain:
@@ -160,34 +158,33 @@ class Drain:
         url = self._amqp.url.get_secret_value()
         connection: Connection | None = None
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                properties: FieldTable = {"connection_name": "logflume"}
-                connection = await aio_pika.connect(
-                    url, client_properties=properties, connection_class=Connection
-                )
-                channel = await connection.channel(publisher_confirms=False)
-                await wire.declare(channel)
-                shards = await self._shards.open(channel) if self._shards else []
-                # What is large now is so in the next session too.
-                self._room = self._new_room(self._room.prefetch)
-                session = _Session(
-                    connection,
-                    await channel.get_underlay_channel(),
-                    self._settings,
-                    self._room,
-                    Flusher(self._pool, self._rejects, self._live),
-                    self._signaller,
-                )
-                connection.close_callbacks.add(session.lose)
-                channel.close_callbacks.add(session.lose)
-                # Parts over HTTP come by the plain queue, so does what runners publish there.
-                await session.start([wire.QUEUE, *shards])
-        except (ComponentError, *UNREACHABLE, ValueError) as error:
+            with wire.reaching(wire.describe(url)):
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    properties: FieldTable = {"connection_name": "logflume"}
+                    connection = await aio_pika.connect(
+                        url, client_properties=properties, connection_class=Connection
+                    )
+                    channel = await connection.channel(publisher_confirms=False)
+                    await wire.declare(channel)
+                    shards = await self._shards.open(channel) if self._shards else []
+                    # What is large now is so in the next session too.
+                    self._room = self._new_room(self._room.prefetch)
+                    session = _Session(
+                        connection,
+                        await channel.get_underlay_channel(),
+                        self._settings,
+                        self._room,
+                        Flusher(self._pool, self._rejects, self._live),
+                        self._signaller,
+                    )
+                    connection.close_callbacks.add(session.lose)
+                    channel.close_callbacks.add(session.lose)
+                    # Parts over HTTP come by the plain queue, so does what runners publish there.
+                    await session.start([wire.QUEUE, *shards])
+        except ComponentError:
             if connection is not None:
                 await _close(connection)
-            if isinstance(error, ComponentError):
-                raise
-            raise ComponentError(f"{wire.describe(url)}: {wire.said(error)}") from error
+            raise
         log.info(
             "drain_started",
             queue=wire.QUEUE,
@@ -259,7 +256,7 @@ class _Session:
         Raises:
             ComponentError: RabbitMQ does not answer.
         """
-        try:
+        with wire.reaching("RabbitMQ"):
             # A channel of its own: one that is given up in the middle of a question is closed.
             async with self._connection.channel(publisher_confirms=False) as channel:
                 found = [
@@ -269,8 +266,6 @@ class _Session:
                 # Declared as for the first reject: a queue that is not there is an error in
                 # RabbitMQ's log each time that somebody looks.
                 queue = await channel.declare_queue(wire.REJECTED_QUEUE, durable=True)
-        except (*UNREACHABLE, ChannelInvalidStateError) as error:
-            raise ComponentError(f"RabbitMQ: {error or type(error).__name__}") from error
         messages = sum(one.message_count or 0 for one in found)
         consumers = min(one.consumer_count or 0 for one in found)
         return messages, consumers, queue.declaration_result.message_count or 0
@@ -289,11 +284,12 @@ class _Session:
         """Flush and acknowledge what was received, if that is still possible, and close."""
         try:
             if not self.lost.is_set():
-                async with asyncio.timeout(STOP_SECONDS):
-                    await self._flush_all()
-        except (*UNREACHABLE, ChannelInvalidStateError) as error:
+                with wire.reaching("RabbitMQ"):
+                    async with asyncio.timeout(STOP_SECONDS):
+                        await self._flush_all()
+        except ComponentError as error:
             # Nothing is lost: what is not acknowledged comes again.
-            log.warning("flush_given_up", error=str(error) or type(error).__name__)
+            log.warning("flush_given_up", error=str(error))
         finally:
             self._ended = True
             tasks = [*self._flushes, *([self._adjusting] if self._adjusting else [])]
@@ -450,8 +446,6 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
 
 async def _close(connection: AbstractConnection) -> None:
     """Close a connection, without waiting long for a broker that may not answer."""
-    try:
+    with suppress(ComponentError), wire.reaching("RabbitMQ"):
         async with asyncio.timeout(CLOSE_SECONDS):
             await connection.close()
-    except UNREACHABLE:
-        return

@@ -8,11 +8,9 @@ from contextlib import asynccontextmanager
 import aio_pika
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMessage
-from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 
 import wire
 from drain.rejects import AT, REASON
-from errors import ComponentError
 
 CONNECT_SECONDS = 10
 
@@ -58,7 +56,7 @@ async def kept_rejects(url: str) -> AsyncIterator[AsyncIterator[KeptReject]]:
     Raises:
         ComponentError: RabbitMQ is out of reach or refuses.
     """
-    try:
+    with wire.reaching(wire.describe(url)):
         async with asyncio.timeout(CONNECT_SECONDS):
             connection = await aio_pika.connect(
                 url, client_properties={"connection_name": "logflume rejected"}
@@ -66,8 +64,6 @@ async def kept_rejects(url: str) -> AsyncIterator[AsyncIterator[KeptReject]]:
         async with connection:
             channel = await connection.channel(on_return_raises=True)
             yield _each(channel, await wire.declare(channel))
-    except (AMQPError, OSError, TimeoutError, ValueError, ChannelInvalidStateError) as error:
-        raise ComponentError(f"{wire.describe(url)}: {wire.said(error)}") from error
 
 
 async def _each(channel: AbstractChannel, exchange: AbstractExchange) -> AsyncIterator[KeptReject]:

@@ -46,7 +46,8 @@ class Model:
 
     @property
     def numbered(self) -> dict[int, Part]:
-        mine = [p for p in self.parts if p.attempt == self.attempt and p.number != LAST]
+        attempt = self.attempt
+        mine = [p for p in self.parts if p.attempt == attempt and p.number != LAST]
         return {one.number: one for one in mine}  # the one received last counts
 
     @property

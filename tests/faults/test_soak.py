@@ -1,0 +1,58 @@
+"""The soak in short: faults of nearly every kind under load, and the oracle after them."""
+
+import pytest
+
+from tests.conftest import part
+from tests.faults.faults import schedule, short
+from tests.faults.load import FIRST_JOB, Job
+from tests.faults.oracle import Verdict, compare_bytes, is_possible
+from tests.faults.soak import report, soak
+from tests.faults.system import System
+
+pytestmark = [
+    pytest.mark.timeout(900),
+    # Of the AMQP library's connections that could not be made, collected in another thread.
+    pytest.mark.filterwarnings("ignore:coroutine 'Connection.close' was never awaited"),
+]
+# Chosen for its jobs: nearly each of the first is of another shape.
+SEED = "281"
+
+
+async def test_no_part_is_lost_doubled_or_misplaced_by_any_fault(tmp_path):
+    system = System(tmp_path, small=True)
+    try:
+        await system.start()
+        outcome = await soak(system, SEED, short(SEED), jobs_at_once=3)
+    finally:
+        await system.close()
+    assert outcome.is_good, report(outcome)
+    assert outcome.verdict.published > 0
+
+
+def test_a_seed_replays_its_faults():
+    first, again, other = schedule("a"), schedule("a"), schedule("b")
+    faults = [next(first) for _ in range(200)]
+    assert faults == [next(again) for _ in range(200)]
+    assert faults != [next(other) for _ in range(200)]
+
+
+@pytest.mark.parametrize(
+    ("order", "found"),
+    [
+        ((0, 1, 2, 3), (0, 0, 0)),
+        ((0, 1, 3), (1, 0, 0)),
+        ((0, 1, 1, 2, 3), (0, 1, 0)),
+        ((0, 2, 1, 3), (0, 0, 2)),
+        ((0, 1, 2, 3, 4), (0, 0, 1)),  # of another run
+    ],
+)
+def test_the_oracle_tells_what_is_lost_doubled_and_misplaced(order, found):
+    job, verdict = Job(SEED, FIRST_JOB, "tiny"), Verdict()
+    contents = [*job._contents(4, 10, 20), *job._contents(1, 10, 20)]
+    for number, content in enumerate(contents[:4]):
+        job.model.receive(part(job.id, number, content))
+    told = b"".join(contents[place] for place in order)
+    compare_bytes(verdict, job, "an object", told)
+    assert (verdict.lost, verdict.doubled, verdict.misplaced) == found
+    assert bool(verdict.wrong) == any(found)
+    assert is_possible(job, told) == (found in ((0, 0, 0), (1, 0, 0)))
