@@ -4,6 +4,7 @@ from array import array
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import accumulate
+from typing import Literal
 
 import asyncpg
 import msgspec
@@ -26,6 +27,11 @@ LOG_COLUMNS = """
 FIND_BY_JOB = f"SELECT {LOG_COLUMNS} FROM logs WHERE job_id = $1"
 FIND_BY_ID = f"SELECT {LOG_COLUMNS} FROM logs WHERE id = $1"
 FIND_MANY = f"SELECT {LOG_COLUMNS} FROM logs WHERE job_id = ANY ($1)"
+# With what the row holds, where that is the log and at most so long.
+FIND_WHOLE = f"""
+SELECT {LOG_COLUMNS}, CASE WHEN NOT late_parts AND content_bytes <= $2 THEN content END AS whole
+FROM logs WHERE {{key}} = $1
+"""
 NEWEST = f"SELECT {LOG_COLUMNS} FROM logs WHERE id < $1 ORDER BY id DESC LIMIT $2"
 
 LOG_ATTEMPT = "SELECT log_attempt($1)"
@@ -63,6 +69,17 @@ JOIN log_parts p ON p.log_id = $1 AND p.attempt_id = k.attempt_id AND p.number =
     AND p.id = k.id
 ORDER BY k.place
 """
+# A small log in one statement, and so of one moment; of a larger one no more than bounds tell.
+SMALL_FROM_PARTS = """
+SELECT CASE WHEN count(*) <= $4 AND count(content) = count(*)
+        AND coalesce(sum(octet_length(content)), 0) <= $2
+        AND (SELECT aggregated_at IS NULL FROM logs WHERE id = $1)
+    THEN coalesce(string_agg(content, '' ORDER BY number, created_at, id), '') END
+FROM (
+    SELECT number, created_at, id, CASE WHEN octet_length(content) <= $3 THEN content END AS content
+    FROM content_parts($1, log_attempt($1)) ORDER BY number, created_at, id LIMIT $4 + 1
+) p
+"""
 # Without the first of the parts it was made of, a log's parts are not all there.
 HAS_ALL_PARTS = """
 SELECT EXISTS (SELECT FROM log_parts p WHERE p.log_id = l.id AND p.created_at = l.parts_since)
@@ -73,6 +90,7 @@ SELECT substring(content FROM $3::integer + 1 FOR $4) FROM logs
 WHERE id = $1 AND content_sha256 = decode($2, 'hex') AND content IS NOT NULL
 """
 ROWS_AT_ONCE = 5000
+SMALL_PARTS, SMALL_PART_BYTES = 500, 16 * 1024
 
 
 class PartList:
@@ -132,6 +150,31 @@ async def find_by_id(connection: Connection, log_id: int) -> Log:
         UnknownLog: there is no such log.
     """
     return _log(await connection.fetchrow(FIND_BY_ID, log_id), f"id {log_id}")
+
+
+async def find_whole(
+    connection: Connection, id_: int, most: int, *, by: Literal["job_id", "id"]
+) -> tuple[Log, bytes | None]:
+    """Read a log's row, by its job's id or its own, and its content if that is small.
+
+    None: it is of more than `most` bytes or many parts, or elsewhere; `snapshot` tells where.
+
+    Raises:
+        UnknownLog: there is no such log.
+        UnderMaintenance: an operator keeps everyone away from its parts.
+    """
+    row = await connection.fetchrow(FIND_WHOLE.format(key=by), id_, most)
+    if row is None:
+        raise UnknownLog(f"there is no log for {'job' if by == 'job_id' else by} {id_}")
+    columns = dict(row)
+    whole: bytes | None = columns.pop("whole")
+    log = Log(**columns)
+    if log.aggregated_at is None and log.expired_at is None:
+        await maintenance.check(connection)
+        whole = await connection.fetchval(
+            SMALL_FROM_PARTS, log.id, most, SMALL_PART_BYTES, SMALL_PARTS
+        )
+    return log, whole
 
 
 def _log(row: asyncpg.Record | None, name: str) -> Log:

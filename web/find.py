@@ -42,6 +42,20 @@ async def find_log(state: State, id_: str, by: Literal["job_id", "id"] = "job_id
         return await find(connection, number)
 
 
+async def find_whole(
+    state: State, id_: str, by: Literal["job_id", "id"], most: int
+) -> tuple[Log, bytes | None]:
+    """Find a log, and its content where it can be had at once and is of at most `most` bytes.
+
+    Raises:
+        ValidationException: the id is no integer.
+        UnknownLog: there is none.
+    """
+    number = integer(by, id_)
+    async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+        return await reading.find_whole(connection, number, most, by=by)
+
+
 async def check_maintenance(state: State) -> None:
     """Find out whether parts may be read and written.
 

@@ -14,7 +14,7 @@ from db import reading
 from domain import MAX_JOB_ID, Log, Phase
 from web.auth import READERS, TOKEN_ONLY
 from web.content import ACQUIRE_SECONDS, SLICE_BYTES
-from web.find import find_content, find_log, settled, started
+from web.find import find_content, find_log, find_whole, settled, started
 from web.lifecycle import ask, lifecycle_body, list_body, phases_of, with_phase
 from web.models import LifecycleBody, ListBody, LogBody, LogIdBody, errors, log_body
 
@@ -73,9 +73,12 @@ async def get_log(
     """
 
     async def read() -> Response[LogBody] | Stream:
-        log = await find_log(state, job_id, by=by)
-        if not content or log.expired_at:
-            return Response(log_body(log, None), headers=REVALIDATE)
+        if not content or attempt is not None:
+            log, whole = await find_log(state, job_id, by=by), None
+        else:
+            log, whole = await find_whole(state, job_id, by, SLICE_BYTES)
+        if not content or log.expired_at or whole is not None:
+            return Response(log_body(log, whole), headers=REVALIDATE)
         found = await find_content(state, log, attempt)
         return await log_answer(found.log, found.size, found.read())
 

@@ -138,6 +138,19 @@ async def test_a_large_log_as_json_is_the_same_text(web, brought, job_id, where)
     assert log["job_id"] == job_id
 
 
+@pytest.mark.parametrize("where", ["parts", "database"])
+@pytest.mark.parametrize(
+    ("parts", "size"), [(0, 0), (499, 10), (500, 10), (1, 16_384), (3, 16_385), (70, 15_000)]
+)
+async def test_a_small_log_as_json_is_the_same_text_up_to_where_it_is_no_longer_small(  # noqa: PLR0913, PLR0917
+    web, brought, job_id, where, parts, size
+):
+    content = await brought(where, [b"%03d|" % n + b"x" * (size - 4) for n in range(parts)])
+    log = (await web.get(f"/logs/{job_id}")).json()
+    assert log["content"] == content.decode()
+    assert (log["aggregated_at"] is None) == (where == "parts")
+
+
 async def test_late_parts_are_read_though_the_log_was_aggregated(web, pool, store, job_id):
     await store((0, b"a"))
     async with pool.acquire() as connection:
@@ -334,7 +347,8 @@ async def test_readers_of_a_log_that_is_written_meanwhile_see_old_or_new(web, po
                 assert answer.headers["retry-after"]
                 continue
             assert len({*answer.content}) == 1 and len(answer.content) == 1000
-            json.loads((await web.get(f"/logs/{job_id}")).content)
+            whole = (await web.get(f"/logs/{job_id}")).json().get("content", "0" * 1000)
+            assert len({*whole}) == 1 and len(whole) == 1000
     finally:
         stop.set()
         await writing
