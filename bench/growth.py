@@ -59,12 +59,13 @@ async def measure(bench: Bench) -> list[Figure]:
     figures = await history(bench)
     await bench.clean()
     logs, parts = (200_000, 1_000_000) if bench.quick else (10_000_000, 50_000_000)
-    empty = [await look(bench, bench.jobs(UNDER_WAY))]
+    empty = [await look(bench)]
+    await bench.clean()
     jobs = bench.jobs(logs)
     seconds = await fill(bench, jobs, parts)
     full = await look(bench, jobs)
     await bench.clean()
-    empty.append(await look(bench, bench.jobs(UNDER_WAY)))
+    empty.append(await look(bench))
     rate, sweep, lookup = (sum(two) / 2 for two in zip(*empty, strict=True))
     size = f"{logs:,} logs and {parts:,} parts"
     note = f"filled in {seconds:.0f} s"
@@ -83,14 +84,14 @@ def ms(seconds: float) -> str:
     return f"{1000 * seconds:.2f} ms"
 
 
-async def look(bench: Bench, jobs: range) -> State:
-    """Ingest beside what is there, then sweep it for logs under way and look single ones up."""
+async def look(bench: Bench, filled: range | None = None) -> State:
+    """Sweep what is there for logs under way, look single ones up, and ingest beside it."""
     begun = bench.jobs(UNDER_WAY)
     await asyncio.gather(*(store(bench.pool, job_id, 10) for job_id in begun))
-    parts = 30_000 if bench.quick else 100_000
+    parts = 20_000 if bench.quick else 100_000
     async with bench.pool.acquire() as connection:
         sweep = await timed(20, lambda: find_unfinished(connection, 0, 0, 0, UNDER_WAY))
-        chosen = iter(random.choices(jobs, k=LOOKS))  # noqa: S311 - of no consequence
+        chosen = iter(random.choices(filled or begun, k=LOOKS))  # noqa: S311 - of no consequence
         lookup = await timed(LOOKS, lambda: reading.find_many(connection, [next(chosen)]))
     return State((await drained(bench, parts)).rate, sweep, lookup)
 
@@ -131,7 +132,7 @@ async def history(bench: Bench) -> list[Figure]:
     await bench.stack.up(["worker"])
     signals = round(CHATTY_SECONDS / bench.settings.drain.signal_seconds)
     if bench.quick:
-        signals //= 4
+        signals //= 8
     job_id = bench.jobs(1)[0]
     workflows = LogWorkflows(bench.client, bench.settings.temporal.task_queue, LifecycleOptions())
     for _ in range(signals):

@@ -25,7 +25,6 @@ from workflows.signals import LogWorkflows
 from workflows.types import Batch, LifecycleOptions
 
 PARTS = 100
-ALONE = 10
 AT_ONCE = 32
 STORED = """
 SELECT count(*) FROM log_parts WHERE log_id = (SELECT id FROM logs WHERE job_id = $1)
@@ -35,10 +34,10 @@ AT_REST = LifecycleOptions(settle_seconds=0, gap_seconds=0, purge_seconds=0)
 
 async def measure(bench: Bench) -> list[Figure]:
     """Measure both in one run."""
-    logs = 100 if bench.quick else 1_000
+    logs, tries = (100, 4) if bench.quick else (1_000, 20)
     bare = [await run_bare(bench.client, logs // 2, "before")]
     await bench.stack.up(["drain", "worker"])
-    alone = [await one_alone(bench) for _ in range(ALONE)]
+    alone = [await one_alone(bench) for _ in range(tries)]
     jobs = bench.jobs(logs)
     await asyncio.gather(*(store(bench.pool, job_id, PARTS) for job_id in jobs))
     lives = await finished(bench, jobs)
