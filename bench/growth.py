@@ -12,6 +12,7 @@ from statistics import median
 from typing import NamedTuple
 
 import asyncpg
+import psutil
 
 from bench.figures import Figure
 from bench.ingest import drained
@@ -26,7 +27,7 @@ PARTS_OF_A_LOG = 100
 UNDER_WAY = 500
 LOOKS = 500
 CHATTY_SECONDS = 6 * 3600
-STEP = 1_000_000
+LOGS_AT_ONCE, LOGS_WITH_PARTS_AT_ONCE = 50_000, 5_000
 # Of these parts are in the database; those of the others went with their partitions.
 FILL_LOGS = """
 INSERT INTO logs (job_id, content_bytes, content_sha256, part_count, missing_parts, aggregated_at,
@@ -107,23 +108,29 @@ async def timed(times: int, do: Callable[[], Awaitable[object]]) -> float:
 
 
 async def fill(bench: Bench, jobs: range, parts: int) -> float:
-    """Fill the database; returns the seconds it took."""
+    """Fill the database, as many pieces at once as there are cores; returns the seconds it took."""
     began = time.perf_counter()
-    connection = await asyncpg.connect(
+    at_once = psutil.cpu_count() or 1
+    pool = await asyncpg.create_pool(
         bench.settings.database.url.get_secret_value(),
+        min_size=1,
+        max_size=at_once,
         server_settings={"synchronous_commit": "off", "session_replication_role": "replica"},
     )
-    for at in range(jobs.start, jobs.stop, STEP):
+
+    async def fill_logs(first: int) -> None:
         for query in (FILL_LOGS, FILL_ATTEMPTS):
-            await connection.execute(query, at, min(STEP, jobs.stop - at))
-    with_parts = parts // PARTS_OF_A_LOG
-    step = STEP // PARTS_OF_A_LOG
-    for at in range(jobs.stop - with_parts, jobs.stop, step):
-        await connection.execute(FILL_PARTS, at, min(step, jobs.stop - at))
+            await pool.execute(query, first, min(LOGS_AT_ONCE, jobs.stop - first))
+
+    await asyncio.gather(*map(fill_logs, jobs[::LOGS_AT_ONCE]))
+    newest = jobs[-parts // PARTS_OF_A_LOG :: LOGS_WITH_PARTS_AT_ONCE]
+    await asyncio.gather(
+        *(pool.execute(FILL_PARTS, first, LOGS_WITH_PARTS_AT_ONCE) for first in newest)
+    )
     # What Postgres would otherwise begin while we measure.
-    await connection.execute("VACUUM (ANALYZE)")
-    await connection.execute("CHECKPOINT")
-    await connection.close()
+    await pool.execute("VACUUM (ANALYZE)")
+    await pool.execute("CHECKPOINT")
+    await pool.close()
     return time.perf_counter() - began
 
 

@@ -113,12 +113,12 @@ async def consumed(bench: Bench, parts: int) -> float:
     return rate
 
 
-async def consume(say: Say, url: str, parts: int) -> None:
+async def consume(say: Say, url: str, parts: int, name: str = wire.QUEUE) -> None:
     """Consume by callback, acks in thousands; says how many a second."""
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel()
         await channel.set_qos(prefetch_count=PREFETCH)
-        queue = await channel.get_queue(wire.QUEUE)
+        queue = await channel.get_queue(name)
         done, seen = asyncio.Event(), 0
 
         async def receive(message: AbstractIncomingMessage) -> None:

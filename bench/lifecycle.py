@@ -102,8 +102,11 @@ async def one_alone(bench: Bench) -> float:
     return archived_at.timestamp() - began - bench.settings.lifecycle.settle_seconds
 
 
-async def run_bare(client: Client, count: int, name: str) -> float:
-    """Start bare workflows, as many at once as the signaller; seconds until the last is closed."""
+async def run_bare(client: Client, count: int, name: str, **options: Any) -> float:
+    """Start bare workflows, as many at once as the signaller; seconds until the last is closed.
+
+    `options` are the worker's.
+    """
     places = asyncio.Semaphore(AT_ONCE)
 
     async def start(number: int) -> Any:
@@ -112,7 +115,8 @@ async def run_bare(client: Client, count: int, name: str) -> float:
                 Bare.run, id=f"bare-{name}-{number}", task_queue="bare"
             )
 
-    async with Worker(client, task_queue="bare", workflows=[Bare], activities=[nothing]):
+    worker = Worker(client, task_queue="bare", workflows=[Bare], activities=[nothing], **options)
+    async with worker:
         handles = await asyncio.gather(*map(start, range(count)))
         await asyncio.gather(*(handle.result() for handle in handles))
     lives = [await handle.describe() for handle in handles]
