@@ -7,6 +7,7 @@ other things meanwhile shows in all of it.
 import argparse
 import asyncio
 import signal
+import sys
 import time
 
 import uvloop
@@ -57,4 +58,7 @@ if __name__ == "__main__":
     parser.add_argument("--quick", action="store_true", help="in three minutes, at small scale")
     parser.add_argument("section", nargs="*", choices=[*SECTIONS, []], help="default: all of them")
     given = parser.parse_args()
-    uvloop.run(main(given.section or [*SECTIONS], quick=given.quick))
+    try:
+        uvloop.run(main(given.section or [*SECTIONS], quick=given.quick))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit("bin/bench: stopped before its end")

@@ -30,7 +30,7 @@ WHERE l.job_id = ANY ($1) AND p.number > 0
 async def measure(bench: Bench) -> list[Figure]:
     """Measure each load in turn."""
     await bench.stack.up(["drain", "web"])
-    seconds = 5 if bench.quick else 30
+    seconds = 4 if bench.quick else 30
     found = [await under(bench, rate, jobs, seconds) for rate, jobs in LOADS.items()]
     return [figure for figures in found for figure in figures]
 
