@@ -114,9 +114,10 @@ async def huge(bench: Bench) -> Figure:
     """The most memory that the worker's own process held while it carried 1 GB through its life."""
     await bench.stack.up(["worker"])
     jobs = bench.jobs(1)
-    await logs.store_large(bench.pool, jobs[0], HUGE_BYTES // PART_BYTES, logs.PART * 9)
+    parts = HUGE_BYTES // PART_BYTES
+    await logs.store_large(bench.pool, jobs[0], parts, logs.PART * 9)
     began = time.perf_counter()
-    await finished(bench, jobs)
+    await finished(bench, jobs, parts, parts * PART_BYTES)
     note = f"{time.perf_counter() - began:.0f} s from final part to purge"
     peak = peak_rss(bench.pid("worker"))
     return Figure("memory of the worker, 1 GB", peak, "MB", 200, less=True, note=note)

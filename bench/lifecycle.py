@@ -70,12 +70,14 @@ async def signalling(bench: Bench, interval: float = 1) -> AsyncIterator[Signall
     await signaller.close(60)
 
 
-async def finished(bench: Bench, jobs: range) -> list[WorkflowExecution]:
-    """Signal the end of every log and wait until each workflow is closed."""
+async def finished(
+    bench: Bench, jobs: range, parts: int = PARTS, size: int = PARTS * len(PART)
+) -> list[WorkflowExecution]:
+    """Signal the end of every log, each of `size` bytes, and wait until each workflow is closed."""
     closed = f"ExecutionStatus = 'Completed' AND JobId >= {jobs.start} AND JobId < {jobs.stop}"
     async with signalling(bench) as tell:
         for job_id in jobs:
-            tell.add(job_id, Batch(PARTS + 1, PARTS * len(PART), final=True, begun=True))
+            tell.add(job_id, Batch(parts + 1, size, final=True, begun=True))
         while (await bench.client.count_workflows(closed)).count < len(jobs):
             await asyncio.sleep(0.5)
     return [one async for one in bench.client.list_workflows(closed)]

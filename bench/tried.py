@@ -184,6 +184,8 @@ async def flushes(here: Bench) -> None:
 
     async def rate(connections: int, size: int) -> float:
         pool = await open_pool(here.settings.database, connections)
+        opened = (pool.execute("SELECT pg_sleep(0.1)") for _ in range(connections))
+        await asyncio.gather(*opened)
         places = asyncio.Semaphore(connections)
         now, jobs = datetime.now(UTC), here.jobs(1_000)
         parts = [
