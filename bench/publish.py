@@ -33,14 +33,14 @@ async def exchange(url: str, *, confirms: bool = False) -> AsyncIterator[Abstrac
 
 
 async def preload(say: Say, url: str, jobs: range, parts: int, rate: float = math.inf) -> None:
-    """Publish so many parts of 1 KiB of the jobs, in turn, `rate` a second; says when all are."""
+    """Publish so many parts of 1 KiB of the jobs, in turn, `rate` a second; says the seconds."""
     async with exchange(url) as target:
         began = time.monotonic()
         for sent in range(parts):
             await _when(began + sent / rate)
             number, place = divmod(sent, len(jobs))
             await target.publish(part(jobs[place], number, PART), wire.ROUTING_KEY)
-    say(None)
+    say(time.monotonic() - began)
 
 
 async def pour(say: Say, url: str, jobs: Sequence[int], rate: float, rounds: int) -> None:

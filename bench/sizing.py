@@ -7,7 +7,6 @@ carries them through their lives. The times are production's, but short: no time
 
 import asyncio
 import sys
-import time
 from collections import Counter
 from contextlib import AsyncExitStack
 
@@ -42,10 +41,8 @@ async def main(logs: int, rate: int) -> None:
         await stack.up(["drain"])
         begun = await Costs.now(stack, pool)
         jobs = range(1, logs + 1)
-        began = time.perf_counter()
         async with apart(preload, url, jobs, logs * PARTS, rate) as published:
-            await published()
-        seconds = time.perf_counter() - began
+            seconds = await published()
         while await rows(pool, "log_parts") < logs * PARTS:
             await asyncio.sleep(0.05)
         received = await Costs.now(stack, pool)
