@@ -18,6 +18,7 @@ import httpx
 import psutil
 from temporalio.api.workflowservice.v1 import GetSystemInfoRequest
 from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 
 import temporal
 import wire
@@ -101,7 +102,11 @@ class Bench:
 
         async def end(workflow_id: str) -> None:
             async with places:
-                await self.client.get_workflow_handle(workflow_id).terminate()
+                try:
+                    await self.client.get_workflow_handle(workflow_id).terminate()
+                except RPCError as error:  # the list is some seconds old
+                    if error.status != RPCStatusCode.NOT_FOUND:
+                        raise
 
         await asyncio.gather(*[end(one.id) async for one in self.client.list_workflows(open_ones)])
 
