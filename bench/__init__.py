@@ -1,1 +1,1 @@
-"""Benchmarks that start a stack of their own and print ratios measured in one run."""
+"""Benchmarks on real servers: `bin/bench` runs the sections, other modules answer one question."""

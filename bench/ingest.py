@@ -1,154 +1,185 @@
-"""Parts a second from a full queue to committed rows, beside what it is made of.
+"""Parts a second from a full queue to committed rows and acks, signals and live check included.
 
-`python -m bench.ingest [PARTS]`: preloads PARTS messages of 1 KiB over 1,000 jobs (default 100,000)
-and lets the drain take them; in the same run (a) aio-pika alone consumes and acknowledges the same
-messages and (b) asyncpg alone COPYs the same rows. Also tells publish to row at 100 parts/s.
+Parts of 1 KiB, a hundred of each job, wait in the queue. Beside the drain, before and after it,
+aio-pika alone consumes and acknowledges as many of the same messages.
 """
 
 import asyncio
-import json
 import sys
 import time
-from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
 
 import aio_pika
-import asyncpg
-import uvloop
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+import psutil
+from aio_pika.abc import AbstractIncomingMessage
 
 import wire
-from bench.figures import told
-from bench.servers import cpu_seconds, servers
-from db.connect import open_pool
-from db.parts import COLUMNS
-from stack.stack import LocalStack
+from bench.apart import Say, apart
+from bench.figures import Figure
+from bench.publish import preload
+from bench.servers import Bench, cpu_seconds, peak_rss, process
 
-PARTS = 100_000
-JOBS = 1_000
-TEXT = "0123456789abcdef" * 64  # 1 KiB
+PARTS_OF_A_JOB = 100
+MOST_JOBS = 1_000
 BATCH = 1_000
-CONNECTIONS = 3
-RATE, RATED = 100, 500
+PREFETCH = 8 * BATCH
+WAITING, WAITING_SECONDS = 1_000_000, 20
+# Below this aio-pika alone is no more than 12,000 a second, give or take what a run differs by.
+ABOUT_12_000 = 11_000
+CORES_FOR_TWO = 4
+LAST_ID = "SELECT last_value FROM log_parts_id_seq"
+THEIRS = "log_id IN (SELECT id FROM logs WHERE job_id BETWEEN $1 AND $2)"
+STORED = f"SELECT count(*) FROM log_parts WHERE {THEIRS}"  # noqa: S608 - ours
+COMMITTED = f"""
+SELECT count(*) AS parts, extract(epoch FROM max(at))::float8 AS last
+FROM (SELECT pg_xact_commit_timestamp(xmin) AS at FROM log_parts WHERE {THEIRS}) p
+WHERE at > to_timestamp($3::float8)
+"""  # noqa: S608 - ours
 
 
-async def main(parts: int) -> None:
-    """Measure all three in one run and print the ratios."""
-    async with servers() as (stack, settings), AsyncExitStack() as held:
-        pool = await open_pool(settings.database, CONNECTIONS)
-        held.push_async_callback(pool.close)
-        url = settings.amqp.url.get_secret_value()
-        connection = await held.enter_async_context(await aio_pika.connect(url))
-        channel = await connection.channel(publisher_confirms=False)
-        await wire.declare(channel)
-        bodies = [message(number) for number in range(parts)]
-        await publish(channel, bodies)
-        consumed = await consume_only(connection, parts)
-        await publish(channel, bodies)
-        copied = await copy_only(pool, parts)
-        await pool.execute("TRUNCATE log_parts")
-        drained, used = await drain(stack, pool, parts)
-        print(f"drain, queue to rows      {drained:10,.0f} parts/s")
-        for name, rate in (("aio-pika, consume and ack", consumed), ("asyncpg COPY", copied)):
-            print(f"{name:<26}{rate:10,.0f} parts/s, ratio {drained / rate:.2f}")
-        for name, seconds in {**used, "all": sum(used.values())}.items():
-            print(f"CPU of {name:<19}{1000 * seconds / parts:10.3f} s per 1,000 parts")
-        waits = await latencies(channel, pool)
-        print(f"publish to row at {RATE} parts/s: {told(waits)}")
+class Drained(NamedTuple):
+    """What drains did once all of them ran: `parts` in `seconds`, with `cpu` seconds by process.
+
+    `peak`: the most memory the stack's own held, in MB.
+    """
+
+    parts: int
+    seconds: float
+    cpu: dict[str, float]
+    peak: float
+
+    @property
+    def rate(self) -> float:
+        """Parts a second."""
+        return self.parts / self.seconds
 
 
-def message(number: int, job: int | None = None) -> bytes:
-    """One part of one of the jobs, in turn."""
-    job_id = 1 + number % JOBS if job is None else job
-    part = {"id": job_id, "number": number // JOBS, "log": TEXT, "uuid": "run", "final": False}
-    return json.dumps(part).encode()
-
-
-async def publish(channel: AbstractChannel, bodies: Iterable[bytes]) -> None:
-    """Fill the queue."""
-    exchange = await channel.get_exchange(wire.EXCHANGE)
-    for body in bodies:
-        await exchange.publish(
-            aio_pika.Message(body, delivery_mode=2, timestamp=datetime.now(UTC)), wire.ROUTING_KEY
-        )
-
-
-async def consume_only(connection: aio_pika.abc.AbstractConnection, parts: int) -> float:
-    """What aio-pika's callback consumer alone does a second, acks in thousands."""
-    channel = await connection.channel()
-    await channel.set_qos(prefetch_count=8 * BATCH)
-    done, seen = asyncio.Event(), 0
-
-    async def receive(message: AbstractIncomingMessage) -> None:
-        nonlocal seen
-        seen += 1
-        if seen % BATCH == 0 or seen == parts:
-            await message.ack(multiple=True)
-        if seen == parts:
-            done.set()
-
-    began = time.perf_counter()
-    await (await channel.get_queue(wire.QUEUE)).consume(receive)
-    await done.wait()
-    seconds = time.perf_counter() - began
-    await channel.close()
-    return parts / seconds
-
-
-async def copy_only(pool: asyncpg.Pool, parts: int) -> float:
-    """What asyncpg alone COPYs a second, as many connections as the drain has flushes."""
-    content, now = TEXT.encode(), datetime.now(UTC)
-    rows = [
-        (1 + n % JOBS, 1 + n % JOBS, now + timedelta(0, 0, n), n // JOBS, False, content)
-        for n in range(parts)
+async def measure(bench: Bench) -> list[Figure]:
+    """One drain, two, and one before a long queue."""
+    parts = 20_000 if bench.quick else 100_000
+    before = await consumed(bench, parts)
+    one = await drained(bench, parts)
+    await bench.clean()
+    alone = (before + await consumed(bench, parts)) / 2
+    two = await drained(bench, parts, more=1)
+    await bench.clean()
+    cores = psutil.cpu_count() or 1
+    cpu = {name: 1000 * seconds / one.parts for name, seconds in one.cpu.items()}
+    told = ", ".join(f"{name} {seconds:.3f}" for name, seconds in cpu.items() if seconds > 0.0005)
+    absolute = 12_000 if alone >= ABOUT_12_000 else None
+    figures = [
+        Figure("aio-pika alone, consume and ack", alone, "parts/s"),
+        Figure("one drain", one.rate, "parts/s", absolute),
+        Figure("one drain, of aio-pika alone", 100 * one.rate / alone, "%", 80),
+        Figure("CPU of all for 1,000 parts", sum(cpu.values()), "s", 0.12, less=True, note=told),
+        Figure(
+            "two drains, of one",
+            two.rate / one.rate,
+            "times",
+            1.5 if cores >= CORES_FOR_TWO else None,
+            note=f"on {cores} cores",
+        ),
+        Figure(f"memory of a drain, {parts:,} waiting", one.peak, "MB", 150, less=True),
     ]
-    places = asyncio.Semaphore(CONNECTIONS)
-
-    async def copy(batch: list[tuple[object, ...]]) -> None:
-        async with places, pool.acquire() as connection:
-            await connection.copy_records_to_table("log_parts", records=batch, columns=COLUMNS)
-
-    began = time.perf_counter()
-    await asyncio.gather(*(copy(rows[at : at + BATCH]) for at in range(0, parts, BATCH)))
-    return parts / (time.perf_counter() - began)
+    if not bench.quick:
+        figures += await before_a_long_queue(bench)
+    return figures
 
 
-async def drain(
-    stack: LocalStack, pool: asyncpg.Pool, parts: int
-) -> tuple[float, dict[str, float]]:
-    """What the drain's own process does a second, and the CPU seconds of every process."""
-    before = cpu_seconds(stack)
-    up = asyncio.create_task(stack.up(["drain"]))
-    while not await pool.fetchval("SELECT EXISTS (SELECT FROM log_parts)"):
-        await asyncio.sleep(0.01)
-    began = time.perf_counter()
-    while await pool.fetchval("SELECT count(*) FROM log_parts") < parts:
-        await asyncio.sleep(0.1)
-    seconds = time.perf_counter() - began
-    await up
-    after = cpu_seconds(stack)
-    return parts / seconds, {name: after[name] - before.get(name, 0.0) for name in after}
+async def fill(bench: Bench, parts: int) -> range:
+    """Have so many parts wait in the queue; returns their jobs."""
+    jobs = bench.jobs(min(parts // PARTS_OF_A_JOB, MOST_JOBS))
+    async with apart(preload, bench.amqp_url, jobs, parts) as hear:
+        await hear()
+    while await waiting(bench) < parts:
+        await asyncio.sleep(0.05)
+    return jobs
 
 
-async def latencies(channel: AbstractChannel, pool: asyncpg.Pool) -> list[float]:
-    """Seconds from publish until the row can be seen."""
-    waits = []
-    exchange = await channel.get_exchange(wire.EXCHANGE)
-    async with pool.acquire() as connection:
-        look = await connection.prepare(
-            "SELECT count(*) FROM log_parts WHERE log_id = (SELECT id FROM logs WHERE job_id = $1)"
-        )
-        for number in range(RATED):
-            began = time.perf_counter()
-            body = message(0, job=10_000_000 + number)
-            await exchange.publish(aio_pika.Message(body, delivery_mode=2), wire.ROUTING_KEY)
-            while not await look.fetchval(10_000_000 + number):
-                await asyncio.sleep(0.001)
-            waits.append(time.perf_counter() - began)
-            await asyncio.sleep(max(0.0, 1 / RATE - waits[-1]))
-    return waits
+async def waiting(bench: Bench) -> int:
+    """How many parts are in the queue and nowhere else."""
+    async with await aio_pika.connect(bench.amqp_url) as connection:
+        queue = await (await connection.channel()).declare_queue(wire.QUEUE, passive=True)
+        return queue.declaration_result.message_count or 0
 
 
-if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else PARTS))
+async def consumed(bench: Bench, parts: int) -> float:
+    """Parts a second that aio-pika alone takes."""
+    await fill(bench, parts)
+    async with apart(consume, bench.amqp_url, parts) as hear:
+        rate: float = await hear()
+    return rate
+
+
+async def consume(say: Say, url: str, parts: int, name: str = wire.QUEUE) -> None:
+    """Consume by callback, acks in thousands; says how many a second."""
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        await channel.set_qos(prefetch_count=PREFETCH)
+        queue = await channel.get_queue(name)
+        done, seen = asyncio.Event(), 0
+
+        async def receive(message: AbstractIncomingMessage) -> None:
+            nonlocal seen
+            seen += 1
+            if seen % BATCH == 0 or seen == parts:
+                await message.ack(multiple=True)
+            if seen == parts:
+                done.set()
+
+        began = time.perf_counter()
+        await queue.consume(receive)
+        await done.wait()
+        say(parts / (time.perf_counter() - began))
+
+
+async def drained(bench: Bench, parts: int, more: int = 0) -> Drained:
+    """Let the stack's drain, and `more` beside it, take so many waiting parts."""
+    jobs = await fill(bench, parts)
+    ids = (jobs.start, jobs.stop - 1)
+    first: int = await bench.pool.fetchval(LAST_ID)
+    async with AsyncExitStack() as held:
+        starting = [
+            held.enter_async_context(process(bench.stack, "drain", _logflume(), "drain"))
+            for _ in range(more)
+        ]
+        await asyncio.gather(bench.stack.up(["drain"]), *starting)
+        began, cpu = time.time(), cpu_seconds(bench.stack)
+        # The sequence is cheap to ask, but says nothing of commits.
+        while await bench.pool.fetchval(LAST_ID) < first + parts - 1:
+            await asyncio.sleep(0.1)
+        while await bench.pool.fetchval(STORED, *ids) < parts:
+            await asyncio.sleep(0.1)
+        theirs = f"JobId >= {jobs.start} AND JobId < {jobs.stop}"
+        while (await bench.client.count_workflows(theirs)).count < len(jobs):
+            await asyncio.sleep(0.25)
+        used = {name: seconds - cpu[name] for name, seconds in cpu_seconds(bench.stack).items()}
+        peak = peak_rss(bench.pid("drain"))
+        row = await bench.pool.fetchrow(COMMITTED, *ids, began)
+    assert row  # noqa: S101 - aggregates always have a row
+    await bench.stack.down(["drain"])
+    if left := await waiting(bench):
+        raise RuntimeError(f"{left} parts were not acknowledged")
+    if not row["parts"]:
+        raise RuntimeError("all parts were stored before every drain ran")
+    return Drained(row["parts"], row["last"] - began, used, peak)
+
+
+def _logflume() -> str:
+    return str(Path(sys.executable).with_name("logflume"))
+
+
+async def before_a_long_queue(bench: Bench) -> list[Figure]:
+    """What a drain holds while far more waits than it could."""
+    await fill(bench, WAITING)
+    await bench.stack.up(["drain"])
+    await asyncio.sleep(WAITING_SECONDS)
+    pid, left = bench.pid("drain"), await waiting(bench)
+    now, peak = psutil.Process(pid).memory_info().rss / 1e6, peak_rss(pid)
+    await bench.clean()
+    note = f"{now:.0f} MB after {WAITING_SECONDS} s, {left:,} still waiting"
+    return [
+        Figure(f"memory of a drain, {WAITING:,} waiting", peak, "MB", 150, less=True, note=note)
+    ]

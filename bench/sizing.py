@@ -6,31 +6,22 @@ carries them through their lives. The times are production's, but short: no time
 """
 
 import asyncio
-import os
 import sys
-import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from contextlib import AsyncExitStack
 
-import aio_pika
 import asyncpg
 import msgspec
 import psutil
 import uvloop
-from temporalio.api.enums.v1 import EventType
-from temporalio.client import Client, WorkflowHistory
 
 import temporal
-import wire
-from bench.apart import Say, apart
+from bench.apart import apart
+from bench.counts import actions, counted_worker, each, until_closed
+from bench.publish import finish, preload
 from bench.servers import cpu_seconds, servers
 from db.connect import open_pool
 from stack.stack import LocalStack
-from workflows.types import workflow_id
 
 LOGS, RATE = 300, 1_000
 PARTS = 100
@@ -38,15 +29,6 @@ TEXT = "0123456789abcde\n" * 64  # 1 KiB
 TICK_SECONDS = 0.05
 TIMES = {"settle_seconds": 1, "gap_seconds": 1, "purge_seconds": 1}
 TABLES = ("log_parts", "logs", "log_attempts")
-# What Temporal bills: https://docs.temporal.io/evaluate/cloud/actions. Heartbeats and queries,
-# which leave no event, come on top; a log of this size has none.
-ACTIONS = {
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED: "signals, the start among them",
-    EventType.EVENT_TYPE_TIMER_STARTED: "timers",
-    EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED: "activities",
-    EventType.EVENT_TYPE_MARKER_RECORDED: "workflow tasks with local activities",
-    EventType.EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES: "search attributes",
-}
 
 
 async def main(logs: int, rate: int) -> None:
@@ -58,7 +40,8 @@ async def main(logs: int, rate: int) -> None:
         url = settings.amqp.url.get_secret_value()
         await stack.up(["drain"])
         begun = await Costs.now(stack, pool)
-        async with apart(publish_parts, url, logs, rate) as published:
+        jobs = range(1, logs + 1)
+        async with apart(preload, url, jobs, logs * PARTS, rate) as published:
             seconds = await published()
         while await rows(pool, "log_parts") < logs * PARTS:
             await asyncio.sleep(0.05)
@@ -68,12 +51,13 @@ async def main(logs: int, rate: int) -> None:
         notes = stack.home.data_dir / "requests"
         async with counted_worker(stack, notes) as worker:
             received = await Costs.now(stack, pool, worker)
-            async with apart(publish_finals, url, logs) as published:
+            async with apart(finish, url, jobs, PARTS) as published:
                 await published()
-            await until_closed(client, logs)
+            await until_closed(client, jobs)
             (await Costs.now(stack, pool, worker)).told(received, logs / 100, "100 logs")
-        told_counts("S3 requests", Counter(notes.read_text().split()), logs)
-        told_counts("Temporal actions", await actions(client, logs), logs)
+        requests, billed = Counter(notes.read_text().split()), await actions(client, jobs)
+        for name, counts in (("S3 requests", requests), ("Temporal actions", billed)):
+            print(f"{name} per log: {counts.total() / logs:.2f} ({each(counts, logs)})")
 
 
 class Costs(msgspec.Struct):
@@ -119,95 +103,6 @@ async def rows(pool: asyncpg.Pool, table: str) -> int:
     """How many rows there are."""
     count: int = await pool.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608 - our names
     return count
-
-
-async def publish_parts(say: Say, url: str, logs: int, rate: int) -> None:
-    """Publish all but the final parts, in turn, at the rate; says the seconds it took."""
-    began, sent = time.perf_counter(), 0
-    async with await aio_pika.connect(url) as connection:
-        channel = await connection.channel(publisher_confirms=False)
-        exchange = await wire.declare(channel)
-        for number in range(PARTS):
-            for job_id in range(1, logs + 1):
-                await exchange.publish(part(job_id, number, TEXT), wire.ROUTING_KEY)
-                sent += 1
-                if sent % max(1, int(rate * TICK_SECONDS)) == 0:
-                    await asyncio.sleep(began + sent / rate - time.perf_counter())
-    say(time.perf_counter() - began)
-
-
-async def publish_finals(say: Say, url: str, logs: int) -> None:
-    """Publish every log's final part."""
-    async with await aio_pika.connect(url) as connection:
-        exchange = await wire.declare(await connection.channel())
-        for job_id in range(1, logs + 1):
-            await exchange.publish(part(job_id, PARTS, "", final=True), wire.ROUTING_KEY)
-    say(None)
-
-
-def part(job_id: int, number: int, text: str, *, final: bool = False) -> aio_pika.Message:
-    """One part, as a runner sends it."""
-    body = {"id": job_id, "number": number, "log": text, "uuid": "run", "final": final}
-    return aio_pika.Message(msgspec.json.encode(body), delivery_mode=2, timestamp=datetime.now(UTC))
-
-
-@asynccontextmanager
-async def counted_worker(stack: LocalStack, notes: Path) -> AsyncIterator[psutil.Process]:
-    """Run the worker so that its requests to the archive are noted."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.counted", str(notes)),
-        env={**os.environ, "LOGFLUME_STACK__DATA_DIR": str(stack.home.data_dir)},
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        assert process.stderr  # noqa: S101 - asked for
-        while b"worker_started" not in (line := await process.stderr.readline()):
-            if not line:
-                raise RuntimeError("the worker did not start")
-        yield psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        await process.communicate()
-
-
-async def until_closed(client: Client, logs: int) -> None:
-    """Wait until the workflow of each log has ended."""
-    closed = "WorkflowType = 'LogLifecycle' AND ExecutionStatus = 'Completed'"
-    while (await client.count_workflows(closed)).count < logs:
-        await asyncio.sleep(0.25)
-
-
-async def actions(client: Client, logs: int) -> Counter[str]:
-    """Temporal's billable actions over the histories of all logs, by kind."""
-    counted: Counter[str] = Counter()
-    for job_id in range(1, logs + 1):
-        counted += billed(await client.get_workflow_handle(workflow_id(job_id)).fetch_history())
-    return counted
-
-
-def billed(history: WorkflowHistory) -> Counter[str]:
-    """The actions of one history. A signal that starts the workflow is one action, not two."""
-    counted: Counter[str] = Counter()
-    tasks = set()
-    for event in history.events:
-        kind = ACTIONS.get(EventType.ValueType(event.event_type))
-        if event.event_type == EventType.EVENT_TYPE_MARKER_RECORDED:
-            # All local activities of one workflow task are one action.
-            task = event.marker_recorded_event_attributes.workflow_task_completed_event_id
-            if task in tasks:
-                continue
-            tasks.add(task)
-        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED and kind:
-            counted[kind] += event.activity_task_started_event_attributes.attempt
-        elif kind:
-            counted[kind] += 1
-    return counted
-
-
-def told_counts(name: str, counts: Counter[Any], logs: int) -> None:
-    """Print how many of each kind there are for a log."""
-    kinds = ", ".join(f"{kind} {count / logs:.2f}" for kind, count in counts.most_common())
-    print(f"{name} per log: {counts.total() / logs:.2f} ({kinds})")
 
 
 if __name__ == "__main__":

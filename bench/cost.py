@@ -1,0 +1,96 @@
+"""What a log costs in Temporal actions, S3 requests, rows and WAL, beside the least it could.
+
+Logs of 100 KiB in 100 parts and a final one come in and are carried through their lives, no timer
+left out. The bounds are made by hand: what any system of these parts must do.
+"""
+
+import asyncio
+from collections import Counter
+
+from bench.apart import apart
+from bench.counts import actions, counted_worker, each, until_closed
+from bench.figures import Figure
+from bench.logs import PART
+from bench.publish import finish, preload
+from bench.servers import Bench
+
+PARTS = 100
+BATCH = 1_000
+# The start, which is the first signal, and the final part's; the timers of settling and purging; to
+# aggregate, archive, verify and purge.
+LEAST_ACTIONS = 2 + 2 + 4
+LEAST_REQUESTS = 2  # a PUT, and a GET that reads it back
+# Each part, the log and its attempt; then aggregated, verified and purged.
+LEAST_ROWS = PARTS + 1 + 2 + 3
+ROWS = """
+SELECT sum(n_tup_ins + n_tup_upd + n_tup_del)::bigint FROM pg_stat_user_tables
+WHERE schemaname = 'public'
+"""
+WAL = "SELECT (pg_current_wal_lsn() - '0/0')::bigint"
+STORED = "SELECT count(*) FROM log_parts"
+LEAST_TABLES = """
+CREATE TABLE least_parts (
+    LIKE log_parts INCLUDING STORAGE,
+    PRIMARY KEY (log_id, attempt_id, number, created_at, id)
+);
+CREATE TABLE least_logs (job_id bigint PRIMARY KEY, content bytea);
+ALTER TABLE least_logs ALTER content SET STORAGE EXTERNAL
+"""
+
+
+async def measure(bench: Bench) -> list[Figure]:
+    """Count everything over the lives of some logs."""
+    logs = 50 if bench.quick else 300
+    jobs = bench.jobs(logs)
+    least = await least_wal(bench, logs)
+    await bench.pool.execute("CHECKPOINT")
+    rows, wal = await bench.pool.fetchval(ROWS), await bench.pool.fetchval(WAL)
+    await bench.stack.up(["drain"])
+    async with apart(preload, bench.amqp_url, jobs, logs * PARTS) as hear:
+        await hear()
+    while await bench.pool.fetchval(STORED) < logs * PARTS:
+        await asyncio.sleep(0.1)
+    notes = bench.stack.home.data_dir / "requests"
+    async with counted_worker(bench.stack, notes):
+        async with apart(finish, bench.amqp_url, jobs, PARTS) as hear:
+            await hear()
+        await until_closed(bench.client, jobs)
+    # A backend tells what it did when it ends.
+    await bench.stack.down(["drain"])
+    await asyncio.sleep(1)
+    rows, wal = await bench.pool.fetchval(ROWS) - rows, await bench.pool.fetchval(WAL) - wal
+    billed = await actions(bench.client, jobs)
+    requests = Counter(notes.read_text().split())
+    return [
+        beside("Temporal actions", billed.total() / logs, LEAST_ACTIONS, each(billed, logs)),
+        beside("S3 requests", requests.total() / logs, LEAST_REQUESTS, each(requests, logs)),
+        beside("rows written", rows / logs, LEAST_ROWS),
+        beside("WAL, KB", wal / logs / 1000, least / 1000),
+    ]
+
+
+def beside(what: str, count: float, least: float, note: str = "") -> Figure:
+    """What a log took, and how many times the least that is."""
+    told = f"{count / least:.2f} times the least, {least:,.0f}"
+    return Figure(f"{what} a log", count, note=f"{told}; {note}" if note else told)
+
+
+async def least_wal(bench: Bench, logs: int) -> float:
+    """Bytes of WAL a log by hand: COPY of its parts to one table, its content once to another."""
+    async with bench.pool.acquire() as connection:
+        await connection.execute(LEAST_TABLES)
+        await connection.execute("CHECKPOINT")
+        before = await connection.fetchval(WAL)
+        count = logs * PARTS
+        now = await connection.fetchval("SELECT now()")
+        for at in range(0, count, BATCH):
+            records = [
+                (n, 1 + n % logs, 1 + n % logs, now, n // logs, False, PART)
+                for n in range(at, min(at + BATCH, count))
+            ]
+            await connection.copy_records_to_table("least_parts", records=records)
+        for job_id in range(logs):
+            await connection.execute("INSERT INTO least_logs VALUES ($1, $2)", job_id, PART * PARTS)
+        used: int = await connection.fetchval(WAL) - before
+        await connection.execute("DROP TABLE least_parts, least_logs")
+    return used / logs
