@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import aio_pika
 import asyncpg
@@ -118,9 +119,8 @@ async def outage(
             process.resume()
         while await stored(pool) < load.count:
             await asyncio.sleep(0.25)
-    parts, different = await pool.fetchrow(
-        "SELECT count(*), count(DISTINCT (log_id, number)) FROM log_parts"
-    )
+    parts = await stored(pool)
+    different = await pool.fetchval("SELECT count(DISTINCT (log_id, number)) FROM log_parts")
     print(f"{load.count} messages of {load.size // KIB} KiB, Postgres frozen for {seconds:.0f} s:")
     print(f"  waiting then {left.message_count}, stored at last {parts}, different {different}")
     told_memory(at_rest, samples)
@@ -189,7 +189,7 @@ async def crowd(
 
     return {
         f"sweep of up to {SWEPT_LOGS} logs": [await timed(sweep) for _ in range(ROUNDS)],
-        "query lifecycle": [await timed(lambda n=n: query(n)) for n in range(ASKED)],
+        "query lifecycle": [await timed(partial(query, number)) for number in range(ASKED)],
         "list of 50 by phase": [await timed(list_open) for _ in range(ASKED)],
     }
 

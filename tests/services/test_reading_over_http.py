@@ -1,7 +1,6 @@
 """Reading logs over HTTP: ranges, attempts, parts, outline, search, lists."""
 
 import asyncio
-import json
 import random
 
 import pytest
@@ -142,7 +141,7 @@ async def test_a_large_log_as_json_is_the_same_text(web, brought, job_id, where)
 @pytest.mark.parametrize(
     ("parts", "size"), [(0, 0), (499, 10), (500, 10), (1, 16_384), (3, 16_385), (70, 15_000)]
 )
-async def test_a_small_log_as_json_is_the_same_text_up_to_where_it_is_no_longer_small(  # noqa: PLR0913, PLR0917
+async def test_a_small_log_as_json_is_the_same_text_up_to_where_it_is_no_longer_small(
     web, brought, job_id, where, parts, size
 ):
     content = await brought(where, [b"%03d|" % n + b"x" * (size - 4) for n in range(parts)])
