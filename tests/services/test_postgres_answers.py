@@ -53,7 +53,7 @@ async def test_nothing_is_acked_until_postgres_takes_it(settings, channel, pool,
                 return await pool.fetchval("SELECT last_value FROM tries") > 2
 
             await until(was_tried)
-            assert drain._unacked == 10
+            assert drain._held.messages == 10
             await pool.execute(CALM)
             await until(lambda: is_acked(drain))
             assert await content(pool, job_id) == b"0,1,2,3,4,5,6,7,8,9,"
@@ -61,7 +61,7 @@ async def test_nothing_is_acked_until_postgres_takes_it(settings, channel, pool,
 
 
 async def is_acked(drain) -> bool:
-    return drain._unacked == 0
+    return drain._held.messages == 0
 
 
 def failures() -> float:
@@ -97,7 +97,7 @@ async def test_a_database_that_was_switched_off_is_written_to_again(
             return failures() > before + 2
 
         await until(was_tried)
-        assert drain._unacked == 1
+        assert drain._held.messages == 1
         await admin.execute(f"ALTER DATABASE {name} {end}")
         await until(lambda: is_acked(drain))
     assert await content(pool, job_id) == b"all"
