@@ -2,7 +2,9 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+import subprocess
+import threading
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -82,12 +84,26 @@ async def site(
     await site.stop()
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One Chromium for all tests, each of which has contexts of its own in it; its address."""
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     assert path, "no Chromium here: run `bin/setup --browser`"
+    profile = tmp_path_factory.mktemp("chromium")
+    command = [path, *ARGUMENTS, "--remote-debugging-port=0", f"--user-data-dir={profile}"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        address = next(line for line in process.stderr if line.startswith("DevTools listening on "))
+        # Nobody reads what it says from here on, so it must not wait for that.
+        threading.Thread(target=process.stderr.read, daemon=True).start()
+        yield address.split()[-1]
+        process.terminate()
+
+
+@pytest.fixture
+async def browser(chromium: str) -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        browser = await playwright.chromium.connect_over_cdp(chromium)
         yield browser
         await browser.close()
 
