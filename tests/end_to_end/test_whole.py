@@ -51,7 +51,9 @@ def data_dir(tmp_path_factory):
 def stack(data_dir):
     """Everything up; what a test kills, it starts again."""
     lifecycle = {"purge_seconds": 2, "settle_seconds": 1}
-    stack = LocalStack(data_dir, {"lifecycle": lifecycle, **AWAY})
+    # A drain that is killed between a commit and its signal leaves the log to the sweep.
+    sweep = {"every_seconds": 10, "after_seconds": 20}
+    stack = LocalStack(data_dir, {"lifecycle": lifecycle, "sweep": sweep, **AWAY})
     asyncio.run(stack.up())
     yield stack
     asyncio.run(stack.down())

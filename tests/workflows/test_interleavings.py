@@ -104,7 +104,7 @@ async def test_a_storm_of_signals_across_runs_that_continue_as_new(driver):
 
     await asyncio.gather(*(drain(place) for place in range(drains)))
     await driver.signal(PARTS_STORED, Batch(0, 0, final=True))
-    assert (await driver.describe()).run_id != first
     await driver.result()
+    assert (await driver.describe()).run_id != first
     every = b"".join(b"%d," % number for number in range(1, 1 + drains * each))
     assert driver.archived() == every
