@@ -169,7 +169,8 @@ async def crowd(
             await workflows.signal(job_id, PARTS_STORED, [Batch(1, KIB, begun=True)])
 
     await asyncio.gather(*map(begin, range(1 + have, 1 + count)))
-    opened = "WorkflowType = 'LogLifecycle' AND ExecutionStatus = 'Running'"
+    # Those that have shown their phase have had their first turn: none waits for the worker then.
+    opened = "LogPhase = 'receiving' AND ExecutionStatus = 'Running'"
     while (await client.count_workflows(opened)).count < count:
         await asyncio.sleep(0.5)
 
