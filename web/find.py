@@ -50,6 +50,7 @@ async def find_whole(
     Raises:
         ValidationException: the id is no integer.
         UnknownLog: there is none.
+        UnderMaintenance: an operator keeps everyone away from its parts.
     """
     number = integer(by, id_)
     async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
