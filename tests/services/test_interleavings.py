@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 )
 from msgspec.structs import replace
 
+from activities.types import AGGREGATE
 from archive.store import Archive
 from db import partitions, reading
 from db.connect import open_pool
@@ -65,6 +66,9 @@ class LogMachine(RuleBasedStateMachine):
         self.model = Model()
         self.sent: list[Part] = []  # since parts were last gone
         self.days_ago = FIRST_DAY
+        # An aggregation was over before a flush committed that began before it: the flush's signal
+        # brings the next one.
+        self.is_behind = False
 
     @initialize(whole=contents)
     def begin(self, whole):
@@ -179,6 +183,7 @@ class LogMachine(RuleBasedStateMachine):
             await done_or_blocked(self.pool, acting)
             if acting.done():
                 acting.result()
+                self.is_behind = True
             self._receive(received)
             await transaction.commit()
             await acting
@@ -189,6 +194,7 @@ class LogMachine(RuleBasedStateMachine):
         self.model.write(content)
 
     async def _step(self) -> None:
+        self.is_behind = self.is_behind and self.life.next != AGGREGATE
         # A purge does not wait for a flush under way: it is the next step once more.
         with suppress(asyncpg.LockNotAvailableError):
             await self.life.step()
@@ -249,7 +255,7 @@ class LogMachine(RuleBasedStateMachine):
                 every = range(len(found.parts))
                 read = await reading.read_parts(connection, found.log.id, found.parts, every)
                 assert b"".join(one.content for one in read) == self.model.content
-            elif not found.log.late_parts:
+            elif not found.log.late_parts and not self.is_behind:
                 assert found.log.content_sha256 == hashlib.sha256(self.model.content).hexdigest()
 
     async def _check_end(self) -> None:
