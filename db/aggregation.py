@@ -9,9 +9,8 @@ from typing import Any
 
 import asyncpg
 
-from db.connect import Connection
+from db.connect import PLANS, Connection
 from db.maintenance import check_writing
-from db.reading import LOG_ATTEMPT
 from db.watch import announce
 from domain import LAST, MAX_LOG_BYTES, Content
 from errors import PartsGone
@@ -44,6 +43,11 @@ CUT = f"""(
     SELECT {LAST}, 'infinity', 0, $9::bytea
 )"""
 
+# Sorting what was merged should not go to disk for an ordinary log.
+SET_PLANS = ";".join(
+    f"SET LOCAL {name} = '{value}'" for name, value in {**PLANS, "work_mem": "64MB"}.items()
+)
+
 # A log with more runs than these, as it has gaps, cannot be added to once its parts are gone.
 MAX_RUNS = 10_000
 
@@ -75,9 +79,17 @@ FROM run
 """
 
 
-PARTS_SINCE = """
-SELECT min(created_at) AS since, coalesce(bool_or(created_at = $2), false) AS from_the_first
-FROM log_parts WHERE log_id = $1
+# The attempt that is the log, since when there are parts, and how many were stale.
+MADE_OF = """
+SELECT l.attempt, p.since, p.from_the_first, a.stale_parts, a.uuid
+FROM (SELECT log_attempt($1) AS attempt OFFSET 0) l, LATERAL (
+    SELECT min(created_at) AS since, coalesce(bool_or(created_at = $2), false) AS from_the_first
+    FROM log_parts WHERE log_id = $1
+) p, LATERAL (
+    SELECT coalesce(sum(stale_parts), 0)::bigint AS stale_parts,
+        coalesce(min(uuid) FILTER (WHERE id = l.attempt), '') AS uuid
+    FROM log_attempts WHERE log_id = $1
+) a
 """
 
 MADE = """
@@ -119,12 +131,6 @@ UPDATE logs SET late_parts = false, archiving = false, archived_at = NULL, archi
     purged_at = NULL, aggregated_at = now(), updated_at = now()
 WHERE id = $1 RETURNING {MADE}
 """
-ATTEMPT = """
-SELECT coalesce(sum(stale_parts), 0)::bigint AS stale_parts,
-    coalesce(min(uuid) FILTER (WHERE id = $2), '') AS uuid
-FROM log_attempts WHERE log_id = $1
-"""
-
 MAKE_RESTORED = """
 CREATE TEMP TABLE restored (place integer GENERATED ALWAYS AS IDENTITY, content bytea)
 ON COMMIT DROP
@@ -169,18 +175,16 @@ async def aggregate(
         UnderMaintenance: an operator keeps everyone away from parts.
     """
     async with connection.transaction():
+        await connection.execute(SET_PLANS)
         await check_writing(connection)
-        # Sorting a whole log's parts should not go to disk for an ordinary one.
-        await connection.execute("SET LOCAL work_mem = '64MB'")
         row = await connection.fetchrow(LOCK, job_id)
         if row is None:
             return Content()
-        # Statements of their own: they see what was committed while we waited for the lock.
-        log = (row["id"], await connection.fetchval(LOG_ATTEMPT, row["id"]))
-        there = await connection.fetchrow(PARTS_SINCE, row["id"], row["parts_since"])
-        about = await connection.fetchrow(ATTEMPT, *log)
-        assert there and about  # noqa: S101, PT018 - aggregates always have a row
-        gone = row["parts_since"] is not None and not there["from_the_first"]
+        # A statement of its own: it sees what was committed while we waited for the lock.
+        about = await connection.fetchrow(MADE_OF, row["id"], row["parts_since"])
+        assert about  # noqa: S101 - aggregates always have a row
+        log = (row["id"], about["attempt"])
+        gone = row["parts_since"] is not None and not about["from_the_first"]
         if gone and row["is_cut"]:
             if row["content_attempt_id"] == log[1]:
                 return await _keep_cut(connection, row, about, restore=restore)
@@ -207,7 +211,7 @@ async def aggregate(
         elif told["has_old"] and not row["has_content"]:
             return Content(**facts, needs_archived=True)
         else:
-            since = row["parts_since"] if told["has_old"] else there["since"]
+            since = row["parts_since"] if told["has_old"] else about["since"]
             values = (*log, told["parts"], told["missing_parts"], restore, since)
             made = await _make(connection, source, values, told, max_bytes)
             await announce(connection, {job_id: LAST})

@@ -28,6 +28,14 @@ UNREACHABLE = (
     asyncpg.TransactionRollbackError,
     asyncpg.InsufficientResourcesError,
 )
+# The content rule takes longer to plan than to run, the more partitions there are. A plan for all
+# values serves, as all goes by the key; compiling it would take longer than any of them.
+PLANS = {"plan_cache_mode": "force_generic_plan", "jit": "off"}
+# What an older Postgres, as travis-logs may have, does not know is left alone.
+SET_PLANS = """
+SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) p (name, value)
+WHERE EXISTS (SELECT FROM pg_settings s WHERE s.name = p.name)
+"""
 CONNECT_SECONDS = 10
 # By the processes; `db/deploy/roles.sql` says what each may do.
 Role = Literal["logflume_drain", "logflume_worker", "logflume_web"]
@@ -88,6 +96,7 @@ async def open_pool(settings: DatabaseSettings, connections: int | None = None) 
             statement_cache_size=0 if pooled else 100,
             timeout=CONNECT_SECONDS,
             server_settings={"application_name": "logflume", "timezone": "UTC"},
+            init=None if pooled else _set_plans,
         )
         async with pool.acquire() as connection:
             if pooled or await _is_direct(connection):
@@ -99,6 +108,10 @@ async def open_pool(settings: DatabaseSettings, connections: int | None = None) 
         f"{describe(settings)} is a pooler: set LOGFLUME_DATABASE__DIRECT_URL to the address of "
         "Postgres itself; an import wants that address with --from"
     )
+
+
+async def _set_plans(connection: asyncpg.Connection) -> None:
+    await connection.execute(SET_PLANS, [*PLANS], [*PLANS.values()])
 
 
 def used_ratio(pool: asyncpg.Pool) -> float:

@@ -1,11 +1,12 @@
 """The maintenance switch: while it is on, nobody reads or writes parts. It expires by itself."""
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from db.connect import Connection
 from errors import UnderMaintenance
 
-# Shared by everyone who writes parts, so that switching on can wait for them.
+# Shared by everyone who writes parts (`join_writers`), so that switching on can wait for them.
 LOCK_KEY = 7_001_001
 
 SWITCH_ON = """
@@ -16,7 +17,7 @@ RETURNING until
 SWITCH_OFF = "DELETE FROM maintenance"
 UNTIL = "SELECT until FROM maintenance WHERE until > now()"
 SECONDS_LEFT = "SELECT extract(epoch FROM until - now()) FROM maintenance WHERE until > now()"
-JOIN_WRITERS = f"SELECT pg_advisory_xact_lock_shared({LOCK_KEY})"
+JOIN_WRITERS = "SELECT join_writers()"
 WAIT_FOR_WRITERS = f"SELECT pg_advisory_xact_lock({LOCK_KEY})"
 
 
@@ -45,9 +46,17 @@ async def check(connection: Connection) -> None:
     Raises:
         UnderMaintenance: the switch is on.
     """
-    seconds = await connection.fetchval(SECONDS_LEFT)
-    if seconds is not None:
-        raise UnderMaintenance(float(seconds))
+    check_off(await connection.fetchval(SECONDS_LEFT))
+
+
+def check_off(seconds_left: Decimal | None) -> None:
+    """Take what a statement told of the switch beside other things (`SECONDS_LEFT`).
+
+    Raises:
+        UnderMaintenance: it is on.
+    """
+    if seconds_left is not None:
+        raise UnderMaintenance(float(seconds_left))
 
 
 async def check_writing(connection: Connection) -> None:
@@ -56,5 +65,4 @@ async def check_writing(connection: Connection) -> None:
     Raises:
         UnderMaintenance: the switch is on.
     """
-    await connection.execute(JOIN_WRITERS)
-    await check(connection)
+    check_off(await connection.fetchval(JOIN_WRITERS))

@@ -11,7 +11,8 @@ import msgspec
 
 from db import maintenance
 from db.connect import Connection
-from domain import Attempt, Log, StoredPart
+from db.maintenance import SECONDS_LEFT
+from domain import LAST, Attempt, Log, StoredPart
 from errors import ContentReplaced, UnknownLog
 
 # What is known of content that is no longer the log's is not told.
@@ -60,6 +61,10 @@ JOIN log_parts p ON p.log_id = $1 AND p.attempt_id = k.attempt_id AND p.number =
     AND p.created_at = k.created_at AND p.id = k.id
 ORDER BY k.place
 """
+# Numbered parts that stand one after the other: by range that costs half of what it does by key.
+READ_RANGE = """
+SELECT id, content FROM content_parts($1, $2) WHERE number BETWEEN $3 AND $4 LIMIT $5
+"""
 # Parts that were rescued from an expired partition since they were listed have another time.
 READ_MOVED_PARTS = """
 SELECT p.id, p.number, p.final, p.content
@@ -70,14 +75,23 @@ JOIN log_parts p ON p.log_id = $1 AND p.attempt_id = k.attempt_id AND p.number =
 ORDER BY k.place
 """
 # A small log in one statement, and so of one moment; of a larger one no more than bounds tell.
-SMALL_FROM_PARTS = """
-SELECT CASE WHEN count(*) <= $4 AND count(content) = count(*)
+SMALL_FROM_PARTS = f"""
+WITH log AS MATERIALIZED (
+    SELECT attempt, EXISTS (
+        SELECT FROM log_parts WHERE log_id = $1 AND attempt_id = attempt
+            AND number BETWEEN $4 AND {LAST - 1}
+    ) AS is_long
+    FROM log_attempt($1) attempt
+)
+SELECT ({SECONDS_LEFT}) AS held, CASE WHEN count(*) <= $4 AND count(content) = count(*)
         AND coalesce(sum(octet_length(content)), 0) <= $2
+        AND NOT (SELECT is_long FROM log)
         AND (SELECT aggregated_at IS NULL FROM logs WHERE id = $1)
-    THEN coalesce(string_agg(content, '' ORDER BY number, created_at, id), '') END
+    THEN coalesce(string_agg(content, '' ORDER BY number, created_at, id), '') END AS whole
 FROM (
     SELECT number, created_at, id, CASE WHEN octet_length(content) <= $3 THEN content END AS content
-    FROM content_parts($1, log_attempt($1)) ORDER BY number, created_at, id LIMIT $4 + 1
+    FROM log, content_parts($1, attempt) WHERE NOT is_long
+    ORDER BY number, created_at, id LIMIT $4 + 1
 ) p
 """
 # Without the first of the parts it was made of, a log's parts are not all there.
@@ -170,10 +184,12 @@ async def find_whole(
     whole: bytes | None = columns.pop("whole")
     log = Log(**columns)
     if log.aggregated_at is None and log.expired_at is None:
-        await maintenance.check(connection)
-        whole = await connection.fetchval(
+        found = await connection.fetchrow(
             SMALL_FROM_PARTS, log.id, most, SMALL_PART_BYTES, SMALL_PARTS
         )
+        assert found  # noqa: S101 - aggregates always have a row
+        maintenance.check_off(found["held"])
+        whole = found["whole"]
     return log, whole
 
 
@@ -267,6 +283,26 @@ async def read_parts(
     if len(rows) < len(which):
         raise ContentReplaced(f"the content of log {log_id} was written anew")
     return [StoredPart(*row) for row in rows]
+
+
+async def read_bytes(connection: Connection, log_id: int, parts: PartList, which: range) -> bytes:
+    """Read the bytes of the parts at these places of a list.
+
+    Raises:
+        ContentReplaced: some of them are gone, because content was written whole.
+    """
+    first, last = parts.numbers[which[0]], parts.numbers[which[-1]]
+    ids = parts.ids[which.start : which.stop]
+    contents = {}
+    if first >= 0 and last < LAST:
+        attempt_id = parts.attempt_ids[which[0]]
+        rows = await connection.fetch(READ_RANGE, log_id, attempt_id, first, last, len(ids))
+        contents = {row["id"]: row["content"] for row in rows}
+    try:
+        return b"".join(map(contents.__getitem__, ids))
+    except KeyError:  # others came between them since
+        found = await read_parts(connection, log_id, parts, which)
+        return b"".join(part.content for part in found)
 
 
 async def content_slice(

@@ -4,6 +4,7 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
+from typing import TypeVar
 
 import asyncpg
 
@@ -14,6 +15,9 @@ from domain import Log, StoredPart
 from errors import ContentReplaced, LogExpired
 from live.cursor import Cursor
 from live.follow import cursor_after
+
+# Places in a list of parts; those of a range stand one after the other.
+Places = TypeVar("Places", range, list[int])
 
 # What one response holds in memory at a time, a part being as large as it came.
 SLICE_BYTES = 1024 * 1024
@@ -83,7 +87,8 @@ class Content:
     async def _from_parts(self, parts: PartList, start: int, stop: int) -> AsyncIterator[bytes]:
         for which in groups(parts, range(*_overlapping(parts, start, stop))):
             begin = parts.offsets[which[0]]
-            piece = b"".join(part.content for part in await self.read_parts(parts, which))
+            async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+                piece = await reading.read_bytes(connection, self.log.id, parts, which)
             yield piece[max(start - begin, 0) : stop - begin]
 
     async def _from_row(self, start: int, stop: int) -> AsyncIterator[bytes]:
@@ -154,7 +159,7 @@ def _overlapping(parts: PartList, start: int, stop: int) -> tuple[int, int]:
     return first, bisect_right(parts.offsets, stop - 1, first)
 
 
-def groups(parts: PartList, which: Sequence[int]) -> Iterator[Sequence[int]]:
+def groups(parts: PartList, which: Places) -> Iterator[Places]:
     """Cut a choice of parts into pieces of about `SLICE_BYTES`, one part at the least."""
     begin, size = 0, 0
     for end, place in enumerate(which):
