@@ -23,7 +23,7 @@ from pydantic import SecretStr
 
 import temporal
 import wire
-from cli.services import web_services
+from cli.web import web_services
 from db import logs, partitions, reading
 from db.connect import open_pool
 from domain import Part
