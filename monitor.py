@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 
 class Process(Collector):
-    """What one of our processes counts: it loads the modules of the others too."""
+    """What one of our processes counts, wherever the modules of others are loaded too."""
 
     def __init__(self, name: str) -> None:
         self._prefix = f"logflume_{name}_"

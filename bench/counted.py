@@ -5,7 +5,7 @@ import sys
 
 import boto3
 
-from cli.services import worker
+from cli.worker import worker
 
 
 def main(path: str) -> None:

@@ -16,7 +16,7 @@ COMMANDS = {
     "config": ("cli.config", "Print every setting, secrets hidden."),
     "db": ("cli.db", "Deploy, verify or revert the database schema."),
     "doctor": ("cli.doctor", "Check every component and setting, and say what to do."),
-    "drain": ("cli.services", "Take parts from RabbitMQ into Postgres."),
+    "drain": ("cli.drain", "Take parts from RabbitMQ into Postgres."),
     "hold": ("cli.hold", "Keep a log's text, whatever else would delete it."),
     "import": ("cli.import_", "Take over the logs of another service."),
     "maintenance": ("cli.maintenance", "Keep everyone away from parts for a while."),
@@ -29,8 +29,8 @@ COMMANDS = {
     "share": ("cli.share", "Print a link that opens one log, for reading, for a while."),
     "show": ("cli.show", "Tell where a job's log is in its life."),
     "stack": ("cli.stack", "Start, stop and look at the local stack."),
-    "web": ("cli.services", "Serve the HTTP API."),
-    "worker": ("cli.services", "Run the workflows and their activities."),
+    "web": ("cli.web", "Serve the HTTP API."),
+    "worker": ("cli.worker", "Run the workflows and their activities."),
 }
 
 

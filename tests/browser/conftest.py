@@ -1,6 +1,7 @@
 """A real Chromium on the real web service, which can be stopped and started on the same port."""
 
 import asyncio
+import os
 import shutil
 import subprocess
 import threading
@@ -100,8 +101,14 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.terminate()
 
 
+@pytest.fixture(scope="session")
+def _compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Playwright's driver, begun for each test, need not compile itself each time."""
+    os.environ["NODE_COMPILE_CACHE"] = str(tmp_path_factory.mktemp("compiled"))
+
+
 @pytest.fixture
-async def browser(chromium: str) -> AsyncIterator[Browser]:
+async def browser(chromium: str, _compiled: None) -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.connect_over_cdp(chromium)
         yield browser

@@ -6,8 +6,10 @@ import socket
 import subprocess
 import sys
 
+import click
 import pytest
 
+from cli.duration import Duration
 from cli.main import COMMANDS
 
 
@@ -107,8 +109,10 @@ def test_a_link_is_signed_and_never_shows_its_secret(run):
     assert is_one_clear_line(run("share", "42", LOGFLUME_WEB__LINK_SECRET=secret), "WEB__URL")
     assert is_one_clear_line(run("share", "42", LOGFLUME_WEB__URL="http://x"), "LINK_SECRET")
     assert is_one_clear_line(run("share", "42", LOGFLUME_WEB__LINK_SECRET="short"), "32")
+    assert run("share", "42", "--for", "0m", **web).returncode == 2
     for wrong in ("0m", "1x", "-1h", "400d", "h"):
-        assert run("share", "42", "--for", wrong, **web).returncode == 2
+        with pytest.raises(click.BadParameter):
+            Duration().convert(wrong, None, None)
 
 
 def test_doctor_names_everything_that_is_wrong(run):

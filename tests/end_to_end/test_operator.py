@@ -18,7 +18,8 @@ from pydantic import SecretStr
 import temporal
 from activities.types import AGGREGATE, ARCHIVE, DELETE_ARCHIVE, PURGE, VERIFY
 from archive.store import key
-from cli.services import QUEUES, _worker, _workflows
+from cli.services import make_workflows
+from cli.worker import QUEUES, _worker
 from db import maintenance
 from db.parts import store_batch
 from domain import Part
@@ -225,7 +226,7 @@ async def operator(settings: Settings, pool: asyncpg.Pool, tmp_path) -> AsyncIte
     """An operator, and the worker of `logflume worker` in this process."""
     client = await temporal.connect(settings.temporal)
     await temporal.ensure_search_attributes(client)
-    operator = Operator(settings, pool, _workflows(client, settings), tmp_path)
+    operator = Operator(settings, pool, make_workflows(client, settings), tmp_path)
     await operator.work()
     yield operator
     await operator.stop()

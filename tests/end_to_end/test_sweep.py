@@ -115,7 +115,7 @@ def test_the_stack_makes_the_schedules_and_an_operator_has_them_in_hand(stack, s
     names = {one["scheduleId"] for one in cli("schedule", "list")}
     assert names == {"sweep", "partition-maintenance"}
     maintenance = "partition-maintenance: updated, every 3600 s\n"
-    for _ in range(8):  # as often as one likes; Temporal's threads crash no command at its end
+    for _ in range(4):  # as often as one likes; Temporal's threads crash no command at its end
         assert apply() == "sweep: updated, every 86400 s\n" + maintenance
     made = schedule(cli)
     assert made["schedule"]["spec"]["interval"][0]["interval"] == "86400s"

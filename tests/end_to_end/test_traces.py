@@ -16,7 +16,7 @@ from temporalio.worker import Replayer
 
 import temporal
 import wire
-from cli.services import QUEUES, _worker
+from cli.worker import QUEUES, _worker
 from tests.collector import Collector, Span, collecting
 from tests.conftest import TOKEN, draining, serving, until
 from traces import spans

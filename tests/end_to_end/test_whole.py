@@ -52,7 +52,7 @@ def stack(data_dir):
     """Everything up; what a test kills, it starts again."""
     lifecycle = {"purge_seconds": 2, "settle_seconds": 1}
     # A drain that is killed between a commit and its signal leaves the log to the sweep.
-    sweep = {"every_seconds": 10, "after_seconds": 20}
+    sweep = {"every_seconds": 10, "after_seconds": 10}
     stack = LocalStack(data_dir, {"lifecycle": lifecycle, "sweep": sweep, **AWAY})
     asyncio.run(stack.up())
     yield stack

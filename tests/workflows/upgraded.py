@@ -44,7 +44,7 @@ class Upgraded(LogLifecycle):
 
 
 if __name__ == "__main__":
-    from cli import services  # which the sandbox would import anew
+    from cli import worker  # which the sandbox would import anew
 
-    services.WORKFLOWS = (Upgraded, PartitionMaintenance, Sweep)  # type: ignore[assignment]
-    services.worker([])
+    worker.WORKFLOWS = (Upgraded, PartitionMaintenance, Sweep)  # type: ignore[assignment]
+    worker.worker([])
