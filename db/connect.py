@@ -30,7 +30,7 @@ UNREACHABLE = (
 )
 # The content rule takes longer to plan than to run, the more partitions there are. A plan for all
 # values serves, as all goes by the key; compiling it would take longer than any of them.
-PLANS = {"plan_cache_mode": "force_generic_plan", "jit": "off"}
+PLANS = {"plan_cache_mode": "force_generic_plan", "seq_page_cost": "1000", "jit": "off"}
 # What an older Postgres, as travis-logs may have, does not know is left alone.
 SET_PLANS = """
 SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) p (name, value)
