@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from db import aggregation, reading
 from db.parts import store_batch
-from domain import Part
+from domain import LAST, Part
 from tests.conftest import content, part, write_whole
 from tests.model import Model, contents, parts
 
@@ -81,3 +81,19 @@ def test_order_batches_and_redelivery_do_not_matter(runner, blocking, numbers, d
         return await reading.content_slice(blocking, log.id, made.sha256, 0, len(text) + 1)
 
     assert runner.run(deliver()) == text
+
+
+async def test_what_was_listed_is_read_whatever_came_since(pool, job_id):
+    sent = {0: b"0,", 2: b"2,", 4: b"4,", LAST: b"end"}
+    async with pool.acquire() as connection:
+        await store_batch(connection, [part(job_id, number, text) for number, text in sent.items()])
+        found = await reading.snapshot(connection, await reading.find(connection, job_id))
+
+        async def read(which: range) -> bytes:
+            return await reading.read_bytes(connection, found.log.id, found.parts, which)
+
+        assert await read(range(3)) == b"0,2,4,"
+        await store_batch(connection, [part(job_id, 1, b"between"), part(job_id, 2, b"again")])
+        assert await read(range(3)) == b"0,2,4,"
+        assert await read(range(1, 2)) == b"2,"
+        assert await read(range(4)) == b"0,2,4,end"
