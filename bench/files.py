@@ -13,7 +13,9 @@ from bench.apart import Say
 
 async def serve_files(say: Say, folder: Path) -> None:
     """Serve a folder's files with the web's own options of uvicorn; says the port."""
-    app = Litestar([create_static_files_router("/", [folder])], openapi_config=None, logging_config=None)
+    app = Litestar(
+        [create_static_files_router("/", [folder])], openapi_config=None, logging_config=None
+    )
     config = uvicorn.Config(
         app,
         http="httptools",

@@ -49,8 +49,11 @@ class Access:
         self._public = settings.public_reads
         self._key = _public_key(settings.jwt_public_key)
 
-    def guard(self, connection: Connection, handler: BaseRouteHandler) -> None:
-        """Let in who may call a route, by its mark; one without a mark needs the token."""
+    async def guard(self, connection: Connection, handler: BaseRouteHandler) -> None:
+        """Let in who may call a route, by its mark; one without a mark needs the token.
+
+        It awaits nothing: Litestar hands a guard that is no coroutine to a thread for each call.
+        """
         job_id = str(connection.path_params.get("job_id", ""))
         match handler.opt.get("access"):
             case "read":
