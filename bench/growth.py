@@ -59,7 +59,7 @@ async def measure(bench: Bench) -> list[Figure]:
     """The history first, then an empty database, a full one, and (not if quick) an empty one."""
     figures = await history(bench)
     await bench.clean()
-    logs, parts = (200_000, 1_000_000) if bench.quick else (10_000_000, 50_000_000)
+    logs, parts = (50_000, 250_000) if bench.quick else (10_000_000, 50_000_000)
     empty = [await look(bench)]
     await bench.clean()
     jobs = bench.jobs(logs)
@@ -90,7 +90,7 @@ async def look(bench: Bench, filled: range | None = None) -> State:
     """Sweep what is there for logs under way, look single ones up, and ingest beside it."""
     begun = bench.jobs(UNDER_WAY)
     await asyncio.gather(*(store(bench.pool, job_id, 10) for job_id in begun))
-    parts = 20_000 if bench.quick else 100_000
+    parts = 10_000 if bench.quick else 100_000
     async with bench.pool.acquire() as connection:
         sweep = await timed(20, lambda: find_unfinished(connection, 0, 0, 0, UNDER_WAY))
         chosen = iter(random.choices(filled or begun, k=LOOKS))  # noqa: S311 - of no consequence

@@ -34,7 +34,7 @@ AT_REST = LifecycleOptions(settle_seconds=0, gap_seconds=0, purge_seconds=0)
 
 async def measure(bench: Bench) -> list[Figure]:
     """Measure both in one run."""
-    logs, tries = (100, 4) if bench.quick else (1_000, 20)
+    logs, tries = (60, 3) if bench.quick else (1_000, 20)
     bare = [await run_bare(bench.client, logs // 2, "before")]
     await bench.stack.up(["drain", "worker"])
     alone = [await one_alone(bench) for _ in range(tries)]
