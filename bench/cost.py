@@ -6,6 +6,9 @@ left out. The bounds are made by hand: what any system of these parts must do.
 
 import asyncio
 from collections import Counter
+from contextlib import AsyncExitStack
+
+import asyncpg
 
 from bench.apart import apart
 from bench.counts import actions, counted_worker, each, until_closed
@@ -44,6 +47,7 @@ async def measure(bench: Bench) -> list[Figure]:
     jobs = bench.jobs(logs)
     least = await least_wal(bench, logs)
     await bench.pool.execute("CHECKPOINT")
+    await tell_all(bench.pool)
     rows, wal = await bench.pool.fetchval(ROWS), await bench.pool.fetchval(WAL)
     await bench.stack.up(["drain"])
     async with apart(preload, bench.amqp_url, jobs, logs * PARTS) as hear:
@@ -67,6 +71,14 @@ async def measure(bench: Bench) -> list[Figure]:
         beside("rows written", rows / logs, LEAST_ROWS),
         beside("WAL, KB", wal / logs / 1000, least / 1000),
     ]
+
+
+async def tell_all(pool: asyncpg.Pool) -> None:
+    """Have the backends of a pool tell what they did; one that idles does so late."""
+    async with AsyncExitStack() as held:
+        for _ in range(pool.get_size()):
+            connection = await held.enter_async_context(pool.acquire())
+            await connection.execute("SELECT pg_stat_force_next_flush()")
 
 
 def beside(what: str, count: float, least: float, note: str = "") -> Figure:

@@ -74,7 +74,8 @@ JOIN log_parts p ON p.log_id = $1 AND p.attempt_id = k.attempt_id AND p.number =
     AND p.id = k.id
 ORDER BY k.place
 """
-# A small log in one statement, and so of one moment; of a larger one no more than bounds tell.
+# A small log in one statement, and so of one moment; of a larger one no more than bounds tell. One
+# with a number as high as the most parts is long, or has so many gaps that it may as well be.
 SMALL_FROM_PARTS = f"""
 WITH log AS MATERIALIZED (
     SELECT attempt, EXISTS (
