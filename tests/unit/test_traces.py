@@ -32,7 +32,7 @@ def exporting(collector, **more):
 
 def test_without_collector_and_sentry_their_libraries_are_not_loaded():
     code = (
-        "import sys, cli.web\n"
+        "import sys, cli.drain, cli.web, cli.worker\n"
         "from settings.groups import TelemetrySettings\n"
         "with cli.services.exporting(TelemetrySettings(), 'web'), "
         "cli.services.sentry.reporting(TelemetrySettings(), 'web'): pass\n"
