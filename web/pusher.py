@@ -115,7 +115,7 @@ def _signed_events(signer: Any, key: str, signature: str, body: bytes) -> list[_
         raise NotAuthorizedException("the signature is missing, wrong or too old")
     try:
         return msgspec.convert(found, _Webhook).events
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # half of a surrogate pair
         raise ValidationException(f"this is no webhook of Pusher's: {error}") from error
 
 

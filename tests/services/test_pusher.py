@@ -107,7 +107,7 @@ async def test_what_is_not_signed_well_changes_nothing(web, pool):
         "[]", "1", "null", '"x"', '{"time_ms": "now", "events": []}', '{"time_ms": 1e999}',
         '{"time_ms": %d}', '{"time_ms": %d, "events": 7}', '{"time_ms": %d, "events": [7]}',
         '{"time_ms": %d, "events": [{"name": "channel_occupied", "channel": 1}]}',
-        '{"time_ms": ' + "9" * 400 + "}", "[" * 100_000,
+        '{"time_ms": %d, "events": ["\\ud83d"]}', '{"time_ms": ' + "9" * 400 + "}", "[" * 100_000,
     ],
 )  # fmt: skip
 async def test_what_is_signed_and_no_webhook_is_refused(web, told):
