@@ -43,8 +43,9 @@ CUT = f"""(
     SELECT {LAST}, 'infinity', 0, $9::bytea
 )"""
 
-# Sorting what was merged should not go to disk for an ordinary log.
-SET_PLANS = ";".join(
+# Who comes through a pooler has none set. Sorting what was merged should not go to disk for an
+# ordinary log.
+SET_LOCAL_PLANS = ";".join(
     f"SET LOCAL {name} = '{value}'" for name, value in {**PLANS, "work_mem": "64MB"}.items()
 )
 
@@ -175,7 +176,7 @@ async def aggregate(
         UnderMaintenance: an operator keeps everyone away from parts.
     """
     async with connection.transaction():
-        await connection.execute(SET_PLANS)
+        await connection.execute(SET_LOCAL_PLANS)
         await check_writing(connection)
         row = await connection.fetchrow(LOCK, job_id)
         if row is None:

@@ -51,7 +51,8 @@ class _Unreset(asyncpg.Connection):
     """A connection that goes back to its pool as it is.
 
     The pool would ask Postgres to reset it, a round trip for each use. There is nothing to reset:
-    what we set, we set for a transaction, and who listens has a connection of its own.
+    what we set, we set for a transaction or, as `PLANS`, for good; who listens has a connection of
+    its own.
     """
 
     def get_reset_query(self) -> str:
