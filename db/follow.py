@@ -1,49 +1,56 @@
 """The one query behind every live reader of a log: what came since a cursor."""
 
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import NamedTuple
 
 import msgspec
 
 from db.connect import Connection
 from domain import StoredPart
 
-# In the order of number: a window of numbers from the first there is, at most a megabyte of it (a
-# part of many megabytes comes alone); `last` parts, but those known, only after every numbered one.
+# For each place that is asked about, in the order of number: a window of numbers from the first
+# there is, at most its share of a megabyte (a longer part comes alone); `last` parts, but those
+# known, only after every numbered one. To begin costs Postgres more than several logs do.
 LOOK = """
-WITH l AS MATERIALIZED (
-    SELECT l.id, l.generation, coalesce(a.id, 0) AS attempt_id,
+SELECT l.place, l.id, l.generation, l.attempt_id, l.aggregated, l.highest,
+    (SELECT last_value FROM log_parts_id_seq) AS top,
+    coalesce(l.first::bigint + 500 <= l.highest, false) AS more, pg_current_snapshot()::text,
+    n.found, n.id, n.number, n.final, n.content
+FROM (
+    SELECT s.place, s.lasts, l.id, l.generation, coalesce(a.id, 0) AS attempt_id,
         l.aggregated_at IS NOT NULL AND NOT l.late_parts AS aggregated,
-        CASE WHEN $2 < 0 THEN -1 ELSE (
+        CASE WHEN s.number < 0 THEN -1 ELSE (
             SELECT min(p.number) FROM log_parts p
-            WHERE p.log_id = l.id AND p.attempt_id = a.id AND p.number BETWEEN $2 AND 2147483646
+            WHERE p.log_id = l.id AND p.attempt_id = a.id
+                AND p.number BETWEEN s.number AND 2147483646
         ) END AS first,
         coalesce((
             SELECT max(p.number) FROM log_parts p
             WHERE p.log_id = l.id AND p.attempt_id = a.id AND p.number BETWEEN 0 AND 2147483646
         ), -1) AS highest
-    FROM logs l LEFT JOIN LATERAL log_attempt(l.id) a (id) ON true
-    WHERE l.job_id = $1
-), news AS (
+    FROM unnest($1::bigint[], $2::integer[], $3::text[])
+        WITH ORDINALITY s (job_id, number, lasts, place)
+    JOIN logs l ON l.job_id = s.job_id
+    LEFT JOIN LATERAL log_attempt(l.id) a (id) ON true
+    OFFSET 0
+) l LEFT JOIN LATERAL (
     SELECT p.id, p.number, p.created_at, p.final, p.content, count(*) OVER () AS found,
         sum(octet_length(p.content)) OVER (ORDER BY p.number, p.created_at, p.id)
             - octet_length(p.content) AS before
-    FROM l, LATERAL (
+    FROM (
         SELECT * FROM content_parts(l.id, l.attempt_id) c
         WHERE c.number >= l.first AND c.number::bigint < l.first::bigint + 500
             AND c.number < 2147483647
         UNION ALL
         SELECT * FROM content_parts(l.id, l.attempt_id) c
         WHERE c.number = 2147483647
-            AND left(encode(sha256(c.content), 'hex'), 12) <> ALL ($3::text[])
+            AND left(encode(sha256(c.content), 'hex'), 12) <> ALL (string_to_array(l.lasts, ' '))
             AND coalesce(l.first::bigint + 500 > l.highest, true)
     ) p
-)
-SELECT l.id, l.generation, l.attempt_id, l.aggregated, l.highest,
-    (SELECT last_value FROM log_parts_id_seq) AS top,
-    coalesce(l.first::bigint + 500 <= l.highest, false) AS more, n.found,
-    n.id, n.number, n.final, n.content
-FROM l LEFT JOIN news n ON n.before < 1048576
-ORDER BY n.number, n.created_at, n.id
+) n ON n.before < 1048576 / cardinality($1)
+ORDER BY l.place, n.number, n.created_at, n.id
 """
 # Below a cursor: numbers in its gaps, and numbers that hold other bytes by now. A part that was
 # only delivered again is neither. By id, a page at a time, about a megabyte.
@@ -68,6 +75,34 @@ ORDER BY l.id
 """
 
 
+class Horizon(NamedTuple):
+    """Which transactions a look saw: those below `end` that were not `running`."""
+
+    end: int
+    running: frozenset[int]
+
+    @classmethod
+    def parse(cls, snapshot: str) -> "Horizon":
+        """Read Postgres' form of a snapshot, `xmin:xmax:xid,xid`."""
+        _, end, running = snapshot.split(":")
+        return cls(int(end), frozenset(map(int, filter(None, running.split(",")))))
+
+    def saw(self, transaction: int) -> bool:
+        """Whether what it wrote was there already."""
+        return transaction < self.end and transaction not in self.running
+
+
+class Since(NamedTuple):
+    """Where to look: a job's parts from `number` on.
+
+    `lasts` are the first 12 digits of the SHA-256 of `last` parts that are known.
+    """
+
+    job_id: int
+    number: int
+    lasts: Sequence[str] = ()
+
+
 class Look(msgspec.Struct, frozen=True):
     """What a reader found: which log it is now, and its parts from the number asked for on.
 
@@ -82,24 +117,30 @@ class Look(msgspec.Struct, frozen=True):
     highest: int
     top: int
     more: bool
+    horizon: Horizon
     parts: list[StoredPart]
 
 
-async def look(
-    connection: Connection, job_id: int, number: int, lasts: Sequence[str] = ()
-) -> Look | None:
-    """Read a job's parts from `number` on, about a megabyte at most; None where it has no log.
+async def look(connection: Connection, places: Sequence[Since]) -> list[Look | None]:
+    """Look at several places, of which each may have its share of about a megabyte of parts.
 
-    `lasts` are the first 12 digits of the SHA-256 of `last` parts that are known.
+    None for a job that has no log.
     """
-    rows = await connection.fetch(LOOK, job_id, number, lasts)
-    if not rows:
-        return None
-    parts = [StoredPart(*tuple(row)[8:]) for row in rows if row["number"] is not None]
-    *log, more, count = tuple(rows[0])[:8]
-    log_id, generation, attempt_id, aggregated, highest, top = log
-    more = more or len(parts) < (count or 0)
-    return Look(log_id, generation, attempt_id, aggregated, highest, top, more, parts)
+    jobs, numbers = [one.job_id for one in places], [one.number for one in places]
+    lasts = [" ".join(one.lasts) for one in places]
+    looks: list[Look | None] = [None] * len(places)
+    rows = await connection.fetch(LOOK, jobs, numbers, lasts)
+    for place, group in groupby(map(tuple, rows), itemgetter(0)):
+        found = [*group]
+        *log, more, snapshot, count = found[0][1:10]
+        log_id, generation, attempt_id, aggregated, highest, top = log
+        parts = [StoredPart(*row[10:]) for row in found if row[11] is not None]
+        more = more or len(parts) < (count or 0)
+        horizon = Horizon.parse(snapshot)
+        looks[place - 1] = Look(
+            log_id, generation, attempt_id, aggregated, highest, top, more, horizon, parts
+        )
+    return looks
 
 
 async def late(

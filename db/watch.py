@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 
 import asyncpg
+import msgspec
 
 from db.connect import Connection, connect_directly
 from settings.groups import DatabaseSettings
 
-# The channel of NOTIFY; its payload is a job id and the lowest number of the parts that came.
+# The channel of NOTIFY; its payload is that of `Announced`.
 CHANNEL = "log_parts"
 OCCUPIED_SECONDS = 6 * 3600
 
@@ -19,6 +20,14 @@ ON CONFLICT (job_id, way) DO UPDATE SET until = greatest(w.until, excluded.until
 VACATE = "DELETE FROM watched_logs WHERE job_id = $1 AND way = 'pusher'"
 EXPIRE = "DELETE FROM watched_logs WHERE until < now() - interval '1 minute'"
 ANNOUNCE = "SELECT * FROM announce_parts($1, $2)"
+
+
+class Announced(msgspec.Struct, frozen=True):
+    """A transaction brought parts of a job, of which `lowest` is the lowest number."""
+
+    job_id: int
+    lowest: int
+    transaction: int
 
 
 async def watch(connection: Connection, job_id: int, seconds: float) -> None:
@@ -52,9 +61,9 @@ async def announce(connection: Connection, lowest: Mapping[int, int]) -> set[int
 
 
 async def listen(
-    settings: DatabaseSettings, heard: Callable[[int, int], None], lost: Callable[[], None]
+    settings: DatabaseSettings, heard: Callable[[Announced], None], lost: Callable[[], None]
 ) -> asyncpg.Connection:
-    """Open a connection that hears announcements: a job and the lowest number that came.
+    """Open a connection that hears announcements.
 
     `lost` is called when the connection ends; what is announced from then on is not heard.
 
@@ -64,8 +73,7 @@ async def listen(
     connection = await connect_directly(settings, "logflume listener")
 
     def tell(_connection: object, _pid: int, _channel: str, payload: object) -> None:
-        job_id, number = str(payload).split()
-        heard(int(job_id), int(number))
+        heard(Announced(*map(int, str(payload).split())))
 
     connection.add_termination_listener(lambda _: lost())
     await connection.add_listener(CHANNEL, tell)

@@ -3,15 +3,17 @@
 import asyncio
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 
 import asyncpg
 import structlog
 
 from db.connect import UNREACHABLE, Connection
-from db.follow import Look, late, look
-from db.watch import watch
+from db.follow import Horizon, Look, Since, late
+from db.watch import Announced, watch
 from domain import LAST, StoredPart
 from live.cursor import Cursor
+from live.looks import ACQUIRE_SECONDS, Looks
 
 log = structlog.get_logger()
 
@@ -26,7 +28,6 @@ MARK_SECONDS = 60.0
 # What a reader who does not read may have waiting, in bytes of content and in batches.
 BACKLOG_BYTES = 4 * 1024 * 1024
 BACKLOG_BATCHES = 1000
-ACQUIRE_SECONDS = 5.0
 
 
 class News:
@@ -96,12 +97,15 @@ class Backlog:
 class Feed:
     """Follows one log from where its first reader had caught up, as long as it has readers."""
 
-    def __init__(self, pool: asyncpg.Pool, job_id: int) -> None:
+    def __init__(self, pool: asyncpg.Pool, looks: Looks, job_id: int) -> None:
         self._pool = pool
+        self._looks = looks
         self._job_id = job_id
         self._readers: set[Backlog] = set()
         self._wake = asyncio.Event()
-        self._lowest = LAST
+        self._heard: list[Announced | None] = []
+        self._horizon = Horizon(0, frozenset())
+        self._looked_from = LAST
         self._marked_at = -MARK_SECONDS
         self._poll_seconds = FIRST_POLL_SECONDS
         self._gap_since: float | None = None
@@ -138,9 +142,9 @@ class Feed:
             log.error("feed_broke", job_id=self._job_id, exc_info=error)
             self.close()
 
-    def wake(self, lowest: int) -> None:
-        """Look: parts came, of which this is the lowest number."""
-        self._lowest = min(self._lowest, lowest)
+    def wake(self, heard: Announced | None) -> None:
+        """Look: this was announced; None for anything that may have been."""
+        self._heard.append(heard)
         self._wake.set()
 
     def close(self) -> None:
@@ -153,12 +157,11 @@ class Feed:
     async def _run(self, cursor: Cursor) -> None:
         self._cursor = cursor
         while True:
-            self._wake.clear()
             try:
                 seconds = await self._step()
             except (*UNREACHABLE, asyncpg.PostgresError) as error:
                 log.warning("feed_failed", job_id=self._job_id, error=type(error).__name__)
-                self._lowest = 0  # whatever was announced meanwhile
+                self._heard.append(None)
                 await asyncio.sleep(FIRST_POLL_SECONDS)
                 continue
             await self._sleep(seconds)
@@ -198,20 +201,23 @@ class Feed:
 
     async def _look(self, cursor: Cursor) -> tuple[Look, list[StoredPart]]:
         """Look for what is new to the cursor, and for what it passed over or was replaced."""
-        lowest, self._lowest = self._lowest, LAST
+        heard, self._heard = self._heard, []
+        lowest = min((one.lowest if one else 0 for one in heard), default=LAST)
         now = asyncio.get_running_loop().time()
-        async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-            if now - self._marked_at > MARK_SECONDS / 2:
+        if now - self._marked_at > MARK_SECONDS / 2:
+            async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
                 await watch(connection, self._job_id, MARK_SECONDS)
-                self._marked_at = now
-            found = await look(connection, self._job_id, cursor.next, cursor.lasts)
-            if found is None:
-                raise ConnectionError("the log is gone")
-            passed: list[StoredPart] = []
-            if cursor.gaps or lowest < cursor.next:
+            self._marked_at = now
+        found = await self._looks.look(Since(self._job_id, cursor.next, cursor.lasts))
+        if found is None:
+            raise ConnectionError("the log is gone")
+        self._horizon, self._looked_from = found.horizon, cursor.next
+        passed: list[StoredPart] = []
+        if cursor.gaps or lowest < cursor.next:
+            async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
                 passed = await passed_parts(connection, found, cursor, lowest)
         if passed:
-            self._lowest = min(self._lowest, lowest)  # there may be another page of them
+            self._heard += heard  # there may be another page of them
         return found, passed
 
     def _publish(self, news: News) -> None:
@@ -219,11 +225,23 @@ class Feed:
             reader.put(news)
 
     async def _sleep(self, seconds: float) -> None:
-        try:
+        """Wait for an announcement of what the last look did not see, at most so long."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            return
+                while not self._is_called():
+                    self._wake.clear()
+                    await self._wake.wait()
+
+    def _is_called(self) -> bool:
+        # A batch commits as a whole: a look often sees it before its announcement is heard.
+        self._heard = [
+            one
+            for one in self._heard
+            if one is None
+            or one.lowest < self._looked_from
+            or not self._horizon.saw(one.transaction)
+        ]
+        return bool(self._heard)
 
 
 async def passed_parts(

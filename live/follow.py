@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 from db import reading
 from db.connect import Connection
-from db.follow import Look, look
+from db.follow import Look, Since, look
 from db.reading import Snapshot
 from domain import LAST, StoredPart
 from live.cursor import Cursor
-from live.feed import ACQUIRE_SECONDS, Backlog, News, passed_parts
+from live.feed import Backlog, News, passed_parts
 from live.hub import Hub
+from live.looks import ACQUIRE_SECONDS
 
 HEARTBEAT_SECONDS = 15.0
 
@@ -131,7 +132,8 @@ class Follower:
 
     async def _look(self) -> Look:
         async with self._hub.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-            found = await look(connection, self._job_id, self.cursor.next, self.cursor.lasts)
+            since = Since(self._job_id, self.cursor.next, self.cursor.lasts)
+            (found,) = await look(connection, [since])
         if found is None:
             raise ConnectionError("the log is gone")
         return found

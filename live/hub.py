@@ -6,9 +6,10 @@ import asyncpg
 import structlog
 
 from db.connect import UNREACHABLE
-from db.watch import expire, listen
+from db.watch import Announced, expire, listen
 from errors import ComponentError
 from live.feed import Backlog, Feed
+from live.looks import Looks
 from settings.groups import DatabaseSettings
 
 log = structlog.get_logger()
@@ -23,6 +24,7 @@ class Hub:
     def __init__(self, pool: asyncpg.Pool, settings: DatabaseSettings) -> None:
         self.pool = pool
         self._settings = settings
+        self._looks = Looks(pool)
         self._feeds: dict[int, Feed] = {}
         self._closed = False
 
@@ -30,7 +32,7 @@ class Hub:
         """Take a place among the readers of a log."""
         feed = self._feeds.get(job_id)
         if feed is None:
-            feed = self._feeds[job_id] = Feed(self.pool, job_id)
+            feed = self._feeds[job_id] = Feed(self.pool, self._looks, job_id)
         backlog = feed.join()
         if self._closed:
             backlog.close()
@@ -63,13 +65,13 @@ class Hub:
             finally:
                 connection.terminate()
 
-    def _heard(self, job_id: int, lowest: int) -> None:
-        if feed := self._feeds.get(job_id):
-            feed.wake(lowest)
+    def _heard(self, announced: Announced) -> None:
+        if feed := self._feeds.get(announced.job_id):
+            feed.wake(announced)
 
     def _wake_all(self) -> None:
         for feed in self._feeds.values():
-            feed.wake(0)
+            feed.wake(None)
 
     async def _expire_until(self, lost: asyncio.Event) -> None:
         while not lost.is_set():

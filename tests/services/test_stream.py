@@ -8,13 +8,17 @@ import httpx
 import pytest
 
 from db import aggregation
+from db.follow import Since
 from db.parts import store_batch
+from db.watch import Announced, listen
 from domain import LAST, StoredPart
-from live import feed, follow
+from live import feed, follow, looks
 from live.cursor import Cursor
 from live.hub import Hub
 from tests.conftest import part, serving, write_whole
 from tests.sse import reading
+
+MARKED = "SELECT count(*) FROM watched_logs WHERE job_id = ANY ($1)"
 
 
 @pytest.fixture
@@ -36,6 +40,18 @@ def store(pool, job_id):
 
 def p(number: int, content: bytes, **fields):
     return number, content, fields
+
+
+def count_looks(monkeypatch) -> list[list[Since]]:
+    looked, real = [], looks.look
+
+    async def counted(connection, places):
+        found = await real(connection, places)
+        looked.append(places)
+        return found
+
+    monkeypatch.setattr(looks, "look", counted)
+    return looked
 
 
 async def aggregate(pool, job_id: int, *, force: bool = False) -> None:
@@ -233,13 +249,6 @@ async def test_a_large_history_comes_in_pages(web, store, job_id):
 
 async def test_many_readers_cost_one_query(web, store, job_id, monkeypatch):
     await store(p(0, b"a"))
-    looks = []
-    real = feed.look
-
-    async def counted(*arguments):
-        looks.append(arguments)
-        return await real(*arguments)
-
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         ready = asyncio.Barrier(51)
 
@@ -253,11 +262,75 @@ async def test_many_readers_cost_one_query(web, store, job_id, monkeypatch):
         for _ in range(50):
             group.create_task(read())
         await ready.wait()
-        monkeypatch.setattr(feed, "look", counted)
+        looked = count_looks(monkeypatch)
         monkeypatch.setattr(feed, "POLL_SECONDS", 60)
         await ready.wait()
         await store(p(1, b"b"))
-    assert len(looks) <= 3  # the wake-up, and a poll that may fall into it
+    assert len(looked) <= 3  # the wake-up, and a poll that may fall into it
+
+
+async def test_logs_that_grow_together_cost_one_query(web, pool, job_id, monkeypatch):
+    jobs = range(1000 * job_id, 1000 * job_id + 30)
+
+    async def store(number: int) -> None:
+        async with pool.acquire() as connection:
+            await store_batch(connection, [part(job, number, b"%d" % job) for job in jobs])
+
+    monkeypatch.setattr(feed, "FIRST_POLL_SECONDS", 60)
+    await store(0)
+    async with AsyncExitStack() as readers:
+        opened = [await readers.enter_async_context(reading(web, job)) for job in jobs]
+        assert [await reader.parts(1) for reader in opened] == [[(0, b"%d" % job)] for job in jobs]
+        async with asyncio.timeout(20):
+            while await pool.fetchval(MARKED, jobs) < len(jobs):
+                await asyncio.sleep(0.01)
+        looked = count_looks(monkeypatch)
+        await store(1)
+        assert [await reader.parts(1) for reader in opened] == [[(1, b"%d" % job)] for job in jobs]
+    assert {since.job_id for places in looked for since in places} == {*jobs}
+    assert len(looked) <= 5  # that of the last mark, and what was heard in two pieces
+
+
+async def test_an_announcement_is_looked_for_only_if_it_was_not_seen(
+    settings, pool, store, job_id, monkeypatch
+):
+    monkeypatch.setattr(feed, "FIRST_POLL_SECONDS", 60)
+    told: asyncio.Queue[Announced] = asyncio.Queue()
+    listener = await listen(settings.database, told.put_nowait, lambda: None)
+    await store(p(0, b"a"))
+
+    async def looks_are(count: int) -> None:
+        async with asyncio.timeout(20):
+            while len(looked) < count:
+                await asyncio.sleep(0.01)
+
+    hub = Hub(pool, settings.database)  # it hears what the test lets it hear
+    async with aclosing(follow.Follower(hub, job_id, None).follow()) as following:
+        assert (await anext(following)).part.content == b"a"
+        looked = count_looks(monkeypatch)
+        after = asyncio.create_task(anext(following))
+        await looks_are(1)
+        (followed,) = hub._feeds.values()
+
+        await store(p(1, b"b"))
+        await store(p(2, b"c"))
+        first, second = await told.get(), await told.get()
+        assert (first.lowest, second.lowest) == (1, 2) and first.transaction < second.transaction
+        followed.wake(first)
+        assert (await after).part.content == b"b"
+        assert (await anext(following)).part.content == b"c"
+        followed.wake(second)
+
+        # Below where the next look begins, so that it sees the transaction but not its part.
+        await store(p(0, b"A"))
+        replaced = await told.get()
+        after = asyncio.create_task(anext(following))
+        followed.wake(Announced(job_id, 3, 2 * replaced.transaction))
+        await looks_are(3)
+        followed.wake(replaced)
+        assert (await after).part.content == b"A"
+    assert [since.number for places in looked for since in places] == [1, 1, 3, 3]
+    listener.terminate()
 
 
 async def test_a_reader_who_does_not_read_is_sent_away(web, store, job_id, monkeypatch):
@@ -295,12 +368,13 @@ async def test_announcements_are_made_only_for_logs_that_somebody_reads(
     await store(p(0, b"a"))
     async with reading(web, job_id) as reader:
         await reader.parts(1)
-        marked = "SELECT count(*) FROM watched_logs WHERE job_id = $1"
         async with asyncio.timeout(20):
-            while not await pool.fetchval(marked, job_id):
+            while not await pool.fetchval(MARKED, [job_id]):
                 await asyncio.sleep(0.01)
         await store(p(2, b"c"), p(1, b"b"))
-        assert await asyncio.wait_for(heard.get(), 20) == f"{job_id} 1"
+        job, lowest, transaction = (await asyncio.wait_for(heard.get(), 20)).split()
+        assert (int(job), int(lowest)) == (job_id, 1)
+        assert await pool.fetchval("SELECT pg_xact_status($1)", int(transaction)) == "committed"
         await reader.parts(2)
     assert heard.empty()
     await listener.close()

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from db.follow import Horizon
 from domain import LAST, WHOLE, StoredPart
 from live.cursor import MOST_GAPS, MOST_LASTS, Cursor, digest
 
@@ -132,3 +133,9 @@ def test_what_no_log_gave_is_no_cursor(text):
 def test_other_text_is_no_cursor_and_no_error(text):
     found = Cursor.parse(text)
     assert found is None or str(found) == text
+
+
+def test_a_horizon_tells_which_transactions_were_seen():
+    horizon = Horizon.parse("10:15:11,13")
+    assert [one for one in range(9, 17) if horizon.saw(one)] == [9, 10, 12, 14]
+    assert Horizon.parse("10:10:").saw(9) and not Horizon.parse("10:10:").saw(10)
