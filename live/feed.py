@@ -23,6 +23,8 @@ GAP_SECONDS = 1.0
 # they take) and while the listener is away. These looks come ever more seldom.
 FIRST_POLL_SECONDS = 1.0
 POLL_SECONDS = 15.0
+# One timer for all readers of a log: each of its own is a fifth of what an event costs.
+HEARTBEAT_SECONDS = 15.0
 # A mark is renewed at the latest with every second poll.
 MARK_SECONDS = 60.0
 # What a reader who does not read may have waiting, in bytes of content and in batches.
@@ -77,15 +79,17 @@ class Backlog:
         self._news.clear()
         self._some.set()
 
-    async def get(self, seconds: float) -> News | None:
-        """Take what was found next; None where nothing came in time, or the backlog is closed."""
-        if not self._some.is_set():
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._some.wait()
-            except TimeoutError:
-                return None
+    def beat(self) -> None:
+        """Let the reader know that all is well."""
+        self._some.set()
+
+    async def get(self) -> News | None:
+        """Take what was found next; None for a heartbeat, or where the backlog is closed."""
+        await self._some.wait()
         if self.closed:
+            return None
+        if not self._news:
+            self._some.clear()
             return None
         news = self._news.popleft()
         self._bytes -= news.bytes
@@ -111,6 +115,13 @@ class Feed:
         self._gap_since: float | None = None
         self._cursor = Cursor(0, 0)
         self._task: asyncio.Task[None] | None = None
+        self._beat()
+
+    def _beat(self) -> None:
+        for reader in self._readers:
+            reader.beat()
+        loop = asyncio.get_running_loop()
+        self._beating = loop.call_later(HEARTBEAT_SECONDS, self._beat)
 
     def join(self) -> Backlog:
         """Take a place among the readers; what is found from now on waits there."""
@@ -122,6 +133,7 @@ class Feed:
         """Give a place up; tells whether it was the last, which ends the feed."""
         self._readers.discard(backlog)
         if not self._readers:
+            self._beating.cancel()
             self.close()
         return not self._readers
 

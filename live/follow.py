@@ -19,8 +19,6 @@ from live.feed import Backlog, News, passed_parts
 from live.hub import Hub
 from live.looks import ACQUIRE_SECONDS
 
-HEARTBEAT_SECONDS = 15.0
-
 
 class Sign(Enum):
     """What a reader is told beside parts."""
@@ -79,7 +77,7 @@ class Follower:
 
     async def _live(self, backlog: Backlog) -> AsyncIterator[Told | Sign]:
         while True:
-            news = await backlog.get(HEARTBEAT_SECONDS)
+            news = await backlog.get()
             if backlog.closed:
                 yield Sign.RECONNECT
                 return

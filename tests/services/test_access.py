@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from db.parts import store_batch
 from errors import SettingsError
-from live import follow
+from live import feed
 from tests.conftest import part, serving
 from tests.sse import reading
 from web.auth import Access, sign_link
@@ -73,7 +73,7 @@ async def test_a_link_that_is_not_ours_opens_nothing(web, settings, servers, sto
 
 
 async def test_a_stream_ends_with_its_link(settings, pool, job_id, monkeypatch):
-    monkeypatch.setattr(follow, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(feed, "HEARTBEAT_SECONDS", 0.05)
     async with pool.acquire() as connection:
         await store_batch(connection, [part(job_id, 0, b"text")])
     link = sign_link(settings.web, job_id, timedelta(seconds=3))

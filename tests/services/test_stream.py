@@ -350,7 +350,7 @@ async def test_a_reader_who_does_not_read_is_sent_away(web, store, job_id, monke
 
 
 async def test_heartbeats_come_while_nothing_does(web, store, job_id, monkeypatch):
-    monkeypatch.setattr(follow, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(feed, "HEARTBEAT_SECONDS", 0.05)
     await store(p(0, b"a"))
     async with reading(web, job_id) as reader:
         await reader.parts(1)
