@@ -7,9 +7,10 @@ import asyncio
 import base64
 import functools
 import hashlib
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -172,21 +173,27 @@ class Archive:
     async def digest(self, job_id: int, see: Callable[[bytes], object]) -> Digest | None:
         """Read the object to its end and hash it; None where there is none.
 
-        `see` is shown every piece, in a thread.
+        `see` is shown every piece, in a thread: the one that reads, for to hand a piece over takes
+        longer than to hash it.
         """
-        sha256, size = hashlib.sha256(), 0
+        given_up = threading.Event()
 
-        def take(piece: bytes) -> None:
-            sha256.update(piece)
-            see(piece)
+        def get_object(**about: Any) -> Digest:
+            sha256, size = hashlib.sha256(), 0
+            with closing(self._s3.get_object(**about)["Body"]) as body:
+                while (piece := body.read(self._slice)) and not given_up.is_set():
+                    sha256.update(piece)
+                    see(piece)
+                    size += len(piece)
+            return Digest(sha256.hexdigest(), size)
 
         try:
-            async for piece in self.stream(job_id):
-                await self._run(take, piece)
-                size += len(piece)
+            found: Digest = await self._find(get_object, key(job_id))
         except NotArchived:
             return None
-        return Digest(sha256.hexdigest(), size)
+        finally:
+            given_up.set()
+        return found
 
     async def look(self, job_id: int) -> Stored:
         """Ask what the object is like.
