@@ -203,11 +203,11 @@ async def flushes(here: Bench) -> None:
         await pool.close()
         return ROWS / seconds
 
-    others = [(1, 1_000), (2, 1_000), (6, 1_000), (3, 250), (3, 4_000)]
+    others = [(1, 2_000), (2, 2_000), (6, 2_000), (3, 250), (3, 1_000), (3, 4_000)]
     await beside(
-        "flush: 3 in flight, 1,000 parts each",
+        "flush: 3 in flight, 2,000 parts each",
         "parts/s",
-        partial(rate, 3, 1_000),
+        partial(rate, 3, 2_000),
         *((f"{many} in flight, {size:,} each", partial(rate, many, size)) for many, size in others),
     )
 

@@ -175,7 +175,7 @@ class DrainSettings(Group):
         64 * MIB, ge=1, description="bytes of the messages held unacked; a message that is larger "
         "is held alone. The drain's memory grows by about twice as much"
     )  # fmt: skip
-    batch_parts: int = Field(1000, ge=1, description="parts at which a batch is flushed")
+    batch_parts: int = Field(2000, ge=1, description="parts at which a batch is flushed")
     batch_bytes: int = Field(4 * MIB, ge=1, description="bytes at which a batch is flushed")
     batch_seconds: float = Field(
         0.02, gt=0, le=60, description="seconds after its first part at which a batch is flushed"
