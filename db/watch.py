@@ -1,6 +1,6 @@
 """Marks of who watches a log, so that parts are announced only where somebody listens."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import asyncpg
 import msgspec
@@ -12,9 +12,11 @@ from settings.groups import DatabaseSettings
 CHANNEL = "log_parts"
 OCCUPIED_SECONDS = 6 * 3600
 
+# In one order everywhere, so that nobody waits in a circle.
 MARK = """
 INSERT INTO watched_logs AS w (job_id, way, until)
-VALUES ($1, $2, now() + make_interval(secs => $3))
+SELECT job_id, $2, now() + make_interval(secs => $3) FROM unnest($1::bigint[]) job_id
+ORDER BY job_id
 ON CONFLICT (job_id, way) DO UPDATE SET until = greatest(w.until, excluded.until)
 """
 VACATE = "DELETE FROM watched_logs WHERE job_id = $1 AND way = 'pusher'"
@@ -30,14 +32,14 @@ class Announced(msgspec.Struct, frozen=True):
     transaction: int
 
 
-async def watch(connection: Connection, job_id: int, seconds: float) -> None:
-    """Mark that somebody reads a log's stream for the next `seconds`."""
-    await connection.execute(MARK, job_id, "stream", seconds)
+async def watch(connection: Connection, job_ids: Collection[int], seconds: float) -> None:
+    """Mark that somebody reads these logs' streams for the next `seconds`."""
+    await connection.execute(MARK, [*job_ids], "stream", seconds)
 
 
 async def occupy(connection: Connection, job_id: int) -> None:
     """Mark that the Pusher channel of a job is occupied, for 6 hours (the contract's time)."""
-    await connection.execute(MARK, job_id, "pusher", OCCUPIED_SECONDS)
+    await connection.execute(MARK, [job_id], "pusher", OCCUPIED_SECONDS)
 
 
 async def vacate(connection: Connection, job_id: int) -> None:

@@ -10,10 +10,10 @@ import structlog
 
 from db.connect import UNREACHABLE, Connection
 from db.follow import Horizon, Look, Since, late
-from db.watch import Announced, watch
+from db.watch import Announced
 from domain import LAST, StoredPart
 from live.cursor import Cursor
-from live.looks import ACQUIRE_SECONDS, Looks
+from live.looks import ACQUIRE_SECONDS, MARK_SECONDS, Looks
 
 log = structlog.get_logger()
 
@@ -25,8 +25,6 @@ FIRST_POLL_SECONDS = 1.0
 POLL_SECONDS = 15.0
 # One timer for all readers of a log: each of its own is a fifth of what an event costs.
 HEARTBEAT_SECONDS = 15.0
-# A mark is renewed at the latest with every second poll.
-MARK_SECONDS = 60.0
 # What a reader who does not read may have waiting, in bytes of content and in batches.
 BACKLOG_BYTES = 4 * 1024 * 1024
 BACKLOG_BATCHES = 1000
@@ -216,11 +214,11 @@ class Feed:
         heard, self._heard = self._heard, []
         lowest = min((one.lowest if one else 0 for one in heard), default=LAST)
         now = asyncio.get_running_loop().time()
-        if now - self._marked_at > MARK_SECONDS / 2:
-            async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-                await watch(connection, self._job_id, MARK_SECONDS)
+        is_due = now - self._marked_at > MARK_SECONDS / 2
+        since = Since(self._job_id, cursor.next, cursor.lasts)
+        found = await self._looks.look(since, mark=is_due)
+        if is_due:
             self._marked_at = now
-        found = await self._looks.look(Since(self._job_id, cursor.next, cursor.lasts))
         if found is None:
             raise ConnectionError("the log is gone")
         self._horizon, self._looked_from = found.horizon, cursor.next

@@ -2,14 +2,26 @@
 
 import asyncio
 from collections import deque
+from typing import NamedTuple
 
 import asyncpg
 
 from db.follow import Look, Since, look
+from db.watch import watch
 
 # Feeds in one query. Each may have its share of a megabyte.
 AT_ONCE = 32
+# How long a mark lasts; a feed has it renewed at the latest with every second poll.
+MARK_SECONDS = 60.0
 ACQUIRE_SECONDS = 5.0
+
+
+class Asked(NamedTuple):
+    """A look that is wanted; `mark`: the log is to be marked as watched before."""
+
+    since: Since
+    mark: bool
+    found: asyncio.Future[Look | None]
 
 
 class Looks:
@@ -17,17 +29,19 @@ class Looks:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
-        self._waiting: deque[tuple[Since, asyncio.Future[Look | None]]] = deque()
+        self._waiting: deque[Asked] = deque()
         self._task: asyncio.Task[None] | None = None
 
-    async def look(self, since: Since) -> Look | None:
+    async def look(self, since: Since, *, mark: bool) -> Look | None:
         """Look at one place; None where the job has no log.
+
+        With `mark` the log's parts are announced for a minute, from before the look on.
 
         Raises:
             OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError: as of a query.
         """
         found: asyncio.Future[Look | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((since, found))
+        self._waiting.append(Asked(since, mark, found))
         if self._task is None:
             self._task = asyncio.create_task(self._run())
         return await found
@@ -38,14 +52,16 @@ class Looks:
             looks: list[Look | None] | Exception
             try:
                 async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-                    looks = await look(connection, [since for since, _ in some])
+                    if marks := {asked.since.job_id for asked in some if asked.mark}:
+                        await watch(connection, marks, MARK_SECONDS)
+                    looks = await look(connection, [asked.since for asked in some])
             except Exception as error:  # noqa: BLE001 - it is told to those who asked
                 looks = error
-            for at, (_, found) in enumerate(some):
-                if found.done():  # its feed has ended
+            for at, asked in enumerate(some):
+                if asked.found.done():  # its feed has ended
                     continue
                 if isinstance(looks, Exception):
-                    found.set_exception(looks)
+                    asked.found.set_exception(looks)
                 else:
-                    found.set_result(looks[at])
+                    asked.found.set_result(looks[at])
         self._task = None
