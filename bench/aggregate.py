@@ -20,7 +20,7 @@ LINEAR = 1.5
 
 async def measure(bench: Bench) -> list[Figure]:
     """Small ones one after another, then single large ones."""
-    count = 100 if bench.quick else 1_000
+    count = 100 if bench.quick else 500
     jobs = bench.jobs(count)
     for job_id in jobs:
         await logs.store(bench.pool, job_id, SMALL_PARTS)

@@ -31,7 +31,7 @@ PART_BYTES = 9_216
 
 async def measure(bench: Bench) -> list[Figure]:
     """Small ones beside bare boto3, single large ones, and one of 1 GB through the worker."""
-    count = 100 if bench.quick else 1_000
+    count = 100 if bench.quick else 500
     at_once = bench.settings.worker.archive_activities
     activities = ArchiveActivities(bench.pool, Archive(bench.settings.s3, at_once))
     jobs = bench.jobs(count)

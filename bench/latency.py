@@ -46,12 +46,10 @@ async def under(bench: Bench, rate: int, count: int, seconds: float) -> list[Fig
             await asyncio.sleep(0.05)
     rounds = round(rate * seconds / count)
     await bench.pool.execute("SELECT pg_stat_reset_shared('wal')")
-    async with (
-        apart(read_streams, bench.web, jobs) as hear,
-        apart(pour, bench.amqp_url, jobs, rate, rounds) as poured,
-    ):
-        await hear()
-        await poured()
+    async with apart(read_streams, bench.web, jobs) as hear:
+        await hear()  # all of them follow
+        async with apart(pour, bench.amqp_url, jobs, rate, rounds) as poured:
+            await poured()
         seen: Seen = await hear()
     flush: float = await bench.pool.fetchval(FLUSHES)
     rows = [row[0] for row in await bench.pool.fetch(ROWS, [*jobs])]

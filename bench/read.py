@@ -32,7 +32,7 @@ LARGE = ("in the row", "parts", "archive")
 
 async def measure(bench: Bench) -> list[Figure]:
     """Measure each way beside the file's."""
-    seconds = 1.0 if bench.quick else 10.0
+    seconds = 1.0 if bench.quick else 7.0
     small, large = (
         dict(zip(names, bench.jobs(len(names)), strict=True)) for names in (SMALL, LARGE)
     )

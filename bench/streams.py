@@ -24,7 +24,7 @@ TRANSACTIONS = "SELECT xact_commit FROM pg_stat_database WHERE datname = current
 
 async def measure(bench: Bench) -> list[Figure]:
     """Measure with one reader, with all of them at rest, and with all of them following."""
-    job_id, parts = bench.jobs(1)[0], 10 if bench.quick else 50
+    job_id, parts = bench.jobs(1)[0], 10 if bench.quick else 40
     # What the database has counted comes late: a quick run does without.
     patience = 0 if bench.quick else STATISTICS_SECONDS
     async with bench.pool.acquire() as connection:
