@@ -39,7 +39,7 @@ PURGED_LOGS = Counter("logflume_worker_purged_logs", "Logs whose rows let go of 
 SWEPT_LOGS = Counter(
     "logflume_worker_swept_logs",
     "Unfinished logs that the sweep found, by what came of them: left to a workflow that was "
-    "running, started, told of replaced text, emptied or failed.",
+    "running, started, told of its end or of replaced text, emptied or failed.",
     ["result"],
 )
 RESCUED_PARTS = Counter(

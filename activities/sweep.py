@@ -33,6 +33,9 @@ class LogWorkflows(Protocol):
     async def tell_replaced(self, job_id: int, *, running: bool) -> bool:
         """Tell that content was written whole; False where the one that runs knows."""
 
+    async def tell_ended(self, job_id: int) -> bool:
+        """Tell that the final part is there; False where the one that runs knows."""
+
 
 class SweepActivities:
     """What the sweep asks of Postgres and of Temporal."""
@@ -70,7 +73,8 @@ class SweepActivities:
                 told = await self._workflows.tell_replaced(one.job_id, running=running)
                 return "told" if told else "running"
             if running:
-                return "running"
+                told = one.ended and await self._workflows.tell_ended(one.job_id)
+                return "told" if told else "running"
             if one.bare:
                 async with self._pool.acquire() as connection:
                     return "emptied" if await mark_empty(connection, one.job_id) else "failed"

@@ -87,8 +87,9 @@ class SweepPage:
     """What came of the logs that a page of the sweep found.
 
     `running`: left to their workflows. `started`: given one. `told`: their workflow was told that
-    content was written whole. `emptied`: without parts, not looked at again until some come.
-    `failed`: left to the next round. `after`: the id of the last one; 0: there are no more.
+    the final part is there, or that content was written whole. `emptied`: without parts, not looked
+    at again until some come. `failed`: left to the next round. `after`: the id of the last one; 0:
+    there are no more.
     """
 
     found: int = 0

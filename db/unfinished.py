@@ -17,7 +17,7 @@ COLUMNS = """
 LOGS = """
 logs l
 LEFT JOIN LATERAL (
-    SELECT created_at FROM log_parts WHERE log_id = l.id
+    SELECT created_at, final FROM log_parts WHERE log_id = l.id
     ORDER BY attempt_id DESC, number DESC, created_at DESC LIMIT 1
 ) p ON true
 """
@@ -31,7 +31,9 @@ OWED = f"""
     AND coalesce(p.created_at < now() - make_interval(secs => $2), true)
 """
 FIND = f"""
-SELECT {COLUMNS}, l.archive_outdated AS outdated FROM {LOGS} WHERE {OWED} ORDER BY l.id LIMIT $4
+SELECT {COLUMNS}, l.archive_outdated AS outdated,
+    p.final IS TRUE AND l.aggregated_at IS NULL AS ended
+FROM {LOGS} WHERE {OWED} ORDER BY l.id LIMIT $4
 """
 LOCK = "SELECT FROM logs WHERE job_id = ANY ($1) ORDER BY id FOR NO KEY UPDATE"
 NOTHING_THERE = """
@@ -52,7 +54,8 @@ RETURNING id
 class Unfinished(msgspec.Struct, frozen=True):
     """A log that something is owed to.
 
-    `outdated`: removed text must go from the archive. `heard_at`: when it was last written to.
+    `outdated`: removed text must go from the archive. `ended`: its final part is there, and it was
+    never aggregated. `heard_at`: when it was last written to.
     `archived_at`: when it was verified, if it was. `bare`: it has neither parts nor content, so
     that nothing is owed after all.
     """
@@ -60,6 +63,7 @@ class Unfinished(msgspec.Struct, frozen=True):
     id: int
     job_id: int
     outdated: bool
+    ended: bool
     heard_at: datetime
     archived_at: datetime | None
     bare: bool

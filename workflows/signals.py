@@ -148,6 +148,19 @@ class LogWorkflows:
         await self.signal(job_id, CONTENT_REPLACED)
         return True
 
+    async def tell_ended(self, job_id: int) -> bool:
+        """Tell that the final part is there; False where the workflow that runs waits for none.
+
+        Raises:
+            RPCError, RuntimeError: Temporal is out of reach or refuses.
+            WorkflowQueryFailedError: the workflow cannot be asked.
+        """
+        phase, _ = await self.ask(job_id)
+        if phase != "receiving":
+            return False
+        await self.look_again(job_id)
+        return True
+
     async def _start(self, given: LifecycleInput, **more: Any) -> None:
         job_id = given.job_id
         await self.client.start_workflow(

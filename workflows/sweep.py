@@ -66,6 +66,6 @@ def _sum(swept: Swept, page: SweepPage) -> Swept:
 def _tell(swept: Swept) -> str:
     return (
         f"**{swept.found} unfinished logs**: {swept.running} left to their workflows, "
-        f"{swept.started} given one, {swept.told} told of replaced content, {swept.emptied} empty, "
-        f"{swept.failed} failed"
+        f"{swept.started} given one, {swept.told} told of their end or of replaced content, "
+        f"{swept.emptied} empty, {swept.failed} failed"
     )

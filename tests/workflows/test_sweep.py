@@ -210,6 +210,23 @@ async def sweeper(
             (HISTORIES / f"sweep_{told}.json").write_text(text + "\n")
 
 
+async def test_a_workflow_that_waits_for_a_final_part_is_told_once_it_is_there(
+    sweeper, job_id, numbers
+):
+    ended, goes_on = job_id, next(numbers)
+    for one in (ended, goes_on):
+        await sweeper.store(part(one, 0, b"begin "))
+        told = Batch(1, 6, final=False, begun=True)
+        await sweeper.workflows.signal(one, PARTS_STORED, [told])
+    await sweeper.until_seen(ended, goes_on)
+    await sweeper.store(part(ended, 1, b"end", final=True))  # and the drain dies
+    swept = await sweeper.sweep()
+    assert (swept.found, swept.told, swept.running) == (2, 1, 1)
+    await sweeper.finish(ended)
+    assert sweeper.archived(ended) == b"begin end"
+    assert (await sweeper.until_phase(goes_on, "receiving")).parts == 1
+
+
 async def test_a_log_whose_drain_died_before_the_signal_is_found_after_the_set_time(
     sweeper, job_id
 ):
