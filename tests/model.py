@@ -18,10 +18,11 @@ class Model:
     seen: set[str] = field(default_factory=set)
     closed: set[str] = field(default_factory=set)
     kept: tuple[str | None, frozenset[int]] = (None, frozenset())
+    lost: bool = False
     stale: int = 0
 
     def write(self, content: bytes) -> None:
-        self.whole, self.parts, self.kept = content, [], (None, frozenset())
+        self.whole, self.parts, self.kept, self.lost = content, [], (None, frozenset()), False
         self.closed |= self.seen - {""}
 
     def receive(self, part: Part) -> None:
@@ -33,7 +34,7 @@ class Model:
 
     def lose_parts(self) -> None:
         """The parts are gone with their partition: the numbers they had stay as they are."""
-        self.kept = self.attempt, frozenset(self.numbered)
+        self.kept, self.lost = (self.attempt, frozenset(self.numbered)), True
 
     @property
     def attempt(self) -> str | None:

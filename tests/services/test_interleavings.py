@@ -215,7 +215,7 @@ class LogMachine(RuleBasedStateMachine):
         while self.life.made.needs_archived:
             await self._step()
         made, model = self.life.made, self.model
-        if model.kept == (None, frozenset()):
+        if not model.lost:
             assert made.ended == model.ended
         assert (made.stale_parts, made.missing_parts) == (model.stale, model.missing)
         if made.sha256:
@@ -250,7 +250,7 @@ class LogMachine(RuleBasedStateMachine):
         async with self.pool.acquire() as connection:
             found = await reading.snapshot(connection, await reading.find(connection, self.job_id))
             if found.parts is not None:
-                if self.model.kept != (None, frozenset()):
+                if self.model.lost:
                     return  # where another attempt became the log, its parts alone
                 every = range(len(found.parts))
                 read = await reading.read_parts(connection, found.log.id, found.parts, every)
