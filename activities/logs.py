@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 from temporalio import activity
 
-from activities import metrics, traces
+from activities import metrics, tracing
 from activities.heartbeat import beating
 from activities.types import (
     AGGREGATE,
@@ -20,12 +20,12 @@ from activities.types import (
     ArchiveOrder,
     Verdict,
 )
-from archive.store import Archive, Stored
 from db import aggregation, holds, logs, reading
-from domain import Content, Origin
-from errors import ComponentError, ContentReplaced, NotArchived, PartsGone
-from marks import StepReader
-from traces import spans
+from logflume.archive.store import Archive, Stored
+from logflume.domain import Content, Origin
+from logflume.errors import ComponentError, ContentReplaced, NotArchived, PartsGone
+from logflume.markers import StepReader
+from logflume.observability import spans
 
 # Each holds a connection to the end, also while the archive is slow.
 RESTORES_AT_ONCE = 2
@@ -145,7 +145,7 @@ class ArchiveActivities:
                 held = await holds.read(connection, order.job_id)
                 if spans.is_kept(spans.of_log(order.job_id)):
                     log = await reading.find(connection, order.job_id)
-                    traces.verified(log, reader.steps)
+                    tracing.verified(log, reader.steps)
             if held:
                 await self._keep(order.job_id)
         metrics.verified(order.bytes, verified)

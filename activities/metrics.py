@@ -7,9 +7,9 @@ from prometheus_client import Counter, Gauge, Histogram
 from temporalio.client import Client
 
 from db.connect import used_ratio
-from db.figures import figures
 from db.logs import Verified
-from monitor import Reading, Readings
+from db.stats import figures
+from logflume.observability.metrics import Reading, Readings
 
 STUCK = "ExecutionStatus = 'Running' AND LogPhase = 'stuck'"
 

@@ -17,9 +17,9 @@ from activities.types import (
     ExpireOrder,
     Reached,
 )
-from archive.store import Archive
 from db import retention
 from db.retention import Place
+from logflume.archive.store import Archive
 
 log = structlog.get_logger()
 

@@ -14,7 +14,7 @@ from temporalio.exceptions import TemporalError
 from activities.heartbeat import beating
 from activities.metrics import SWEPT_LOGS
 from activities.types import SWEEP_PAGE, SweepOrder, SweepPage
-from db.unfinished import Unfinished, find_unfinished, mark_empty
+from db.pending import Unfinished, find_unfinished, mark_empty
 
 log = structlog.get_logger()
 

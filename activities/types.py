@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from domain import MAX_LOG_BYTES, Policy
+from logflume.domain import MAX_LOG_BYTES, Policy
 
 AGGREGATE = "aggregate"
 ARCHIVE = "archive"

@@ -16,12 +16,12 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.logs import ArchiveActivities
 from activities.types import ArchiveOrder
-from archive.store import Archive
 from bench import logs
 from bench.figures import Figure
 from bench.lifecycle import finished
 from bench.servers import Bench, peak_rss
-from domain import Content
+from logflume.archive.store import Archive
+from logflume.domain import Content
 
 SMALL_PARTS = 100
 LARGE_BYTES, LARGE_TRIES = 50_000_000, 3

@@ -20,15 +20,15 @@ import psutil
 import uvloop
 from temporalio.client import Client
 
-import temporal
-import wire
 from bench.figures import percentile
 from bench.logs import store
 from bench.servers import servers
 from db.connect import open_pool
-from settings import Settings
-from stack.stack import LocalStack
-from workflows.signals import LogWorkflows
+from logflume import amqp, contract
+from logflume.settings import Settings
+from logflume_cli.devstack.stack import LocalStack
+from workflows.client import connection as temporal
+from workflows.client.logs import LogWorkflows
 from workflows.types import (
     LIFECYCLE_QUERY,
     PARTS_STORED,
@@ -64,7 +64,7 @@ async def memory(messages: int, seconds: float) -> None:
         connection = await aio_pika.connect(settings.amqp.url.get_secret_value())
         await held.enter_async_context(connection)
         channel = await connection.channel(publisher_confirms=False)
-        await wire.declare(channel)
+        await amqp.declare(channel)
         for size, count in ((KIB, messages), (256 * KIB, messages // 50)):
             await pool.execute("TRUNCATE log_parts")
             await outage(stack, pool, channel, Load(count, size), seconds)
@@ -114,7 +114,7 @@ async def outage(
         process.suspend()
     async with sampled(stack) as samples:
         await asyncio.sleep(seconds)
-        left = (await channel.declare_queue(wire.QUEUE, durable=True)).declaration_result
+        left = (await channel.declare_queue(contract.QUEUE, durable=True)).declaration_result
         for process in frozen:
             process.resume()
         while await stored(pool) < load.count:
@@ -211,8 +211,8 @@ def part(number: int, text: str) -> bytes:
 
 async def send(channel: aio_pika.abc.AbstractChannel, body: bytes) -> None:
     """Publish as a runner does."""
-    exchange = await channel.get_exchange(wire.EXCHANGE, ensure=False)
-    await exchange.publish(aio_pika.Message(body, delivery_mode=2), wire.ROUTING_KEY)
+    exchange = await channel.get_exchange(contract.EXCHANGE, ensure=False)
+    await exchange.publish(aio_pika.Message(body, delivery_mode=2), contract.ROUTING_KEY)
 
 
 async def stored(pool: asyncpg.Pool) -> int:
@@ -223,7 +223,7 @@ async def stored(pool: asyncpg.Pool) -> int:
 
 async def kept(channel: aio_pika.abc.AbstractChannel) -> int:
     """How many rejects are there."""
-    queue = await channel.declare_queue(wire.REJECTED_QUEUE, durable=True)
+    queue = await channel.declare_queue(contract.REJECTED_QUEUE, durable=True)
     return queue.declaration_result.message_count or 0
 
 

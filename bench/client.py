@@ -5,8 +5,8 @@ import re
 import time
 from typing import NamedTuple, Self, cast
 
-from bench.apart import Say
 from bench.servers import Server
+from bench.subprocess_worker import Say
 
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 WARM_SECONDS = 1.0

@@ -10,12 +10,12 @@ from contextlib import AsyncExitStack
 
 import asyncpg
 
-from bench.apart import apart
 from bench.counts import actions, counted_worker, each, until_closed
 from bench.figures import Figure
 from bench.logs import PART
 from bench.publish import finish, preload
 from bench.servers import Bench
+from bench.subprocess_worker import apart
 
 PARTS = 100
 BATCH = 1_000

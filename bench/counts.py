@@ -12,7 +12,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHistory
 
 from bench.servers import process
-from stack.stack import LocalStack
+from logflume_cli.devstack.stack import LocalStack
 from workflows.types import workflow_id
 
 # What Temporal bills: https://docs.temporal.io/evaluate/cloud/actions. Heartbeats and queries,
@@ -29,7 +29,7 @@ ACTIONS = {
 @asynccontextmanager
 async def counted_worker(stack: LocalStack, notes: Path) -> AsyncIterator[psutil.Process]:
     """Run the worker so that its requests to the archive are noted, each on a line of its own."""
-    command = (sys.executable, "-m", "bench.counted", str(notes))
+    command = (sys.executable, "-m", "bench.counting_worker", str(notes))
     async with process(stack, "worker", *command) as worker:
         yield worker
 

@@ -8,7 +8,7 @@ import uvicorn
 from litestar import Litestar
 from litestar.static_files import create_static_files_router
 
-from bench.apart import Say
+from bench.subprocess_worker import Say
 
 
 async def serve_files(say: Say, folder: Path) -> None:

@@ -19,8 +19,8 @@ from bench.ingest import drained
 from bench.logs import store
 from bench.servers import Bench
 from db import reading
-from db.unfinished import find_unfinished
-from workflows.signals import LogWorkflows
+from db.pending import find_unfinished
+from workflows.client.logs import LogWorkflows
 from workflows.types import PARTS_STORED, Batch, LifecycleOptions, workflow_id
 
 PARTS_OF_A_LOG = 100

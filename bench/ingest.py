@@ -15,11 +15,11 @@ import aio_pika
 import psutil
 from aio_pika.abc import AbstractIncomingMessage
 
-import wire
-from bench.apart import Say, apart
 from bench.figures import Figure
 from bench.publish import preload
 from bench.servers import Bench, cpu_seconds, peak_rss, process
+from bench.subprocess_worker import Say, apart
+from logflume import contract
 
 PARTS_OF_A_JOB = 100
 MOST_JOBS = 1_000
@@ -101,7 +101,7 @@ async def fill(bench: Bench, parts: int) -> range:
 async def waiting(bench: Bench) -> int:
     """How many parts are in the queue and nowhere else."""
     async with await aio_pika.connect(bench.amqp_url) as connection:
-        queue = await (await connection.channel()).declare_queue(wire.QUEUE, passive=True)
+        queue = await (await connection.channel()).declare_queue(contract.QUEUE, passive=True)
         return queue.declaration_result.message_count or 0
 
 
@@ -113,7 +113,7 @@ async def consumed(bench: Bench, parts: int) -> float:
     return rate
 
 
-async def consume(say: Say, url: str, parts: int, name: str = wire.QUEUE) -> None:
+async def consume(say: Say, url: str, parts: int, name: str = contract.QUEUE) -> None:
     """Consume by callback, acks in thousands; says how many a second."""
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel()

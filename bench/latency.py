@@ -7,14 +7,14 @@ that, and tell beside them how long it took on average.
 
 import asyncio
 
-import wire
-from bench.apart import apart
 from bench.figures import Figure, waits
 from bench.logs import PART
 from bench.publish import exchange, part, pour
 from bench.readers import Seen, read_streams
 from bench.servers import Bench
+from bench.subprocess_worker import apart
 from db import reading
+from logflume import contract
 
 # Parts a second, and jobs that they are of.
 LOADS = {100: 10, 1_000: 100}
@@ -40,7 +40,7 @@ async def under(bench: Bench, rate: int, count: int, seconds: float) -> list[Fig
     jobs = bench.jobs(count)
     async with exchange(bench.amqp_url) as target:
         for job_id in jobs:
-            await target.publish(part(job_id, 0, PART), wire.ROUTING_KEY)
+            await target.publish(part(job_id, 0, PART), contract.ROUTING_KEY)
     async with bench.pool.acquire() as connection:
         while len(await reading.find_many(connection, jobs)) < count:
             await asyncio.sleep(0.05)

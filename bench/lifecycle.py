@@ -13,15 +13,15 @@ from typing import Any
 from temporalio.client import Client, WorkflowExecution
 from temporalio.worker import Worker
 
-import wire
-from bench.bare import Bare, nothing
 from bench.figures import Figure, percentile
 from bench.logs import PART, store
+from bench.noop_workflow import Bare, nothing
 from bench.publish import exchange, part
 from bench.servers import Bench
 from db import reading
 from drain.signals import Signaller
-from workflows.signals import LogWorkflows
+from logflume import contract
+from workflows.client.logs import LogWorkflows
 from workflows.types import Batch, LifecycleOptions
 
 PARTS = 100
@@ -94,11 +94,11 @@ async def one_alone(bench: Bench) -> float:
     job_id = bench.jobs(1)[0]
     async with exchange(bench.amqp_url) as target, bench.pool.acquire() as connection:
         for number in range(PARTS):
-            await target.publish(part(job_id, number, PART), wire.ROUTING_KEY)
+            await target.publish(part(job_id, number, PART), contract.ROUTING_KEY)
         while await connection.fetchval(STORED, job_id) < PARTS:
             await asyncio.sleep(0.05)
         began = time.time()
-        await target.publish(part(job_id, PARTS, b"", final=True), wire.ROUTING_KEY)
+        await target.publish(part(job_id, PARTS, b"", final=True), contract.ROUTING_KEY)
         while not (archived_at := (await reading.find(connection, job_id)).archived_at):
             await asyncio.sleep(0.01)
     return archived_at.timestamp() - began - bench.settings.lifecycle.settle_seconds

@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
-from archive.store import Archive
 from db import aggregation, logs, reading
 from db.connect import Connection
 from db.parts import store_batch
-from domain import Content, Part
-from settings.groups import S3Settings
+from logflume.archive.store import Archive
+from logflume.domain import Content, Part
+from logflume.settings.groups import S3Settings
 
 PART = b"0123456789abcde\n" * 64  # 1 KiB
 BATCH = 1_000

@@ -20,7 +20,7 @@ from bench.servers import servers
 from db import aggregation
 from db.connect import open_pool
 from db.parts import store_batch
-from domain import Part
+from logflume.domain import Part
 
 LINES = 1_000_000
 LINE = b"\x1b[32m[%07d]\x1b[0m compiling a module; each line has a hundred bytes, of which this is 1 %s\n"  # noqa: E501

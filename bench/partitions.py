@@ -20,7 +20,7 @@ from bench.servers import servers
 from db import partitions
 from db.connect import open_pool
 from db.parts import store_batch
-from domain import Part
+from logflume.domain import Part
 
 WRITERS, BATCH, JOBS = 3, 500, 200
 TEXT = b"0123456789abcdef" * 64  # 1 KiB

@@ -11,10 +11,10 @@ import aio_pika
 import msgspec
 from aio_pika.abc import AbstractExchange
 
-import wire
-from bench.apart import Say
 from bench.logs import PART
 from bench.readers import stamped
+from bench.subprocess_worker import Say
+from logflume import amqp, contract
 
 TICK_SECONDS = 0.005
 
@@ -29,7 +29,7 @@ def part(job_id: int, number: int, content: bytes, *, final: bool = False) -> ai
 async def exchange(url: str, *, confirms: bool = False) -> AsyncIterator[AbstractExchange]:
     """Where parts are published."""
     async with await aio_pika.connect(url) as connection:
-        yield await wire.declare(await connection.channel(publisher_confirms=confirms))
+        yield await amqp.declare(await connection.channel(publisher_confirms=confirms))
 
 
 async def preload(say: Say, url: str, jobs: range, parts: int, rate: float = math.inf) -> None:
@@ -39,7 +39,7 @@ async def preload(say: Say, url: str, jobs: range, parts: int, rate: float = mat
         for sent in range(parts):
             await _when(began + sent / rate)
             number, place = divmod(sent, len(jobs))
-            await target.publish(part(jobs[place], number, PART), wire.ROUTING_KEY)
+            await target.publish(part(jobs[place], number, PART), contract.ROUTING_KEY)
     say(time.monotonic() - began)
 
 
@@ -51,7 +51,7 @@ async def pour(say: Say, url: str, jobs: Sequence[int], rate: float, rounds: int
             for job_id in jobs:
                 await _when(began + sent / rate)
                 message = part(job_id, number, stamped(), final=number == rounds)
-                await target.publish(message, wire.ROUTING_KEY)
+                await target.publish(message, contract.ROUTING_KEY)
                 sent += 1
     say(None)
 
@@ -60,7 +60,7 @@ async def finish(say: Say, url: str, jobs: range, number: int) -> None:
     """Publish every job's final part, an empty one."""
     async with exchange(url, confirms=True) as target:
         for job_id in jobs:
-            await target.publish(part(job_id, number, b"", final=True), wire.ROUTING_KEY)
+            await target.publish(part(job_id, number, b"", final=True), contract.ROUTING_KEY)
     say(None)
 
 

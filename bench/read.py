@@ -13,11 +13,11 @@ from typing import NamedTuple
 import httpx
 
 from bench import logs
-from bench.apart import apart
 from bench.client import Load, load
 from bench.figures import Figure, percentile
 from bench.files import serve_files
 from bench.servers import Bench, Server, cpu_seconds
+from bench.subprocess_worker import apart
 
 CONNECTIONS = 10
 PARTS = 100

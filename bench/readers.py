@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple, cast
 
-from bench.apart import Say
 from bench.logs import PART
 from bench.servers import Server
+from bench.subprocess_worker import Say
 
 # When a part was sent, by the clock that all processes of a machine share, Postgres among them.
 STAMP = re.compile(rb'"number":(\d+),"content":"at=([0-9.]+) ')

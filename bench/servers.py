@@ -21,12 +21,12 @@ from temporalio.api.workflowservice.v1 import GetSystemInfoRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-import temporal
-import wire
 from db.connect import open_pool
-from settings import Settings, load_settings, stack_file
-from stack.home import USER
-from stack.stack import LocalStack
+from logflume import amqp, contract
+from logflume.settings import Settings, load_settings, stack_file
+from logflume_cli.devstack.home import USER
+from logflume_cli.devstack.stack import LocalStack
+from workflows.client import connection as temporal
 from workflows.types import LIFECYCLE
 
 SERVERS = ("rabbitmq", "postgres", "temporal", "s3")
@@ -95,8 +95,8 @@ class Bench:
         await self.stack.down(OURS)
         async with await aio_pika.connect(self.amqp_url) as connection:
             channel = await connection.channel()
-            await wire.declare(channel)
-            await (await channel.get_queue(wire.QUEUE)).purge()
+            await amqp.declare(channel)
+            await (await channel.get_queue(contract.QUEUE)).purge()
         await self.pool.execute("TRUNCATE log_parts, logs, watched_logs CASCADE")
         open_ones = f"WorkflowType = '{LIFECYCLE}' AND ExecutionStatus = 'Running'"
         places = asyncio.Semaphore(AT_ONCE)

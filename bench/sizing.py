@@ -15,13 +15,13 @@ import msgspec
 import psutil
 import uvloop
 
-import temporal
-from bench.apart import apart
 from bench.counts import actions, counted_worker, each, until_closed
 from bench.publish import finish, preload
 from bench.servers import cpu_seconds, servers
+from bench.subprocess_worker import apart
 from db.connect import open_pool
-from stack.stack import LocalStack
+from logflume_cli.devstack.stack import LocalStack
+from workflows.client import connection as temporal
 
 LOGS, RATE = 300, 1_000
 PARTS = 100

@@ -9,11 +9,11 @@ import asyncio
 import asyncpg
 import psutil
 
-from bench.apart import apart
 from bench.figures import Figure, percentile
 from bench.logs import PART, store_part
 from bench.readers import Seen, read_streams, stamped
 from bench.servers import Bench, cpu_seconds
+from bench.subprocess_worker import apart
 
 READERS = 1_000
 EVERY_SECONDS = 0.5

@@ -11,9 +11,9 @@ import asyncpg
 
 from db.connect import PLANS, Connection
 from db.maintenance import check_writing
-from db.watch import announce
-from domain import LAST, MAX_LOG_BYTES, Content
-from errors import PartsGone
+from db.notify import announce
+from logflume.domain import LAST, MAX_LOG_BYTES, Content
+from logflume.errors import PartsGone
 
 LOCK = """
 SELECT id, aggregated_at IS NOT NULL AS aggregated, parts_since, archive_outdated, late_parts,

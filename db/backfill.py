@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from db.connect import Connection
-from db.unfinished import COLUMNS, LOGS, OWED, UNFINISHED
+from db.pending import COLUMNS, LOGS, OWED, UNFINISHED
 
 # Late parts are in no archive.
 KINDS = {

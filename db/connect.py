@@ -10,8 +10,8 @@ from asyncpg.cursor import Cursor
 from asyncpg.pool import PoolConnectionProxy
 from pydantic import SecretStr
 
-from errors import ComponentError
-from settings.groups import DatabaseSettings
+from logflume.errors import ComponentError
+from logflume.settings.groups import DatabaseSettings
 
 # A connection of one's own, or one borrowed from a pool.
 Connection = asyncpg.Connection | PoolConnectionProxy

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from db.connect import Connection
 from db.reading import find
-from domain import Log
-from errors import UnderHold
+from logflume.domain import Log
+from logflume.errors import UnderHold
 
 # One that is held stays so; a new reason takes the place of the old one. Who deletes text holds the
 # log's row until it is gone, which the foreign key waits for, and looks for holds after taking it.

@@ -18,8 +18,8 @@ from db.logs import LOCK_WHOLE, WholeContent, replace_contents
 from db.maintenance import check_writing
 from db.parts import COLUMNS
 from db.travis_logs import Kind, SourceLog
-from domain import LAST
-from errors import UnderHold
+from logflume.domain import LAST
+from logflume.errors import UnderHold
 
 Outcome = Literal["added", "changed", "same", "ours", "left", "different"]
 

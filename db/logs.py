@@ -10,11 +10,11 @@ from db import timings
 from db.connect import Connection
 from db.holds import check_holds
 from db.maintenance import check_writing
+from db.notify import announce
 from db.reading import LOG_COLUMNS
-from db.watch import announce
-from domain import WHOLE, Log, Origin
-from errors import ArchiveAhead, ContentReplaced
-from marks import Step
+from logflume.domain import WHOLE, Log, Origin
+from logflume.errors import ArchiveAhead, ContentReplaced
+from logflume.markers import Step
 
 # Also waits for drains that are making attempts, which refer to the row.
 LOCK_WHOLE = "SELECT id, job_id FROM logs WHERE job_id = ANY ($1) ORDER BY id FOR UPDATE"

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from db.connect import Connection
-from errors import UnderMaintenance
+from logflume.errors import UnderMaintenance
 
 # Shared by everyone who writes parts (`join_writers`), so that switching on can wait for them.
 LOCK_KEY = 7_001_001

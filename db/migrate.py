@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from errors import ComponentError
+from logflume.errors import ComponentError
 
 PROJECT = Path(__file__).resolve().parent
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
 from db.connect import Connection
-from errors import PartitionError
+from logflume.errors import PartitionError
 
 Interval = Literal["daily", "hourly"]
 STEPS: dict[Interval, timedelta] = {"daily": timedelta(days=1), "hourly": timedelta(hours=1)}

@@ -5,8 +5,8 @@ from datetime import datetime
 
 from db.connect import Connection
 from db.maintenance import check_writing
-from db.watch import announce
-from domain import LAST, Part, Place
+from db.notify import announce
+from logflume.domain import LAST, Part, Place
 
 OPEN_ATTEMPTS = "SELECT * FROM open_attempts($1, $2, $3, $4)"
 # After the attempts: making or beginning one took the row of its log, so that nobody waits here.

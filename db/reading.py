@@ -12,8 +12,8 @@ import msgspec
 from db import maintenance
 from db.connect import Connection
 from db.maintenance import SECONDS_LEFT
-from domain import LAST, Attempt, Log, StoredPart
-from errors import ContentReplaced, UnknownLog
+from logflume.domain import LAST, Attempt, Log, StoredPart
+from logflume.errors import ContentReplaced, UnknownLog
 
 # What is known of content that is no longer the log's is not told.
 LOG_COLUMNS = """

@@ -10,9 +10,9 @@ from db.connect import Connection
 from db.holds import check_holds
 from db.logs import LOCK_ATTEMPTS, LOCK_WHOLE, MAKE_LOGS, delete_text
 from db.maintenance import check_writing
-from db.watch import announce
-from domain import LAST, WHOLE, Origin
-from marks import Step
+from db.notify import announce
+from logflume.domain import LAST, WHOLE, Origin
+from logflume.markers import Step
 
 COLUMNS = """
 l.job_id, l.updated_at, l.uploads, l.generation, l.archive_verified AS verified,

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from db.connect import Connection
 from db.logs import ARCHIVE_LOCK, LOCK_WHOLE, NOTHING_MADE, delete_text
 from db.maintenance import WAIT_FOR_WRITERS, check_writing
-from db.unfinished import NOTHING_THERE, mark_all_empty
-from domain import Policy
+from db.pending import NOTHING_THERE, mark_all_empty
+from logflume.domain import Policy
 
 # By the state of a policy: since when a log is in it, what the index of these logs holds, and what
 # else makes a log one of them.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from db.connect import Connection
-from marks import Step
+from logflume.markers import Step
 
 DELETE = "DELETE FROM log_timings WHERE log_id = ANY ($1)"
 COLUMNS = ("log_id", "place", "timer", "event", "fold", "line", "start_ns", "finish_ns")

@@ -13,7 +13,7 @@ import asyncpg
 import msgspec
 
 from db.connect import Connection
-from errors import ComponentError
+from logflume.errors import ComponentError
 
 Kind = Literal["archived", "content", "parts", "empty"]
 

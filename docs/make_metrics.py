@@ -8,9 +8,9 @@ from pathlib import Path
 from prometheus_client.metrics import MetricWrapperBase
 
 import activities.metrics
+import drain.live.metrics
 import drain.metrics
-import live.tally
-import web.telemetry
+import web.metrics
 
 PAGE = Path(__file__).with_name("metrics.md")
 PORT = "`/metrics` on the port of `LOGFLUME_TELEMETRY__PORT`."
@@ -23,9 +23,9 @@ WEB = """\
 `/metrics` beside its API. Requests are counted by route, such as `/logs/{id}`; how long a stream
 was read is its duration."""
 PROCESSES = {
-    "drain": (PORT, (drain.metrics, live.tally)),
+    "drain": (PORT, (drain.metrics, drain.live.metrics)),
     "worker": (WORKER, (activities.metrics,)),
-    "web": (WEB, (web.telemetry,)),
+    "web": (WEB, (web.metrics,)),
 }
 # Litestar makes these when the first request comes.
 REQUESTS = {
@@ -59,7 +59,7 @@ def _sections() -> Iterator[str]:
         rows = [_row(one) for one in found if isinstance(one, MetricWrapperBase)]
         if name == "web":
             rows += [
-                f"| `{web.telemetry.REQUESTS.prefix}_{which} | {REQUEST_LABELS} | {meaning} |"
+                f"| `{web.metrics.REQUESTS.prefix}_{which} | {REQUEST_LABELS} | {meaning} |"
                 for which, meaning in REQUESTS.items()
             ]
         table = ["| metric | kind | labels | meaning |", "| --- | --- | --- | --- |", *rows]

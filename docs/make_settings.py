@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prints docs/settings.md, made from settings/; with `--check`, tells whether that differs."""
+"""Prints docs/settings.md, made from the settings; with `--check`, tells whether that differs."""
 
 import sys
 from collections.abc import Iterator
@@ -9,15 +9,15 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from settings import PREFIX, Settings
-from settings.groups import Group
+from logflume.settings import PREFIX, Settings
+from logflume.settings.groups import Group
 
 PAGE = Path(__file__).with_name("settings.md")
 PROJECT = PAGE.parents[1]
 INTRODUCTION = """\
 # Settings
 
-<!-- Made by docs/make_settings.py from settings/: change that, not this one. -->
+<!-- Made by docs/make_settings.py from logflume/settings/: change that, not this one. -->
 
 A setting comes from the environment; if it is not there, from the settings file of the local stack
 (`.stack/settings.json`, written by `logflume stack up`); if there is none, from the defaults below.

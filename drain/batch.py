@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from db.parts import AttemptParts
-from domain import Part, Place
-from drain.frames import Delivery
+from drain.deliveries import Delivery
+from logflume.domain import Part, Place
 
 
 @dataclass(slots=True)

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 import msgspec
 
-import wire
-from domain import Part
-from errors import RejectedPart
+from logflume import contract
+from logflume.domain import Part
+from logflume.errors import RejectedPart
 
 MAX_UUID = 255
 
@@ -39,9 +39,9 @@ def decode(body: bytes, published_at: datetime | None, received_at: datetime) ->
     """
     message = _parse(body)
     return Part(
-        job_id=wire.parse_job_id(message.id),
+        job_id=contract.parse_job_id(message.id),
         attempt=_uuid(message.uuid),
-        number=wire.parse_number(message.number),
+        number=contract.parse_number(message.number),
         content=_content(message),
         final=bool(message.final),
         published_at=published_at,
@@ -93,7 +93,7 @@ def _content(message: _Message) -> bytes:
             raise RejectedPart("log: half of a surrogate pair") from None
     if message.encoding != "base64":
         raise RejectedPart("encoding: only 'base64' is known")
-    return wire.parse_base64(message.log)
+    return contract.parse_base64(message.log)
 
 
 def _queued_at(meta: msgspec.Raw) -> datetime | None:

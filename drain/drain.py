@@ -9,19 +9,19 @@ import asyncpg
 import structlog
 from aiormq.abc import FieldTable
 
-import wire
 from db.connect import used_ratio
 from drain import metrics
+from drain.dead_letters import Rejects
+from drain.deliveries import Connection
+from drain.flow_control import Room
 from drain.flush import Flusher
-from drain.frames import Connection
-from drain.rejects import Rejects
-from drain.room import Room
+from drain.live.forwarder import Forwarder
 from drain.session import Session, close
 from drain.shards import Shards
 from drain.signals import Signaller
-from errors import ComponentError
-from live.forward import Forwarder
-from settings.groups import AmqpSettings, DrainSettings
+from logflume import amqp, contract
+from logflume.errors import ComponentError
+from logflume.settings.groups import AmqpSettings, DrainSettings
 
 log = structlog.get_logger()
 
@@ -87,7 +87,7 @@ class Drain:
         session = self._current
         if session is None or session.lost.is_set():
             why = session.why if session else "not connected yet"
-            raise ComponentError(f"{wire.describe(self._amqp.url.get_secret_value())}: {why}")
+            raise ComponentError(f"{amqp.describe(self._amqp.url.get_secret_value())}: {why}")
         return await session.queue()
 
     def stop(self) -> None:
@@ -147,14 +147,14 @@ class Drain:
         url = self._amqp.url.get_secret_value()
         connection: Connection | None = None
         try:
-            with wire.reaching(wire.describe(url)):
+            with amqp.reaching(amqp.describe(url)):
                 async with asyncio.timeout(CONNECT_SECONDS):
                     properties: FieldTable = {"connection_name": "logflume"}
                     connection = await aio_pika.connect(
                         url, client_properties=properties, connection_class=Connection
                     )
                     channel = await connection.channel(publisher_confirms=False)
-                    await wire.declare(channel)
+                    await amqp.declare(channel)
                     shards = await self._shards.open(channel) if self._shards else []
                     # What is large now is so in the next session too.
                     self._room = self._new_room(self._room.prefetch)
@@ -169,14 +169,14 @@ class Drain:
                     connection.close_callbacks.add(session.lose)
                     channel.close_callbacks.add(session.lose)
                     # Parts over HTTP come by the plain queue, so does what runners publish there.
-                    await session.start([wire.QUEUE, *shards])
+                    await session.start([contract.QUEUE, *shards])
         except ComponentError:
             if connection is not None:
                 await close(connection)
             raise
         log.info(
             "drain_started",
-            queue=wire.QUEUE,
+            queue=contract.QUEUE,
             shards=len(shards),
             prefetch=self._settings.prefetch,
         )

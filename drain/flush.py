@@ -9,15 +9,15 @@ import asyncpg
 import structlog
 
 from db.parts import AttemptParts, store_batch
-from domain import Part, Place
 from drain import metrics
 from drain.batch import Batch, Reject
-from drain.frames import Delivery
-from drain.rejects import Rejects
-from drain.traces import flushed
-from errors import UnderMaintenance
-from live.forward import Forwarder
-from traces import spans
+from drain.dead_letters import Rejects
+from drain.deliveries import Delivery
+from drain.live.forwarder import Forwarder
+from drain.tracing import flushed
+from logflume.domain import Part, Place
+from logflume.errors import UnderMaintenance
+from logflume.observability import spans
 from workflows.types import Batch as Stored
 
 log = structlog.get_logger()

@@ -11,17 +11,17 @@ from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel as Channel
 from aiormq.abc import DeliveredMessage
 
-import wire
-from domain import Part
 from drain import metrics
 from drain.batch import AckLedger, Batch, Batcher, Reject
 from drain.decode import decode
+from drain.deliveries import Connection, Delivery
+from drain.flow_control import Room
 from drain.flush import Flusher
-from drain.frames import Connection, Delivery
-from drain.room import Room
 from drain.signals import Signaller
-from errors import ComponentError, RejectedPart
-from settings.groups import DrainSettings
+from logflume import amqp, contract
+from logflume.domain import Part
+from logflume.errors import ComponentError, RejectedPart
+from logflume.settings.groups import DrainSettings
 
 log = structlog.get_logger()
 
@@ -99,7 +99,7 @@ class Session:
         Raises:
             ComponentError: RabbitMQ does not answer.
         """
-        with wire.reaching("RabbitMQ"):
+        with amqp.reaching("RabbitMQ"):
             # A channel of its own: one that is given up in the middle of a question is closed.
             async with self._connection.channel(publisher_confirms=False) as channel:
                 found = [
@@ -108,7 +108,7 @@ class Session:
                 ]
                 # Declared as for the first reject: a queue that is not there is an error in
                 # RabbitMQ's log each time that somebody looks.
-                queue = await channel.declare_queue(wire.REJECTED_QUEUE, durable=True)
+                queue = await channel.declare_queue(contract.REJECTED_QUEUE, durable=True)
         messages = sum(one.message_count or 0 for one in found)
         consumers = min(one.consumer_count or 0 for one in found)
         return messages, consumers, queue.declaration_result.message_count or 0
@@ -127,7 +127,7 @@ class Session:
         """Flush and acknowledge what was received, if that is still possible, and close."""
         try:
             if not self.lost.is_set():
-                with wire.reaching("RabbitMQ"):
+                with amqp.reaching("RabbitMQ"):
                     async with asyncio.timeout(STOP_SECONDS):
                         await self._flush_all()
         except ComponentError as error:
@@ -272,6 +272,6 @@ async def _not_called(_: DeliveredMessage) -> None:
 
 async def close(connection: AbstractConnection) -> None:
     """Close a connection, without waiting long for a broker that may not answer."""
-    with suppress(ComponentError), wire.reaching("RabbitMQ"):
+    with suppress(ComponentError), amqp.reaching("RabbitMQ"):
         async with asyncio.timeout(CLOSE_SECONDS):
             await connection.close()

@@ -11,9 +11,9 @@ import structlog
 from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import ConnectionCommandInvalid
 
-import wire
-from errors import ComponentError, SettingsError
-from settings.groups import AmqpSettings
+from logflume import contract
+from logflume.errors import ComponentError, SettingsError
+from logflume.settings.groups import AmqpSettings
 
 log = structlog.get_logger()
 
@@ -22,13 +22,13 @@ ANSWER_SECONDS = 4
 EXCHANGE_TYPE = "x-modulus-hash"
 POLICY = "logs-sharding"
 RULE: dict[str, Any] = {
-    "pattern": f"^{wire.SHARDED_EXCHANGE}$",
+    "pattern": f"^{contract.SHARDED_EXCHANGE}$",
     "definition": {"shards-per-node": 2},
     "priority": -8,
     "apply-to": "exchanges",
 }
 # As the plugin names the queues it makes, the node and a number behind it.
-PREFIX = f"sharding: {wire.SHARDED_EXCHANGE} - "
+PREFIX = f"sharding: {contract.SHARDED_EXCHANGE} - "
 # States of a queue that cannot be consumed now. One just made has none yet.
 DOWN = ("crashed", "down", "minority", "stopped")
 
@@ -79,7 +79,7 @@ class Shards:
         """
         is_first = self._known is None
         try:
-            await channel.declare_exchange(wire.SHARDED_EXCHANGE, EXCHANGE_TYPE, durable=True)
+            await channel.declare_exchange(contract.SHARDED_EXCHANGE, EXCHANGE_TYPE, durable=True)
         except ConnectionCommandInvalid as error:
             raise ComponentError(
                 f"RabbitMQ knows no exchange of type {EXCHANGE_TYPE}: run `rabbitmq-plugins enable "
@@ -93,8 +93,8 @@ class Shards:
         found = await self.find()
         if is_first and not found:
             raise ComponentError(
-                f"the exchange {wire.SHARDED_EXCHANGE} has no shards: its policy in force is not "
-                f"{POLICY}, or has no shards-per-node; see `rabbitmqctl list_policies`"
+                f"the exchange {contract.SHARDED_EXCHANGE} has no shards: its policy in force is "
+                f"not {POLICY}, or has no shards-per-node; see `rabbitmqctl list_policies`"
             )
         return found
 

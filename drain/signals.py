@@ -11,8 +11,8 @@ import time
 import structlog
 
 from drain.metrics import SIGNAL_FAILURES, SIGNAL_SECONDS, SIGNALS
-from traces import spans
-from workflows.signals import LogWorkflows
+from logflume.observability import spans
+from workflows.client.logs import LogWorkflows
 from workflows.types import PARTS_STORED, Batch
 
 log = structlog.get_logger()

@@ -21,22 +21,22 @@ import uvicorn
 from aio_pika.abc import AbstractChannel
 from pydantic import SecretStr
 
-import temporal
-import wire
-from cli.web import web_services
 from db import logs, partitions, reading
 from db.connect import open_pool
-from domain import Part
 from drain.drain import Drain
+from drain.live.forwarder import Forwarder
 from drain.shards import Shards
 from drain.signals import Signaller
-from live.client import make_sender
-from live.forward import Forwarder
-from settings import Settings, load_settings, stack_file
-from stack.home import Home, open_home
-from stack.stack import LocalStack
+from logflume import amqp
+from logflume.domain import Part
+from logflume.pusher import make_sender
+from logflume.settings import Settings, load_settings, stack_file
+from logflume_cli.devstack.home import Home, open_home
+from logflume_cli.devstack.stack import LocalStack
+from logflume_cli.web import web_services
 from web.app import make_app
-from workflows.signals import LogWorkflows
+from workflows.client import connection as temporal
+from workflows.client.logs import LogWorkflows
 from workflows.types import LifecycleOptions
 
 # The folders whose modules take longest, a module at a time: who begins last is waited for by all.
@@ -200,7 +200,7 @@ async def channel(amqp_settings: Settings) -> AsyncIterator[AbstractChannel]:
     url = amqp_settings.amqp.url.get_secret_value()
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel()
-        await wire.declare(channel)
+        await amqp.declare(channel)
         yield channel
 
 

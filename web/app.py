@@ -17,9 +17,10 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, Reference, SecurityScheme
 
-from archive.store import Archive
 from db.connect import UNREACHABLE
-from errors import (
+from logflume.amqp import Publisher
+from logflume.archive.store import Archive
+from logflume.errors import (
     ComponentError,
     ContentReplaced,
     LogExpired,
@@ -29,16 +30,15 @@ from errors import (
     UnderMaintenance,
     UnknownLog,
 )
-from live.hub import Hub
-from publisher import Publisher
-from settings import Settings
-from settings.groups import MIB, WebSettings
-from traces import web as traces
-from web import health, logs, pages, parts, pusher, raw, stream, telemetry, timings, writes
+from logflume.settings import Settings
+from logflume.settings.groups import MIB, WebSettings
+from web import health, logs, metrics, pages, parts, pusher, raw, stream, timings, writes
+from web import tracing as traces
 from web.auth import Access
 from web.outline import Outlines
+from web.streams.hub import Hub
 from web.tell import Teller
-from workflows.signals import LogWorkflows
+from workflows.client.logs import LogWorkflows
 
 log = structlog.get_logger()
 
@@ -104,7 +104,7 @@ def make_app(settings: Settings, services: Services) -> Litestar:
             "started_at": time.monotonic(),
         }
     )
-    telemetry.show(services.pool)
+    metrics.show(services.pool)
     most = settings.web.max_body_bytes
 
     def guarded(routes: list[HTTPRouteHandler], most_bytes: int) -> Router:
@@ -114,7 +114,7 @@ def make_app(settings: Settings, services: Services) -> Litestar:
     return Litestar(
         [
             *health.ROUTES,
-            *telemetry.ROUTES,
+            *metrics.ROUTES,
             guarded(
                 [*logs.ROUTES, *raw.ROUTES, *stream.ROUTES, *timings.ROUTES, *writes.ROUTES], most
             ),
@@ -122,8 +122,8 @@ def make_app(settings: Settings, services: Services) -> Litestar:
             guarded(pusher.ROUTES, PUSHER_BYTES),
             pages.router(access.may_read),
         ],
-        middleware=[telemetry.REQUESTS.middleware, *traces.middleware()],
-        logging_config=None,  # telemetry.py speaks for all of us
+        middleware=[metrics.REQUESTS.middleware, *traces.middleware()],
+        logging_config=None,  # metrics.py speaks for all of us
         state=state,
         request_max_body_size=most,
         response_headers={"X-Content-Type-Options": "nosniff"},

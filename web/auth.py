@@ -13,8 +13,8 @@ from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException, PermissionDeniedException
 from litestar.handlers.base import BaseRouteHandler
 
-from errors import SettingsError
-from settings.groups import WebSettings
+from logflume.errors import SettingsError
+from logflume.settings.groups import WebSettings
 
 TOKEN = "token "  # noqa: S105 - the scheme
 BEARER = "bearer "

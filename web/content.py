@@ -8,13 +8,13 @@ from typing import TypeVar
 
 import asyncpg
 
-from archive.store import Archive, Stored
 from db import reading
 from db.reading import PartList, Snapshot
-from domain import Log, StoredPart
-from errors import ContentReplaced, LogExpired
-from live.cursor import Cursor
-from live.follow import cursor_after
+from logflume.archive.store import Archive, Stored
+from logflume.domain import Log, StoredPart
+from logflume.errors import ContentReplaced, LogExpired
+from web.streams.cursor import Cursor
+from web.streams.follower import cursor_after
 
 # Places in a list of parts; those of a range stand one after the other.
 Places = TypeVar("Places", range, list[int])

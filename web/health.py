@@ -7,9 +7,9 @@ from importlib.metadata import version
 from litestar import Response, get
 from litestar.datastructures import State
 
-import temporal
-from monitor import check_all
+from logflume.observability.health import check_all
 from web.models import HealthBody, UptimeBody
+from workflows.client import connection as temporal
 
 
 @get("/uptime", summary="How long the service is up", tags=["health"])

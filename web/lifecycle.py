@@ -7,9 +7,9 @@ from typing import NamedTuple
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError
 
-from domain import Attempt, Log, Phase
-from errors import ComponentError
-from settings.groups import TemporalSettings
+from logflume.domain import Attempt, Log, Phase
+from logflume.errors import ComponentError
+from logflume.settings.groups import TemporalSettings
 from web.models import LifecycleBody, ListBody, ListedLog, attempt_bodies
 from workflows.types import JOB_ID, LIFECYCLE_QUERY, LOG_PHASE, Lifecycle, workflow_id
 

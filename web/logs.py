@@ -11,11 +11,11 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Stream
 
 from db import reading
-from domain import MAX_JOB_ID, Log, Phase
+from logflume.domain import MAX_JOB_ID, Log, Phase
 from web.auth import READERS, TOKEN_ONLY
 from web.content import ACQUIRE_SECONDS, SLICE_BYTES
-from web.find import find_content, find_log, find_whole, settled, started
 from web.lifecycle import ask, lifecycle_body, list_body, phases_of, with_phase
+from web.lookup import find_content, find_log, find_whole, settled, started
 from web.models import LifecycleBody, ListBody, LogBody, LogIdBody, errors, log_body
 
 MOST_LISTED = 200

@@ -5,7 +5,7 @@ from datetime import datetime
 import msgspec
 from litestar.openapi.datastructures import ResponseSpec
 
-from domain import Attempt, Log, Phase
+from logflume.domain import Attempt, Log, Phase
 
 
 class ErrorBody(msgspec.Struct):

@@ -3,10 +3,10 @@
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from live.cursor import Cursor
-from marks import MarkReader
+from logflume.markers import MarkReader
 from web.content import Content
 from web.models import OutlineBody
+from web.streams.cursor import Cursor
 
 BLOCK_BYTES = 64 * 1024
 KEPT = 32

@@ -11,7 +11,7 @@ from litestar.connection import ASGIConnection
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 
-from web.find import integer
+from web.lookup import integer
 
 FOLDER = Path(__file__).parent / "static"
 # A log is hostile, so its page runs nothing but its own files and talks to nobody but us; the

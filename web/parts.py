@@ -17,17 +17,17 @@ from litestar.exceptions import HTTPException, PermissionDeniedException, Valida
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import Stream
 
-import wire
 from db.reading import PartList
-from domain import LAST, WHOLE, Log
-from errors import RejectedPart
+from logflume import contract
+from logflume.contract import ROUTING_KEY
+from logflume.domain import LAST, WHOLE, Log
+from logflume.errors import RejectedPart
 from web.auth import JOB, OWN, READERS, Access
 from web.content import Content, groups
-from web.find import check_maintenance, find_content, find_log, integer, settled, started
 from web.logs import REVALIDATE
+from web.lookup import check_maintenance, find_content, find_log, integer, settled, started
+from web.metrics import PARTS_DROPPED, PARTS_RECEIVED
 from web.models import PartBody, PartOfMany, PartsBody, PartToStore, errors
-from web.telemetry import PARTS_DROPPED, PARTS_RECEIVED
-from wire import ROUTING_KEY
 
 log = structlog.get_logger()
 
@@ -196,7 +196,7 @@ async def _messages(access: Access, parts: list[PartOfMany]) -> AsyncIterator[Me
     is_good: dict[tuple[str, str], bool] = {}
     for place, part in enumerate(parts):
         try:
-            message = _message(wire.parse_job_id(part.job_id), part.number, part)
+            message = _message(contract.parse_job_id(part.job_id), part.number, part)
         except (RejectedPart, ValidationException) as error:
             raise ValidationException(f"[{place}].{getattr(error, 'detail', error)}") from None
         token = (part.tok or "", str(part.job_id))
@@ -229,8 +229,8 @@ def _message(job_id: int, number: int | str, part: PartToStore) -> Message:
     try:
         body = {
             "id": job_id,
-            "number": wire.parse_number(number),
-            "log": base64.b64encode(wire.parse_base64(part.content)).decode(),
+            "number": contract.parse_number(number),
+            "log": base64.b64encode(contract.parse_base64(part.content)).decode(),
             "encoding": "base64",
             "final": bool(part.final),
         }
@@ -238,8 +238,8 @@ def _message(job_id: int, number: int | str, part: PartToStore) -> Message:
         raise ValidationException(str(error).replace("log:", "content:")) from None
     return Message(
         msgspec.json.encode(body),
-        content_type=wire.CONTENT_TYPE,
-        type=wire.MESSAGE_TYPE,
+        content_type=contract.CONTENT_TYPE,
+        type=contract.MESSAGE_TYPE,
         timestamp=datetime.now(UTC),
         delivery_mode=DeliveryMode.PERSISTENT,
     )

@@ -16,9 +16,9 @@ from litestar.exceptions import (
 )
 from litestar.params import Body, HeaderParameter, RawBody
 
-from db import watch
-from domain import MAX_JOB_ID
-from live.client import make_signer
+from db import notify
+from logflume.domain import MAX_JOB_ID
+from logflume.pusher import make_signer
 from web.auth import OWN
 from web.content import ACQUIRE_SECONDS
 from web.models import SubscriptionBody, errors
@@ -64,7 +64,7 @@ async def existence(
         connection.transaction(),
     ):
         for event, job_id in _marks(events, secure=state.settings.pusher.secure):
-            mark = watch.occupy if event == OCCUPIED else watch.vacate
+            mark = notify.occupy if event == OCCUPIED else notify.vacate
             await mark(connection, job_id)
 
 

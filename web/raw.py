@@ -12,8 +12,8 @@ from litestar.response import Stream
 
 from web.auth import READERS
 from web.content import Content
-from web.find import find_content, find_log, settled, started
 from web.logs import REVALIDATE, OfAttempt
+from web.lookup import find_content, find_log, settled, started
 from web.models import OutlineBody, SearchBody, errors
 from web.outline import outline_body
 from web.ranges import Unsatisfiable, byte_range, matches

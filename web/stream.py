@@ -18,15 +18,15 @@ from litestar.response import Stream
 
 from db import reading
 from db.connect import UNREACHABLE
-from domain import Log, StoredPart
-from errors import LogflumeError
-from live.cursor import Cursor
-from live.follow import Follower, Sign, Told
+from logflume.domain import Log, StoredPart
+from logflume.errors import LogflumeError
 from web.auth import READERS
 from web.content import ACQUIRE_SECONDS, SLICE_BYTES, Content, check_not_expired
-from web.find import check_maintenance, find_content, find_log
+from web.lookup import check_maintenance, find_content, find_log
+from web.metrics import STREAMS, STREAMS_SENT_AWAY
 from web.models import errors
-from web.telemetry import STREAMS, STREAMS_SENT_AWAY
+from web.streams.cursor import Cursor
+from web.streams.follower import Follower, Sign, Told
 
 log = structlog.get_logger()
 

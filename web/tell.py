@@ -6,8 +6,8 @@ from datetime import timedelta
 import structlog
 from temporalio.service import RPCError
 
-from errors import ComponentError
-from workflows.signals import LogWorkflows
+from logflume.errors import ComponentError
+from workflows.client.logs import LogWorkflows
 from workflows.types import CONTENT_REPLACED
 
 log = structlog.get_logger()

@@ -7,10 +7,10 @@ from litestar.datastructures import State
 from litestar.params import FromPath
 
 from db import timings
-from marks import Step
+from logflume.markers import Step
 from web.auth import READERS
 from web.content import ACQUIRE_SECONDS, check_not_expired
-from web.find import find_log
+from web.lookup import find_log
 from web.models import StepBody, TimingsBody, errors
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -12,14 +12,14 @@ from litestar.response import Stream
 
 from db import logs
 from db.logs import WholeContent
-from domain import Log
-from errors import RejectedPart
+from logflume.contract import parse_job_id
+from logflume.domain import Log
+from logflume.errors import RejectedPart
 from web.auth import TOKEN_ONLY
 from web.content import ACQUIRE_SECONDS, SLICE_BYTES
-from web.find import integer
 from web.logs import log_answer
+from web.lookup import integer
 from web.models import LogBody, LogToWrite, errors
-from wire import parse_job_id
 
 
 class BytesIn(Operation):

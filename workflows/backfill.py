@@ -12,7 +12,7 @@ from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from activities.types import BACKFILL_KINDS, BACKFILL_PAGE, BackfillOrder, BackfillPage
-    from domain import MAX_JOB_ID
+    from logflume.domain import MAX_JOB_ID
     from workflows.policies import HEARTBEAT, RETRIES, SWEEP_TIME
     from workflows.types import (
         BACKFILL,

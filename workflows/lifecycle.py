@@ -23,7 +23,7 @@ with workflow.unsafe.imports_passed_through():
         Verdict,
         archive_queue,
     )
-    from domain import Content, Phase
+    from logflume.domain import Content, Phase
     from workflows.policies import (
         ARCHIVE_RETRIES,
         ARCHIVE_TIME,

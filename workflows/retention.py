@@ -13,7 +13,7 @@ with workflow.unsafe.imports_passed_through():
         Reached,
         archive_queue,
     )
-    from domain import Policy
+    from logflume.domain import Policy
     from workflows.policies import ARCHIVE_RETRIES, HEARTBEAT, RETENTION_TIME, reason
     from workflows.types import RETENTION, PolicyReport, Retained, RetentionInput
 

@@ -6,7 +6,7 @@ from typing import Literal
 from temporalio.common import SearchAttributeKey
 
 from activities.types import Failure, Followed, Reached
-from domain import MAX_LOG_BYTES, Phase, Policy
+from logflume.domain import MAX_LOG_BYTES, Phase, Policy
 
 LIFECYCLE = "LogLifecycle"
 PARTS_STORED = "parts_stored"

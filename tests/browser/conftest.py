@@ -23,7 +23,7 @@ from pydantic import SecretStr
 
 from db import aggregation
 from db.parts import store_batch
-from settings import Settings
+from logflume.settings import Settings
 from tests.conftest import part, serving
 
 LINK_SECRET = "a secret of thirty-two characters"

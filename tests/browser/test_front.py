@@ -5,9 +5,9 @@ import re
 
 from playwright.async_api import expect
 
-import temporal
 from tests.browser.conftest import finish, store
-from workflows.signals import LogWorkflows
+from workflows.client import connection as temporal
+from workflows.client.logs import LogWorkflows
 from workflows.types import PARTS_STORED, Batch, LifecycleOptions
 
 

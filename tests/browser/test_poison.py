@@ -1,6 +1,6 @@
 """Thousands of hostile lines through the page's own modules, in one visit."""
 
-from tests import poison
+from tests.support import poison
 
 CASES = 3000
 

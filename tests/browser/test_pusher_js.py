@@ -6,8 +6,8 @@ from pathlib import Path
 import aio_pika
 import pytest
 
-import wire
-from settings import load_settings
+from logflume import contract
+from logflume.settings import load_settings
 from tests.browser.conftest import until
 from tests.conftest import TOKEN, draining
 from tests.conftest import until as until_true
@@ -51,11 +51,11 @@ def site_port(pusher) -> int:
 async def test_parts_reach_pusher_js_and_the_page_at_once(
     visits, settings, channel, pool, job_id, secure
 ):
-    exchange = await channel.get_exchange(wire.EXCHANGE)
+    exchange = await channel.get_exchange(contract.EXCHANGE)
 
     async def publish(number: int, text: str, **fields) -> None:
         body = {"id": job_id, "number": number, "log": text, "uuid": "u", **fields}
-        await exchange.publish(aio_pika.Message(json.dumps(body).encode()), wire.ROUTING_KEY)
+        await exchange.publish(aio_pika.Message(json.dumps(body).encode()), contract.ROUTING_KEY)
 
     async def occupied() -> bool:
         query = "SELECT count(*) FROM watched_logs WHERE job_id = $1 AND way = 'pusher'"

@@ -9,8 +9,8 @@ import sys
 import click
 import pytest
 
-from cli.duration import Duration
-from cli.main import COMMANDS
+from logflume_cli.duration import Duration
+from logflume_cli.main import COMMANDS
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def run(tmp_path):
             **environment,
         }
         return subprocess.run(
-            [sys.executable, "-c", "from cli.main import main; main()", *arguments],
+            [sys.executable, "-c", "from logflume_cli.main import main; main()", *arguments],
             env=given,
             capture_output=True,
             text=True,

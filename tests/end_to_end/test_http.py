@@ -13,14 +13,14 @@ import asyncpg
 import httpx
 import pytest
 
-import wire
-from archive.store import Archive
 from db.parts import store_batch
-from settings import load_settings
-from stack.runner import PART_BYTES, connect, new_job_ids, play
-from stack.stack import LocalStack
+from logflume import amqp, contract
+from logflume.archive.store import Archive
+from logflume.settings import load_settings
+from logflume_cli.devstack.runner import PART_BYTES, connect, new_job_ids, play
+from logflume_cli.devstack.stack import LocalStack
 from tests.conftest import part
-from tests.sse import reading
+from tests.support.sse import reading
 
 pytestmark = pytest.mark.timeout(200)
 
@@ -134,8 +134,10 @@ async def test_removed_text_is_never_seen_again(web, settings, job_id, when):
             assert await archived(settings, job_id) == secret
         else:
             body = {"id": job_id, "log": secret.decode(), "number": 0, "uuid": "run"}
-            exchange = await wire.declare(channel)
-            await exchange.publish(aio_pika.Message(json.dumps(body).encode()), wire.ROUTING_KEY)
+            exchange = await amqp.declare(channel)
+            await exchange.publish(
+                aio_pika.Message(json.dumps(body).encode()), contract.ROUTING_KEY
+            )
             await until_phase(web, job_id, "receiving")
         removed = await web.put(f"/logs/{job_id}?removed_by=7", content=notice)
         assert removed.json()["content"] == notice.decode()

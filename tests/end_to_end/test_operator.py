@@ -15,17 +15,17 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-import temporal
 from activities.types import AGGREGATE, ARCHIVE, DELETE_ARCHIVE, PURGE, VERIFY
-from archive.store import key
-from cli.services import make_workflows
-from cli.worker import QUEUES, _worker
 from db import maintenance
 from db.parts import store_batch
-from domain import Part
-from settings import Settings
+from logflume.archive.store import key
+from logflume.domain import Part
+from logflume.settings import Settings
+from logflume_cli.services import make_workflows
+from logflume_cli.worker import QUEUES, _worker
 from tests.conftest import part, s3, until, write_whole
-from workflows.signals import LogWorkflows
+from workflows.client import connection as temporal
+from workflows.client.logs import LogWorkflows
 from workflows.types import CONTENT_REPLACED, PARTS_STORED, Batch, workflow_id
 
 BIN = Path(sys.executable).parent

@@ -18,14 +18,14 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
-import temporal
-import wire
-from archive.store import key
 from db import partitions
 from db.parts import store_batch
-from stack.stack import LocalStack
+from logflume import contract
+from logflume.archive.store import key
+from logflume_cli.devstack.stack import LocalStack
 from tests.conftest import content, part, s3, until
-from tests.running import LOGFLUME, environment, running
+from tests.support.processes import LOGFLUME, environment, running
+from workflows.client import connection as temporal
 from workflows.types import SWEEP, SweepInput
 
 pytestmark = pytest.mark.timeout(300)
@@ -99,7 +99,7 @@ class System:
             body = {"id": job_id, "log": f"{job_id}:{number}\n", "number": number, "uuid": "a"}
             body["final"] = final and number == numbers[-1]
             message = aio_pika.Message(json.dumps(body).encode(), delivery_mode=2)
-            await self._channel.default_exchange.publish(message, wire.QUEUE)
+            await self._channel.default_exchange.publish(message, contract.QUEUE)
 
     async def ask(self, query: str, *arguments: object):
         connection = await asyncpg.connect(self._url)

@@ -15,8 +15,8 @@ import aio_pika
 import httpx
 import pytest
 
-import wire
-from archive.store import key
+from logflume import contract
+from logflume.archive.store import key
 from tests.conftest import draining, s3, serving, until
 
 LOGFLUME = Path(sys.executable).with_name("logflume")
@@ -108,10 +108,10 @@ class Load:
         self.parts += 1
 
     async def _plain(self, job: int, part: dict) -> None:
-        await self._publish_to(wire.EXCHANGE, wire.ROUTING_KEY, job, part)
+        await self._publish_to(contract.EXCHANGE, contract.ROUTING_KEY, job, part)
 
     async def _shard(self, job: int, part: dict) -> None:
-        await self._publish_to(wire.SHARDED_EXCHANGE, str(job), job, part)
+        await self._publish_to(contract.SHARDED_EXCHANGE, str(job), job, part)
 
     async def _publish_to(self, exchange: str, routing_key: str, job: int, part: dict) -> None:
         body = {"id": job, "number": self.parts, "uuid": "run", "log": part["content"]}
@@ -167,7 +167,7 @@ async def test_every_log_is_exact_while_processes_come_and_go(
             archived = s3(settings).get_object(Bucket=settings.s3.bucket, Key=key(job))
             assert archived["Body"].read() == load.published[job]
             assert (await client.get(f"/logs/{job}/raw")).content == load.published[job]
-    left = await channel.declare_queue(wire.QUEUE, durable=True)
+    left = await channel.declare_queue(contract.QUEUE, durable=True)
     assert left.declaration_result.message_count == 0
 
 

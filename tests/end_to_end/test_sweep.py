@@ -16,11 +16,11 @@ import psutil
 import pytest
 
 from db.parts import store_batch
-from settings import load_settings
-from stack.fleet import Job, compare_fleet, follow_fleet, play_fleet
-from stack.runner import new_job_ids
-from stack.samples import fleet
-from stack.stack import LocalStack
+from logflume.settings import load_settings
+from logflume_cli.devstack.fleet import Job, compare_fleet, follow_fleet, play_fleet
+from logflume_cli.devstack.runner import new_job_ids
+from logflume_cli.devstack.samples import fleet
+from logflume_cli.devstack.stack import LocalStack
 from tests.conftest import part, until
 
 pytestmark = pytest.mark.timeout(300)

@@ -14,14 +14,14 @@ from pydantic import SecretStr
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
-import temporal
-import wire
-from cli.worker import QUEUES, _worker
-from tests.collector import Collector, Span, collecting
+from logflume import contract
+from logflume.observability import spans
+from logflume_cli.worker import QUEUES, _worker
 from tests.conftest import TOKEN, draining, serving, until
-from traces import spans
-from traces.worker import interceptors
+from tests.support.collector import Collector, Span, collecting
 from workflows.all import WORKFLOWS
+from workflows.client import connection as temporal
+from workflows.client.tracing import interceptors
 from workflows.types import workflow_id
 
 CALLER = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
@@ -61,11 +61,11 @@ async def working(settings):
 
 
 async def publish(channel, job_id: int, number: int, text: str, *, final: bool) -> None:
-    exchange = await channel.get_exchange(wire.EXCHANGE)
+    exchange = await channel.get_exchange(contract.EXCHANGE)
     told = {"id": job_id, "uuid": "a", "number": number, "log": text, "final": final}
     headers = {"traceparent": TRACEPARENT}
     message = aio_pika.Message(json.dumps(told).encode(), headers=headers)
-    await exchange.publish(message, wire.ROUTING_KEY)
+    await exchange.publish(message, contract.ROUTING_KEY)
 
 
 async def live(settings, channel, pool, job_id) -> str:

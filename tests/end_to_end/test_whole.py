@@ -13,15 +13,15 @@ import httpx
 import psutil
 import pytest
 
-import temporal
-from settings import load_settings
-from stack.fleet import Job, compare_fleet, follow_fleet, play_fleet
-from stack.home import PROCESSES
-from stack.runner import new_job_ids
-from stack.samples import fleet
-from stack.stack import LocalStack
+from logflume.settings import load_settings
+from logflume_cli.devstack.fleet import Job, compare_fleet, follow_fleet, play_fleet
+from logflume_cli.devstack.home import PROCESSES
+from logflume_cli.devstack.runner import new_job_ids
+from logflume_cli.devstack.samples import fleet
+from logflume_cli.devstack.stack import LocalStack
 from tests.conftest import shared_logs
-from tests.running import LOGFLUME
+from tests.support.processes import LOGFLUME
+from workflows.client import connection as temporal
 
 pytestmark = pytest.mark.timeout(400)
 AT_LEAST_ONE = r"[1-9][\d.]*"
@@ -102,7 +102,7 @@ async def play_and_compare(settings, jobs: list[Job], trouble=None) -> None:
 def test_the_demo_carries_real_logs_byte_for_byte(stack, data_dir):
     """With the folder of real logs beside the project they are played, else generated ones."""
     done = subprocess.run(
-        [sys.executable, "-m", "stack.demo", "--once", *shared_logs()],
+        [sys.executable, "-m", "logflume_cli.devstack.demo", "--once", *shared_logs()],
         env={**os.environ, "LOGFLUME_STACK__DATA_DIR": str(data_dir), "COLUMNS": "120"},
         capture_output=True,
         text=True,

@@ -3,11 +3,11 @@
 import pytest
 
 from tests.conftest import part
-from tests.faults.faults import schedule, short
-from tests.faults.load import FIRST_JOB, Job
-from tests.faults.oracle import Verdict, compare_bytes, is_possible
-from tests.faults.soak import report, soak
-from tests.faults.system import System
+from tests.support.soak.faults import schedule, short
+from tests.support.soak.load import FIRST_JOB, Job
+from tests.support.soak.main import report, soak
+from tests.support.soak.oracle import Verdict, compare_bytes, is_possible
+from tests.support.soak.system import System
 
 pytestmark = [
     pytest.mark.timeout(900),

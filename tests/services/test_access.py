@@ -8,11 +8,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from db.parts import store_batch
-from errors import SettingsError
-from live import feed
+from logflume.errors import SettingsError
 from tests.conftest import part, serving
-from tests.sse import reading
+from tests.support.sse import reading
 from web.auth import Access, sign_link
+from web.streams import feed
 
 
 @pytest.fixture

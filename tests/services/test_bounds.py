@@ -6,10 +6,10 @@ import aio_pika
 import pytest
 from prometheus_client import REGISTRY
 
-import wire
+from drain.dead_letters import Rejects
 from drain.flush import REJECTS_AT_ONCE
-from drain.rejects import Rejects
-from settings import Settings
+from logflume import contract
+from logflume.settings import Settings
 from tests.conftest import draining, until
 from tests.services.test_drain import count, message, publish, waiting
 
@@ -60,7 +60,9 @@ async def test_while_postgres_is_gone_no_more_is_held_than_may_be_and_then_all_i
 
 
 async def consumers(channel) -> int:
-    return (await channel.declare_queue(wire.QUEUE, durable=True)).declaration_result.consumer_count
+    return (
+        await channel.declare_queue(contract.QUEUE, durable=True)
+    ).declaration_result.consumer_count
 
 
 async def _is(met) -> bool:
@@ -108,13 +110,13 @@ async def test_a_storm_of_rejects_is_kept_whole_and_parts_beside_it_go_through(
             under_way -= 1
 
     monkeypatch.setattr(Rejects, "keep", counted)
-    await channel.declare_queue(wire.REJECTED_QUEUE, durable=True)
-    exchange = await channel.get_exchange(wire.EXCHANGE)
+    await channel.declare_queue(contract.REJECTED_QUEUE, durable=True)
+    exchange = await channel.get_exchange(contract.EXCHANGE)
     bodies = [b"no part %d " % n + bytes(2000) for n in range(STORM)]
     good = [message(job_id, n, f"{n},") for n in range(STORM // 10)]
 
     async def send(body: bytes) -> None:
-        await exchange.publish(aio_pika.Message(body), wire.ROUTING_KEY)
+        await exchange.publish(aio_pika.Message(body), contract.ROUTING_KEY)
 
     for at in range(0, STORM, 100):
         some = bodies[at : at + 100] + good[at // 10 : at // 10 + 10]
@@ -123,12 +125,12 @@ async def test_a_storm_of_rejects_is_kept_whole_and_parts_beside_it_go_through(
         await until(lambda: _equals(count(pool), STORM // 10))
         await until(lambda: _equals(kept(channel), STORM))
     assert 0 < most <= REJECTS_AT_ONCE * settings.drain.flushes
-    queue = await channel.get_queue(wire.REJECTED_QUEUE)
+    queue = await channel.get_queue(contract.REJECTED_QUEUE)
     found = [(await queue.get(no_ack=True)).body for _ in range(STORM)]
     assert sorted(found) == sorted(bodies)
     assert await waiting(channel) == 0
 
 
 async def kept(channel) -> int:
-    queue = await channel.declare_queue(wire.REJECTED_QUEUE, durable=True)
+    queue = await channel.declare_queue(contract.REJECTED_QUEUE, durable=True)
     return queue.declaration_result.message_count

@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 
 from db import aggregation, reading
 from db.parts import store_batch
-from domain import LAST, Part
+from logflume.domain import LAST, Part
 from tests.conftest import content, part, write_whole
-from tests.model import Model, contents, parts
+from tests.support.model import Model, contents, parts
 
 batches = st.lists(st.lists(parts, min_size=1, max_size=5) | contents, max_size=8)
 

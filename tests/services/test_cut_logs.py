@@ -6,7 +6,7 @@ import pytest
 
 from db import aggregation, logs, reading
 from db.parts import store_batch
-from domain import LAST
+from logflume.domain import LAST
 from tests.conftest import part, serving, write_whole
 from tests.services.test_late_content import pieces, row_content
 

@@ -9,13 +9,13 @@ import aio_pika
 import pytest
 from pydantic import SecretStr
 
-import temporal
-import wire
 from drain.drain import Drain
-from errors import ComponentError, UnknownLog
-from settings import Settings
+from logflume import contract
+from logflume.errors import ComponentError, UnknownLog
+from logflume.settings import Settings
 from tests import conftest
 from tests.conftest import close_connections, draining, until
+from workflows.client import connection as temporal
 from workflows.types import JOB_ID, workflow_id
 
 
@@ -26,9 +26,9 @@ def settings(amqp_settings: Settings) -> Settings:
 
 async def publish(channel, *bodies: bytes, **properties) -> None:
     """Publish with confirms, so that all are in the queue when it returns."""
-    exchange = await channel.get_exchange(wire.EXCHANGE)
+    exchange = await channel.get_exchange(contract.EXCHANGE)
     for body in bodies:
-        await exchange.publish(aio_pika.Message(body, **properties), wire.ROUTING_KEY)
+        await exchange.publish(aio_pika.Message(body, **properties), contract.ROUTING_KEY)
 
 
 def message(job_id: int, number: int | str, log: str = "", **fields) -> bytes:
@@ -37,7 +37,7 @@ def message(job_id: int, number: int | str, log: str = "", **fields) -> bytes:
 
 async def next_reject(channel):
     """The next message of the reject queue, as soon as there is one."""
-    queue = await channel.declare_queue(wire.REJECTED_QUEUE, durable=True)
+    queue = await channel.declare_queue(contract.REJECTED_QUEUE, durable=True)
     rejects = asyncio.Queue()
     tag = await queue.consume(rejects.put, no_ack=True)
     try:
@@ -57,7 +57,9 @@ async def count(pool) -> int:
 
 async def waiting(channel) -> int:
     """Messages that are ready in the queue."""
-    return (await channel.declare_queue(wire.QUEUE, durable=True)).declaration_result.message_count
+    return (
+        await channel.declare_queue(contract.QUEUE, durable=True)
+    ).declaration_result.message_count
 
 
 async def test_parts_are_stored_acked_and_told(settings, channel, pool, job_id):
@@ -110,7 +112,7 @@ async def test_nothing_is_acked_while_postgres_refuses_to_commit(settings, chann
     await pool.execute("ALTER TABLE log_parts RENAME TO hidden")
     await publish(channel, *(message(job_id, n, "x") for n in range(10)))
     async with draining(settings) as drain:
-        queue = await channel.declare_queue(wire.QUEUE, durable=True)
+        queue = await channel.declare_queue(contract.QUEUE, durable=True)
         await until(lambda: _consumed(channel))
         drain_stopped = asyncio.create_task(_stop(drain))
         await pool.execute("ALTER TABLE hidden RENAME TO log_parts")
@@ -153,7 +155,7 @@ async def test_a_queue_that_is_deleted_is_declared_and_consumed_again(
     async with draining(settings):
         await publish(channel, message(job_id, 0, "a"))
         await until(lambda: _equals(count(pool), 1))
-        await (await channel.get_queue(wire.QUEUE)).delete(if_unused=False, if_empty=False)
+        await (await channel.get_queue(contract.QUEUE)).delete(if_unused=False, if_empty=False)
         await until(lambda: _consumers(settings))
         await publish(channel, message(job_id, 1, "b"))
         await until(lambda: _equals(count(pool), 2))
@@ -162,7 +164,7 @@ async def test_a_queue_that_is_deleted_is_declared_and_consumed_again(
 async def _consumers(settings) -> bool:
     async with await aio_pika.connect(settings.amqp.url.get_secret_value()) as connection:
         try:
-            queue = await (await connection.channel()).declare_queue(wire.QUEUE, passive=True)
+            queue = await (await connection.channel()).declare_queue(contract.QUEUE, passive=True)
         except aio_pika.exceptions.ChannelNotFoundEntity:
             return False
         return queue.declaration_result.consumer_count > 0
@@ -219,7 +221,7 @@ async def publish_raw(settings, body: bytes, properties: bytes) -> None:
     await read()
     writer.write(call(1, 20, 10, b"\0"))
     await read()
-    target = struct.pack(">H", 0) + short(wire.EXCHANGE) + short(wire.ROUTING_KEY) + b"\0"
+    target = struct.pack(">H", 0) + short(contract.EXCHANGE) + short(contract.ROUTING_KEY) + b"\0"
     writer.write(call(1, 60, 40, target))
     writer.write(frame(2, 1, struct.pack(">HHQ", 60, 0, len(body)) + properties))
     writer.write(frame(3, 1, body))
@@ -270,7 +272,7 @@ async def test_while_rejects_cannot_be_kept_parts_are_still_stored_and_acked(
 ):
     """The reject queue refuses: what is bad waits in the queue, what is good goes through."""
     await channel.declare_queue(
-        wire.REJECTED_QUEUE,
+        contract.REJECTED_QUEUE,
         durable=True,
         arguments={"x-max-length": 0, "x-overflow": "reject-publish"},
     )
@@ -287,7 +289,7 @@ async def test_while_rejects_cannot_be_kept_parts_are_still_stored_and_acked(
 async def test_a_queue_declared_otherwise_is_told_at_the_start(settings, amqp_url):
     async with await aio_pika.connect(amqp_url) as connection:
         channel = await connection.channel()
-        await channel.declare_queue(wire.QUEUE, durable=True, arguments={"x-max-length": 5})
+        await channel.declare_queue(contract.QUEUE, durable=True, arguments={"x-max-length": 5})
     with pytest.raises(ComponentError, match="PRECONDITION_FAILED"):
         async with draining(settings):
             pass

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-import temporal
 from activities.metrics import readings
-from stack.stack import LocalStack
+from logflume_cli.devstack.stack import LocalStack
 from tests.conftest import serving
 from tests.services.test_metrics import scrape, shown
+from workflows.client import connection as temporal
 
 pytestmark = pytest.mark.timeout(60)
 

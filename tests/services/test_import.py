@@ -6,19 +6,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import SecretStr
 
-from archive.store import key
-from cli import import_
-from cli.import_ import take_over
 from db import aggregation, holds, logs, reading
-from db.figures import figures
 from db.partitions import partitions
 from db.parts import store_batch
-from db.unfinished import find_unfinished
-from domain import LAST, Log
-from errors import ComponentError, PartsGone
-from settings.groups import DatabaseSettings
+from db.pending import find_unfinished
+from db.stats import figures
+from logflume.archive.store import key
+from logflume.domain import LAST, Log
+from logflume.errors import ComponentError, PartsGone
+from logflume.settings.groups import DatabaseSettings
+from logflume_cli import import_
+from logflume_cli.import_ import take_over
 from tests.conftest import content, part, s3, serving, write_whole
-from tests.travis_logs import THEN, travis_logs
+from tests.support.travis_logs import THEN, travis_logs
 
 
 @pytest.fixture

@@ -25,16 +25,16 @@ from hypothesis.stateful import (
 from msgspec.structs import replace
 
 from activities.types import AGGREGATE
-from archive.store import Archive
 from db import partitions, reading
 from db.connect import open_pool
 from db.parts import store_batch
-from domain import Part
+from logflume.archive.store import Archive
+from logflume.domain import Part
 from tests.conftest import part as received_now
 from tests.conftest import until, write_whole
-from tests.life import Life
-from tests.model import Model, contents, parts
 from tests.services.test_partitions import RETENTION, drop, make_past
+from tests.support.lifecycle import Life
+from tests.support.model import Model, contents, parts
 
 # Parts that came then are old enough to go.
 FIRST_DAY = 10

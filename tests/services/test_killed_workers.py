@@ -11,12 +11,12 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.types import AGGREGATE, ARCHIVE, DELETE_ARCHIVE, PURGE, RESTORE, VERIFY
-from archive.store import Archive
 from db.connect import open_pool
 from db.parts import store_batch
+from logflume.archive.store import Archive
 from tests.conftest import part, write_whole
-from tests.dying import Ending
-from tests.life import Life, activities_of
+from tests.support.crash import Ending
+from tests.support.lifecycle import Life, activities_of
 
 SMALL = b"a log"
 # The least that S3 takes for all but the last.

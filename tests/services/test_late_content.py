@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from activities.logs import ArchiveActivities
-from archive.store import Archive, key
 from db import aggregation, logs, reading
 from db.parts import store_batch
-from domain import LAST, Content
-from errors import PartsGone
+from logflume.archive.store import Archive, key
+from logflume.domain import LAST, Content
+from logflume.errors import PartsGone
 from tests.conftest import BEGIN, content, part, s3, serving, until, write_whole
-from tests.model import Model, contents, parts
 from tests.services.test_store import until_blocked
-from tests.sse import reading as streaming
+from tests.support.model import Model, contents, parts
+from tests.support.sse import reading as streaming
 
 # They come later than all before them, so that no attempt that is over becomes the log again.
 late_parts = st.builds(

@@ -8,17 +8,17 @@ from collections.abc import AsyncIterator, Callable
 import aio_pika
 import pytest
 
-import wire
 from db.parts import store_batch
-from domain import LAST
-from live.client import make_sender, trigger
-from live.forward import Forwarder
-from live.tally import EVENTS
-from settings import Settings, load_settings
-from settings.groups import PusherSettings
-from stack.stack import LocalStack
+from drain.live.forwarder import Forwarder
+from drain.live.metrics import EVENTS
+from logflume import amqp, contract
+from logflume.domain import LAST
+from logflume.pusher import make_sender, trigger
+from logflume.settings import Settings, load_settings
+from logflume.settings.groups import PusherSettings
+from logflume_cli.devstack.stack import LocalStack
 from tests.conftest import content, draining, part, serving, until
-from tests.watching import subscriber
+from tests.support.pusher import subscriber
 
 
 @pytest.fixture
@@ -41,11 +41,13 @@ def forwarder(settings: PusherSettings) -> Forwarder:
 async def publish(settings) -> AsyncIterator[Callable]:
     """Publish one part as a runner does."""
     async with await aio_pika.connect(settings.amqp.url.get_secret_value()) as connection:
-        exchange = await wire.declare(await connection.channel())
+        exchange = await amqp.declare(await connection.channel())
 
         async def publish(job_id: int, number: int | str, log: str, **fields) -> None:
             body = {"id": job_id, "number": number, "log": log, "uuid": "u", **fields}
-            await exchange.publish(aio_pika.Message(json.dumps(body).encode()), wire.ROUTING_KEY)
+            await exchange.publish(
+                aio_pika.Message(json.dumps(body).encode()), contract.ROUTING_KEY
+            )
 
         yield publish
 

@@ -11,10 +11,10 @@ from datetime import timedelta
 import aio_pika
 import pytest
 
-import wire
 from db import aggregation, maintenance
 from db.parts import store_batch
-from errors import UnderMaintenance
+from logflume import contract
+from logflume.errors import UnderMaintenance
 from tests.conftest import content, draining, part, serving, until
 
 HOUR = timedelta(hours=1)
@@ -26,17 +26,17 @@ def settings(amqp_settings):
 
 
 async def test_drains_hold_what_they_have_and_go_on(settings, channel, pool, job_id):
-    exchange = await channel.get_exchange(wire.EXCHANGE)
+    exchange = await channel.get_exchange(contract.EXCHANGE)
 
     async def publish(number: int) -> None:
         body = json.dumps({"id": job_id, "number": number, "log": f"{number},", "uuid": "u"})
-        await exchange.publish(aio_pika.Message(body.encode()), wire.ROUTING_KEY)
+        await exchange.publish(aio_pika.Message(body.encode()), contract.ROUTING_KEY)
 
     async def stored(count: int) -> bool:
         return await pool.fetchval("SELECT count(*) FROM log_parts") == count
 
     async def taken() -> bool:
-        queue = await channel.declare_queue(wire.QUEUE, durable=True)
+        queue = await channel.declare_queue(contract.QUEUE, durable=True)
         return queue.declaration_result.message_count == 0
 
     async with pool.acquire() as connection:
@@ -53,7 +53,7 @@ async def test_drains_hold_what_they_have_and_go_on(settings, channel, pool, job
             await publish(2)
             await until(lambda: stored(3))  # it expired by itself
         assert await content(connection, job_id) == b"0,1,2,"
-    queue = await channel.declare_queue(wire.QUEUE, durable=True)
+    queue = await channel.declare_queue(contract.QUEUE, durable=True)
     assert queue.declaration_result.message_count == 0
 
 
@@ -112,7 +112,12 @@ def test_the_switch_is_set_shown_and_cleared_by_command(settings):
     }
 
     def run(*arguments: str) -> str:
-        command = (sys.executable, "-c", "from cli.main import main; main()", "maintenance")
+        command = (
+            sys.executable,
+            "-c",
+            "from logflume_cli.main import main; main()",
+            "maintenance",
+        )
         done = subprocess.run(
             [*command, *arguments], env=environment, capture_output=True, text=True, check=True
         )

@@ -18,19 +18,20 @@ from temporalio.exceptions import ApplicationError, FailureError
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-import temporal
-import wire
 from activities import metrics as worker_metrics
 from activities.metrics import readings as worker_readings
 from db import aggregation, logs
 from db.connect import open_pool
-from db.figures import OLDEST_UNARCHIVED, figures
 from db.maintenance import switch_off, switch_on
 from db.parts import store_batch
+from db.stats import OLDEST_UNARCHIVED, figures
 from drain.metrics import readings as drain_readings
-from errors import ComponentError
-from monitor import Readings, showing
+from logflume import contract
+from logflume.errors import ComponentError
+from logflume.observability.metrics import Readings
+from logflume.observability.server import showing
 from tests.conftest import draining, part, serving, until, write_whole
+from workflows.client import connection as temporal
 
 REJECTED = ("logflume_drain_rejects_total", "kept")
 
@@ -68,12 +69,12 @@ def settings(amqp_settings):
 
 async def test_a_drain_shows_what_it_did_and_how_it_is(settings, channel, pool, job_id):
     queued_at = datetime.now(UTC) - timedelta(seconds=90)
-    exchange = await channel.get_exchange(wire.EXCHANGE)
+    exchange = await channel.get_exchange(contract.EXCHANGE)
 
     async def publish(uuid: str, number: int, **fields) -> None:
         told = {"id": job_id, "uuid": uuid, "number": number, "log": "four", **fields}
         message = aio_pika.Message(json.dumps(told).encode(), timestamp=datetime.now(UTC))
-        await exchange.publish(message, wire.ROUTING_KEY)
+        await exchange.publish(message, contract.ROUTING_KEY)
 
     async with pool.acquire() as connection:
         await store_batch(connection, [part(job_id, 0, attempt="given up")])
@@ -86,7 +87,7 @@ async def test_a_drain_shows_what_it_did_and_how_it_is(settings, channel, pool, 
             await publish("given up", 1)
             await publish("run", 0, meta={"queued_at": queued_at.isoformat()})
             await publish("run", 1, meta=["no", {"meta": 1}])
-            await exchange.publish(aio_pika.Message(b"no part"), wire.ROUTING_KEY)
+            await exchange.publish(aio_pika.Message(b"no part"), contract.ROUTING_KEY)
 
             await publish("run", 2)
 

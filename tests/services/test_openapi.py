@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from db import aggregation
 from db.parts import store_batch
-from settings.groups import PusherSettings
+from logflume.settings.groups import PusherSettings
 from tests.conftest import TOKEN, part, serving
 
 CHECKS = (

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from db import aggregation, holds, logs, partitions, reading
 from db.connect import open_pool
 from db.parts import store_batch
-from domain import LAST
-from errors import PartitionError
+from logflume.domain import LAST
+from logflume.errors import PartitionError
 from tests.conftest import content, part, until, write_whole
 
 pytestmark = pytest.mark.usefixtures("at_any_hour")

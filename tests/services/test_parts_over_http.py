@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import jwt
 import pytest
 
-import wire
-from domain import LAST
+from logflume import contract
+from logflume.domain import LAST
 from tests.conftest import close_connections, serving
 
 
@@ -44,10 +44,13 @@ def many(*parts: dict) -> dict[str, str]:
 
 
 async def published(channel, count: int) -> list[dict]:
-    queue = await channel.declare_queue(wire.QUEUE, durable=True)
+    queue = await channel.declare_queue(contract.QUEUE, durable=True)
     messages = [await queue.get(no_ack=True, timeout=10) for _ in range(count)]
     for message in messages:
-        assert (message.content_type, message.type) == (wire.CONTENT_TYPE, wire.MESSAGE_TYPE)
+        assert (message.content_type, message.type) == (
+            contract.CONTENT_TYPE,
+            contract.MESSAGE_TYPE,
+        )
         assert message.delivery_mode == 2
         assert datetime.now(UTC) - message.timestamp < timedelta(minutes=1)
     assert await queue.get(no_ack=True, fail=False) is None
@@ -185,7 +188,7 @@ async def test_without_a_key_runners_tokens_open_nothing(amqp_settings, channel,
 async def test_no_204_for_what_rabbitmq_did_not_keep(web, channel, job_id):
     """A part that no queue takes would be dropped by the exchange; the next call mends that."""
     assert (await web.put(f"/log-parts/{job_id}/0", json=body())).status_code == 204
-    await channel.queue_delete(wire.QUEUE)
+    await channel.queue_delete(contract.QUEUE)
     answer = await web.put(f"/log-parts/{job_id}/1", json=body())
     assert answer.status_code == 503
     assert answer.headers["retry-after"]

@@ -12,15 +12,15 @@ import aio_pika
 import pytest
 from click.testing import CliRunner
 
-import wire
-from cli.rejected import rejected
+from drain.dead_letters import AT, REASON
 from drain.decode import decode
-from drain.rejects import AT, REASON
-from errors import RejectedPart
-from settings import Settings
-from tests import poison
+from logflume import contract
+from logflume.errors import RejectedPart
+from logflume.settings import Settings
+from logflume_cli.rejected import rejected
 from tests.conftest import content, draining, until
 from tests.services.test_drain import count, message, publish_raw, waiting
+from tests.support import poison
 
 FUZZED = 800
 RAW = 40
@@ -90,12 +90,12 @@ async def test_poison_is_kept_with_its_reason_and_every_neighbour_is_exact(
     settings, channel, pool, monkeypatch
 ):
     dice = Random(poison.seed())
-    exchange = await channel.get_exchange(wire.EXCHANGE)
+    exchange = await channel.get_exchange(contract.EXCHANGE)
     sent: list[bytes] = []
 
     async def publish(body: bytes) -> None:
         about = {"headers": headers(dice), "type": dice.choice(TYPES)}
-        await exchange.publish(aio_pika.Message(body, **about), wire.ROUTING_KEY)
+        await exchange.publish(aio_pika.Message(body, **about), contract.ROUTING_KEY)
         sent.append(body)
 
     for n in range(RAW):
@@ -133,7 +133,7 @@ def sort(bodies: list[bytes]) -> tuple[Counter, Counter]:
 
 
 async def _all_are_kept(channel, pool, total: int) -> bool:
-    kept = (await channel.declare_queue(wire.REJECTED_QUEUE, durable=True)).declaration_result
+    kept = (await channel.declare_queue(contract.REJECTED_QUEUE, durable=True)).declaration_result
     return await count(pool) + kept.message_count >= total
 
 
@@ -156,7 +156,7 @@ async def check_commands(settings, channel, monkeypatch, rejects: Counter) -> No
     assert (await call("requeue", lines[0].split()[0])).stdout == "1 sent on\n"
     assert (await call("drop", lines[1].split()[0])).stdout == "1 dropped\n"
     assert (await call("requeue", "--all")).stdout == f"{total - 2} sent on\n"
-    queue = await channel.declare_queue(wire.QUEUE, durable=True)
+    queue = await channel.declare_queue(contract.QUEUE, durable=True)
     again = Counter([(await queue.get(no_ack=True)).body for _ in range(total - 1)])
     before = Counter()
     for (body, _), times in rejects.items():

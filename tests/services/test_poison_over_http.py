@@ -18,12 +18,12 @@ import jwt
 import pytest
 from pydantic import SecretStr
 
-import wire
 from drain.decode import decode
-from settings.groups import PusherSettings
-from tests import poison
+from logflume import contract
+from logflume.settings.groups import PusherSettings
 from tests.conftest import content, serving, write_whole
 from tests.services.test_pusher import KEY, SECRET, signature
+from tests.support import poison
 
 CASES = 500
 JOB = 4242
@@ -103,7 +103,7 @@ def dice():
 
 async def queued(channel) -> int:
     """How many parts came into the queue; each is one that a drain can read."""
-    queue = await channel.declare_queue(wire.QUEUE, durable=True)
+    queue = await channel.declare_queue(contract.QUEUE, durable=True)
     now, found = datetime.now(UTC), 0
     while message := await queue.get(no_ack=True, fail=False):
         decode(message.body, message.timestamp, now)

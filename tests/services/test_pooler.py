@@ -11,14 +11,14 @@ import pytest
 from pydantic import SecretStr
 
 from db.connect import connect_directly, open_pool
-from errors import ComponentError
-from stack.components import answers
-from stack.home import PROCESSES
-from stack.runner import connect, play
-from stack.samples import fleet
+from logflume.errors import ComponentError
+from logflume_cli.devstack.components import answers
+from logflume_cli.devstack.home import PROCESSES
+from logflume_cli.devstack.runner import connect, play
+from logflume_cli.devstack.samples import fleet
 from tests.conftest import s3, serving, until
-from tests.running import LOGFLUME, environment, running
-from tests.sse import reading
+from tests.support.processes import LOGFLUME, environment, running
+from tests.support.sse import reading
 
 HOST = "127.0.0.1"
 CONFIG = """

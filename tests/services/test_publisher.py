@@ -7,12 +7,12 @@ import aio_pika
 import pytest
 from pydantic import SecretStr
 
-import wire
 from drain.drain import Drain
-from errors import ComponentError
-from publisher import Publisher
+from logflume import amqp, contract
+from logflume.amqp import Publisher
+from logflume.errors import ComponentError
 from tests.conftest import until
-from tests.faults.proxy import Proxy
+from tests.support.soak.proxy import Proxy
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def url(amqp_url, servers, proxy):
 
 @pytest.fixture
 async def publisher(url):
-    made = Publisher(url, "logflume test", wire.declare)
+    made = Publisher(url, "logflume test", amqp.declare)
     yield made
     await made.close()
 
@@ -41,9 +41,9 @@ def message() -> aio_pika.Message:
 
 async def waiting(publisher, proxy) -> asyncio.Task[None]:
     """A caller that waits for a confirmation which does not come."""
-    await publisher.publish(message(), wire.ROUTING_KEY)
+    await publisher.publish(message(), contract.ROUTING_KEY)
     proxy.turn("stall")
-    waits = asyncio.create_task(publisher.publish(message(), wire.ROUTING_KEY))
+    waits = asyncio.create_task(publisher.publish(message(), contract.ROUTING_KEY))
     channel = await publisher._channel.get_underlay_channel()
 
     async def is_out() -> bool:
@@ -59,7 +59,7 @@ async def test_who_waits_on_a_connection_that_another_gives_up_is_told(publisher
     with pytest.raises(ComponentError):
         await waits
     proxy.turn("flow")
-    await publisher.publish(message(), wire.ROUTING_KEY)
+    await publisher.publish(message(), contract.ROUTING_KEY)
 
 
 async def test_a_caller_that_is_cancelled_is_no_connection_lost(publisher, proxy):
@@ -75,7 +75,7 @@ async def test_a_broker_may_go_at_every_step_of_a_handshake(publisher, proxy):
     for halves in itertools.count():
         proxy.break_off(halves)
         try:
-            await publisher.publish(message(), wire.ROUTING_KEY)
+            await publisher.publish(message(), contract.ROUTING_KEY)
         except ComponentError:
             continue
         break
@@ -100,10 +100,10 @@ async def test_a_drain_is_told_of_it_too(amqp_settings, url, pool, proxy):
     "error", [StopAsyncIteration(), Exception(), asyncio.CancelledError(), ConnectionError("gone")]
 )
 async def test_whatever_the_library_raises_is_one_error(error):
-    with pytest.raises(ComponentError), wire.reaching("RabbitMQ"):
+    with pytest.raises(ComponentError), amqp.reaching("RabbitMQ"):
         raise error
 
 
 async def test_a_mistake_of_ours_is_not_taken_for_it():
-    with pytest.raises(KeyError), wire.reaching("RabbitMQ"):
+    with pytest.raises(KeyError), amqp.reaching("RabbitMQ"):
         raise KeyError

@@ -8,7 +8,7 @@ import time
 import pytest
 from pydantic import SecretStr
 
-from settings.groups import PusherSettings
+from logflume.settings.groups import PusherSettings
 from tests.conftest import TOKEN, serving
 
 AUTHORIZED = {"Authorization": f"token {TOKEN}"}

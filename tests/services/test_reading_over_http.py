@@ -5,10 +5,10 @@ import random
 
 import pytest
 
-from archive.store import Archive
 from db import aggregation, logs
 from db.parts import store_batch
-from domain import LAST
+from logflume.archive.store import Archive
+from logflume.domain import LAST
 from tests.conftest import part, serving, write_whole
 
 

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from activities.logs import ArchiveActivities
 from activities.types import ArchiveOrder
-from archive.inventory import Inventory
-from archive.store import key
 from db import aggregation, holds, logs, reading
 from db.parts import store_batch
-from domain import LAST, MAX_JOB_ID, Content, Origin
-from errors import ArchiveAhead, PartsGone
-from recovery import reconcile
-from recovery.compare import between
-from recovery.reconcile import Options, Reconciler
+from logflume.archive.inventory import Inventory
+from logflume.archive.store import key
+from logflume.domain import LAST, MAX_JOB_ID, Content, Origin
+from logflume.errors import ArchiveAhead, PartsGone
+from logflume_cli.reconcile import reconciler
+from logflume_cli.reconcile.compare import between
+from logflume_cli.reconcile.reconciler import Options, Reconciler
 from tests.conftest import part, s3, write_whole
 
 # What Postgres is put back by: rows of one log, as a dump has them.
@@ -267,7 +267,7 @@ async def test_holds_that_were_lost_are_found_by_their_copies(bench, numbers):
     assert f"job {ended}: it is held, and the bucket has no copy" in said[1]
     async with bench.pool.acquire() as connection:
         found = await holds.read(connection, forgotten)
-    assert found and found.reason == reconcile.HOLD_REASON
+    assert found and found.reason == reconciler.HOLD_REASON
 
 
 async def test_pages_of_rows_and_objects_meet_in_the_order_of_the_bucket(bench, monkeypatch):

@@ -6,8 +6,8 @@ import aio_pika
 import pytest
 from click.testing import CliRunner
 
-import wire
-from cli.rejected import rejected
+from logflume import amqp, contract
+from logflume_cli.rejected import rejected
 from tests.conftest import draining, until
 
 BROKEN = [b"no json", b'{"id": 1}', b'{"id": 2, "log": 7, "number": 0}']
@@ -28,10 +28,10 @@ def call(amqp_settings, monkeypatch):
 async def broken(amqp_settings, channel, call):
     """Three messages that a drain rejected, in this order; the ids they are called by."""
     async with draining(amqp_settings):
-        exchange = await wire.declare(channel)
+        exchange = await amqp.declare(channel)
         for body in BROKEN:
-            await exchange.publish(aio_pika.Message(body, headers={"x": 1}), wire.ROUTING_KEY)
-        await until(lambda: waiting(channel, wire.REJECTED_QUEUE, 3))
+            await exchange.publish(aio_pika.Message(body, headers={"x": 1}), contract.ROUTING_KEY)
+        await until(lambda: waiting(channel, contract.REJECTED_QUEUE, 3))
     return [line.split()[0] for line in (await call("list")).stdout.splitlines()]
 
 
@@ -52,18 +52,18 @@ async def test_they_are_listed_and_shown_and_stay_where_they_are(call, broken):
 
 async def test_one_is_sent_on_as_it_came_and_one_dropped(call, broken, channel):
     assert (await call("requeue", broken[1])).stdout == "1 sent on\n"
-    queue = await channel.declare_queue(wire.QUEUE, durable=True)
+    queue = await channel.declare_queue(contract.QUEUE, durable=True)
     again = await queue.get()
     await again.ack()
     assert (again.body, again.headers) == (BROKEN[1], {"x": 1})
     assert (await call("drop", broken[0])).stdout == "1 dropped\n"
-    assert await waiting(channel, wire.REJECTED_QUEUE, 1)
+    assert await waiting(channel, contract.REJECTED_QUEUE, 1)
 
 
 async def test_what_is_rejected_once_more_is_met_once(call, broken, amqp_settings, channel):
     async with draining(amqp_settings):
         assert (await call("requeue", "--all")).stdout == "3 sent on\n"
-        await until(lambda: waiting(channel, wire.REJECTED_QUEUE, 3))
+        await until(lambda: waiting(channel, contract.REJECTED_QUEUE, 3))
     assert (await call("drop", "--all")).stdout == "3 dropped\n"
     assert (await call("list")).stdout == "there are none\n"
 

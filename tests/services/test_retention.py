@@ -13,13 +13,13 @@ from click.testing import CliRunner
 from activities.logs import ArchiveActivities
 from activities.retention import RetentionActivities
 from activities.types import ArchiveOrder, DeleteOrder, ExpireOrder, Reached
-from archive.store import Archive, held_key, key
-from cli.main import root
 from db import aggregation, holds, logs, maintenance, retention
 from db.parts import store_batch
 from db.retention import LOOK, _limits, _query
-from domain import LAST, Policy
-from errors import PartsGone, UnderHold
+from logflume.archive.store import Archive, held_key, key
+from logflume.domain import LAST, Policy
+from logflume.errors import PartsGone, UnderHold
+from logflume_cli.main import root
 from tests.conftest import part, s3, serving
 from tests.services.test_store import until_blocked
 

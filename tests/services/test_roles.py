@@ -9,33 +9,33 @@ import aio_pika
 import asyncpg
 import pytest
 
-import wire
 from db import (
     aggregation,
     backfill,
-    figures,
     holds,
     importing,
     logs,
     maintenance,
     migrate,
+    notify,
     partitions,
+    pending,
     recovery,
     retention,
-    unfinished,
-    watch,
+    stats,
 )
 from db.connect import check_schema, open_pool
 from db.parts import store_batch
 from db.recovery import Archived
-from domain import Origin, Policy
-from errors import ComponentError, UnderHold
-from marks import Step
-from stack.home import PROCESSES
+from logflume import contract
+from logflume.domain import Origin, Policy
+from logflume.errors import ComponentError, UnderHold
+from logflume.markers import Step
+from logflume_cli.devstack.home import PROCESSES
 from tests.conftest import as_process, draining, part, serving, until, write_whole
 from tests.services.test_partitions import ago, make_past, old_part
 from tests.services.test_store import until_blocked
-from tests.sse import reading
+from tests.support.sse import reading
 
 REFUSED = {
     "drain": [
@@ -152,7 +152,7 @@ async def test_partitions_live_and_die_by_the_workers_user(pool, pools, job_id):
         assert len(gone) >= 3
         assert await partitions.expired(worker, old) == []
         await partitions.analyze(worker, 0.5)
-        told = await figures.figures(worker)
+        told = await stats.figures(worker)
         assert (told.partitions_ahead, told.default_partition_parts) == (9, 0)
     # A partition that the worker's user made holds parts, and is his to read by name.
     newest = (await partitions.partitions(pool)).ranges[-1]
@@ -171,12 +171,12 @@ async def archived(connection, job_id: int) -> None:
 
 async def test_the_drain_stores_and_the_web_reads_and_writes(amqp_settings, channel, pools, job_id):
     """Parts, a second run, parts after the aggregation, and of a run that was closed."""
-    pool, exchange = pools["worker"], await channel.get_exchange(wire.EXCHANGE)
+    pool, exchange = pools["worker"], await channel.get_exchange(contract.EXCHANGE)
     settings = as_process(amqp_settings, "web")
 
     async def publish(number, text, uuid="a", **fields):
         body = {"id": job_id, "log": text, "number": number, "uuid": uuid, **fields}
-        await exchange.publish(aio_pika.Message(json.dumps(body).encode()), wire.ROUTING_KEY)
+        await exchange.publish(aio_pika.Message(json.dumps(body).encode()), contract.ROUTING_KEY)
 
     async with draining(amqp_settings), serving(settings, pools["web"]) as web:
 
@@ -206,9 +206,9 @@ async def test_the_drain_stores_and_the_web_reads_and_writes(amqp_settings, chan
         assert (await web.post("/logs/multi", json=many)).status_code == 204
         await until(lambda: told_stale(pool))
         async with pools["web"].acquire() as connection:
-            await watch.occupy(connection, job_id)
-            await watch.vacate(connection, job_id)
-            await watch.expire(connection)
+            await notify.occupy(connection, job_id)
+            await notify.vacate(connection, job_id)
+            await notify.expire(connection)
         reads = ["", "/id", "/lifecycle", "/outline", "/search?q=x", "/timings", "/raw?attempt=b"]
         for path in [*(f"/logs/{job_id}{one}" for one in reads), f"/log-parts/{job_id}", "/logs"]:
             assert (await web.get(path)).status_code in {200, 404}, path
@@ -229,8 +229,8 @@ async def test_the_worker_sweeps_restores_and_deletes(pool, pools, job_id):
             await archived(worker, job)
         await aggregation.restore_content(worker, job_id, pieces(b"text"))
         await aggregation.aggregate(worker, job_id, force=True, restore=True)
-        assert await unfinished.find_unfinished(worker, 0, -1, 0, 10)
-        assert await unfinished.mark_empty(worker, bare)
+        assert await pending.find_unfinished(worker, 0, -1, 0, 10)
+        assert await pending.mark_empty(worker, bare)
         found = await backfill.find_in_ranges(worker, [(job_id, gone)], 0, 10)
         assert len(found.logs) == 4
         await backfill.find_of_kind(worker, backfill.Kind("not_archived", -1, 0), 0, 10)

@@ -5,7 +5,7 @@ import pytest
 
 from db import migrate
 from db.connect import check_schema
-from errors import ComponentError
+from logflume.errors import ComponentError
 
 
 @pytest.fixture

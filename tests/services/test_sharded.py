@@ -11,11 +11,11 @@ import aio_pika
 import pytest
 from pydantic import SecretStr
 
-import wire
 from drain import shards
 from drain.shards import Shards
-from errors import ComponentError, SettingsError
-from settings.groups import AmqpSettings
+from logflume import contract
+from logflume.errors import ComponentError, SettingsError
+from logflume.settings.groups import AmqpSettings
 from tests.conftest import draining, manage, until
 
 
@@ -28,7 +28,7 @@ def settings(amqp_settings, monkeypatch):
 @pytest.fixture
 async def exchange(channel):
     """The sharded exchange, as a runner declares it."""
-    return await channel.declare_exchange(wire.SHARDED_EXCHANGE, "x-modulus-hash", durable=True)
+    return await channel.declare_exchange(contract.SHARDED_EXCHANGE, "x-modulus-hash", durable=True)
 
 
 def managed_by(settings, url: str):
@@ -95,12 +95,12 @@ async def test_every_shard_is_consumed_and_the_plain_queue_too(
     settings, channel, exchange, servers, name, pool, numbers
 ):
     jobs = [next(numbers) for _ in range(40)]
-    plain = await channel.get_exchange(wire.EXCHANGE)
+    plain = await channel.get_exchange(contract.EXCHANGE)
     async with draining(settings, sharded=True):
         await until(lambda: consumed(settings, *shard_names(2)))
         for job in jobs:
             await publish(exchange, job, 0)
-            await publish(plain, job, 1, wire.ROUTING_KEY)
+            await publish(plain, job, 1, contract.ROUTING_KEY)
         await until(lambda: holds(stored(pool), once(jobs, range(2))))
         assert await queues(channel, 2) == [(1, 0), (1, 0)]
     policy = manage(servers, "GET", f"policies/{name}/logs-sharding")
@@ -160,8 +160,8 @@ async def test_without_the_management_it_goes_on_with_the_shards_it_knows(
     ):
         await until(lambda: consumed(settings, *shard_names(2)))
         await close()
-        await (await channel.get_queue(wire.QUEUE)).delete(if_unused=False, if_empty=False)
-        await until(lambda: consumed(settings, wire.QUEUE))
+        await (await channel.get_queue(contract.QUEUE)).delete(if_unused=False, if_empty=False)
+        await until(lambda: consumed(settings, contract.QUEUE))
         jobs = [next(numbers) for _ in range(20)]
         for job in jobs:
             await publish(exchange, job, 0)

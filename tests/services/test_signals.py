@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from temporalio.api.enums.v1 import EventType
 
-import temporal
 from drain.signals import Signaller
-from workflows.signals import LogWorkflows
+from workflows.client import connection as temporal
+from workflows.client.logs import LogWorkflows
 from workflows.types import Batch, LifecycleOptions, workflow_id
 
 ONE = Batch(parts=1, bytes=10)

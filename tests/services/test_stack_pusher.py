@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from errors import ComponentError
-from settings import load_settings, stack_file
-from stack import pusher as component
-from stack.stack import LocalStack
+from logflume.errors import ComponentError
+from logflume.settings import load_settings, stack_file
+from logflume_cli.devstack import pusher as component
+from logflume_cli.devstack.stack import LocalStack
 
 
 async def test_it_is_set_while_it_runs_and_not_after(tmp_path):

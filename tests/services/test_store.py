@@ -9,7 +9,7 @@ import pytest
 
 from db import aggregation, logs, reading
 from db.parts import store_batch
-from domain import LAST
+from logflume.domain import LAST
 from tests.conftest import BEGIN, content, part, write_whole
 
 

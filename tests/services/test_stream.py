@@ -8,15 +8,15 @@ import httpx
 import pytest
 
 from db import aggregation
-from db.follow import Since
+from db.notify import Announced, listen
 from db.parts import store_batch
-from db.watch import Announced, listen
-from domain import LAST, StoredPart
-from live import feed, follow, looks
-from live.cursor import Cursor
-from live.hub import Hub
+from db.tail import Since
+from logflume.domain import LAST, StoredPart
 from tests.conftest import part, serving, write_whole
-from tests.sse import reading
+from tests.support.sse import reading
+from web.streams import feed, follower, poller
+from web.streams.cursor import Cursor
+from web.streams.hub import Hub
 
 MARKED = "SELECT count(*) FROM watched_logs WHERE job_id = ANY ($1)"
 
@@ -43,14 +43,14 @@ def p(number: int, content: bytes, **fields):
 
 
 def count_looks(monkeypatch) -> list[list[Since]]:
-    looked, real = [], looks.look
+    looked, real = [], poller.look
 
     async def counted(connection, places):
         found = await real(connection, places)
         looked.append(places)
         return found
 
-    monkeypatch.setattr(looks, "look", counted)
+    monkeypatch.setattr(poller, "look", counted)
     return looked
 
 
@@ -305,7 +305,7 @@ async def test_an_announcement_is_looked_for_only_if_it_was_not_seen(
                 await asyncio.sleep(0.01)
 
     hub = Hub(pool, settings.database)  # it hears what the test lets it hear
-    async with aclosing(follow.Follower(hub, job_id, None).follow()) as following:
+    async with aclosing(follower.Follower(hub, job_id, None).follow()) as following:
         assert (await anext(following)).part.content == b"a"
         looked = count_looks(monkeypatch)
         after = asyncio.create_task(anext(following))
@@ -459,8 +459,8 @@ async def test_a_reader_who_lags_behind_the_others_looks_for_itself(pool, settin
         return (await asyncio.wait_for(anext(reader), 20)).part.number
 
     async with (
-        aclosing(follow.Follower(hub, job_id, None).follow()) as slow,
-        aclosing(follow.Follower(hub, job_id, None).follow()) as quick,
+        aclosing(follower.Follower(hub, job_id, None).follow()) as slow,
+        aclosing(follower.Follower(hub, job_id, None).follow()) as quick,
     ):
         assert await number(slow) == 0
         await store(p(1, b"b"))
@@ -476,20 +476,20 @@ async def test_a_part_that_comes_while_a_reader_resumes_is_told(
     pool, settings, store, job_id, monkeypatch
 ):
     await store(p(0, b"a"))
-    find = follow.reading.find
+    find = follower.reading.find
 
     async def late(*given):
         await store(p(1, b"b"))
         return await find(*given)
 
-    monkeypatch.setattr(follow.reading, "find", late)
+    monkeypatch.setattr(follower.reading, "find", late)
     hub = Hub(pool, settings.database)  # it hears nothing: no announcement mends it
     at = await pool.fetchrow(
         "SELECT generation, log_attempt(id) FROM logs WHERE job_id = $1", job_id
     )
     cursor = Cursor(*at)
     cursor.take(StoredPart(1, 0, final=False, content=b"a"))
-    async with aclosing(follow.Follower(hub, job_id, cursor).follow()) as following:
+    async with aclosing(follower.Follower(hub, job_id, cursor).follow()) as following:
         assert (await anext(following)).part.content == b"b"
 
 

@@ -16,19 +16,19 @@ import pytest
 import trustme
 from pydantic import SecretStr
 
-import stack.rabbitmq
-import temporal
-import wire
-from archive.store import Archive
-from cli.doctor import _rabbitmq
 from db import migrate
 from db.connect import connect_directly, open_pool
-from errors import ComponentError, SettingsError
-from publisher import Publisher
-from stack.home import HOST
-from stack.stack import LocalStack
+from logflume import amqp, contract
+from logflume.amqp import Publisher
+from logflume.archive.store import Archive
+from logflume.errors import ComponentError, SettingsError
+from logflume_cli.devstack import rabbitmq
+from logflume_cli.devstack.home import HOST
+from logflume_cli.devstack.stack import LocalStack
+from logflume_cli.doctor import _rabbitmq
 from tests.conftest import draining, until
-from tests.running import LOGFLUME, environment, running
+from tests.support.processes import LOGFLUME, environment, running
+from workflows.client import connection as temporal
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ async def test_a_postgres_without_tls_is_refused_where_tls_is_asked_for(settings
 def broker(tmp_path_factory, files):
     """The URL of a RabbitMQ that listens by TLS, and lets in who has a certificate."""
     lone = LocalStack(tmp_path_factory.mktemp("broker"))
-    plain = stack.rabbitmq._config
+    plain = rabbitmq._config
     port = free_port()
     options = f"""\
 listeners.ssl.1 = {HOST}:{port}
@@ -150,7 +150,7 @@ ssl_options.verify = verify_peer
 ssl_options.fail_if_no_peer_cert = true
 """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stack.rabbitmq, "_config", lambda home: plain(home) + options)
+        patch.setattr(rabbitmq, "_config", lambda home: plain(home) + options)
         asyncio.run(lone.up(["rabbitmq"]))
     yield f"amqps://logflume:{lone.home.secrets['password']}@{HOST}:{port}/"
     asyncio.run(lone.down())
@@ -160,10 +160,10 @@ async def test_parts_go_by_amqps_with_a_certificate_of_our_own(
     settings, broker, files, pool, job_id
 ):
     url = f"{broker}?cafile={files.ca}&certfile={files.client_cert}&keyfile={files.client_key}"
-    publisher = Publisher(url, "test", wire.declare)
+    publisher = Publisher(url, "test", amqp.declare)
     body = {"id": job_id, "log": "by TLS", "number": 0}
     async with draining(changed(settings, "amqp", url=SecretStr(url))):
-        await publisher.publish(aio_pika.Message(json.dumps(body).encode()), wire.ROUTING_KEY)
+        await publisher.publish(aio_pika.Message(json.dumps(body).encode()), contract.ROUTING_KEY)
 
         async def is_stored() -> bool:
             return await pool.fetchval("SELECT content FROM log_parts") == b"by TLS"

@@ -8,8 +8,8 @@ import pytest
 
 from db import aggregation, logs
 from db.parts import store_batch
-from db.unfinished import FIND, find_unfinished, mark_empty
-from domain import LAST
+from db.pending import FIND, find_unfinished, mark_empty
+from logflume.domain import LAST
 from tests.conftest import part, write_whole
 from tests.services.test_store import until_blocked
 

@@ -5,9 +5,9 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from archive.store import Archive
 from db import aggregation, logs
 from db.parts import store_batch
+from logflume.archive.store import Archive
 from tests.conftest import part, serving
 
 # A character cut between two parts, a NUL, and bytes that are no UTF-8 at all.

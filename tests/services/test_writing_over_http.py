@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-import temporal
 from db.parts import store_batch
 from tests.conftest import content, part, serving
+from workflows.client import connection as temporal
 from workflows.types import workflow_id
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drain.batch import AckLedger, Batch, Batcher, Reject
-from drain.frames import Delivery
+from drain.deliveries import Delivery
 from tests.conftest import part
 
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.follow import Horizon
-from domain import LAST, WHOLE, StoredPart
-from live.cursor import MOST_GAPS, MOST_LASTS, Cursor, digest
+from db.tail import Horizon
+from logflume.domain import LAST, WHOLE, StoredPart
+from web.streams.cursor import MOST_GAPS, MOST_LASTS, Cursor, digest
 
 NUMBERS = st.integers(0, 30)
 

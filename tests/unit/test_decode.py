@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain import LAST, MAX_JOB_ID
 from drain.decode import decode, utc
-from errors import RejectedPart
+from logflume.domain import LAST, MAX_JOB_ID
+from logflume.errors import RejectedPart
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 GOOD = {"id": 4242, "log": "text", "number": 7, "uuid": "run", "final": False}

@@ -10,12 +10,12 @@ import kubernetes_validate
 import pytest
 import yaml
 
-import wire
 from activities.types import archive_queue
-from cli.main import root
-from errors import SettingsError
-from settings import Settings, load_settings
-from settings.groups import TemporalSettings, WorkerSettings
+from logflume import contract
+from logflume.errors import SettingsError
+from logflume.settings import Settings, load_settings
+from logflume.settings.groups import TemporalSettings, WorkerSettings
+from logflume_cli.main import root
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
@@ -104,7 +104,7 @@ def test_autoscaling_looks_at_our_own_queues():
                 == (config["LOGFLUME_TEMPORAL__NAMESPACE"])
             )
     assert looked_at == {
-        "drain": wire.QUEUE,
+        "drain": contract.QUEUE,
         "worker-lifecycle": queue,
         "worker-archive": archive_queue(queue),
     }

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain import LAST, MAX_JOB_ID
-from live.events import BATCH_EVENTS, EVENT, NUMBERS, TEXT_BYTES, Outbox, events, weight
+from drain.live.events import BATCH_EVENTS, EVENT, NUMBERS, TEXT_BYTES, Outbox, events, weight
+from logflume.domain import LAST, MAX_JOB_ID
 from tests.conftest import part
 
 # Pusher's limit on the data of an event; its client holds Python's size of the object against it.

@@ -6,11 +6,11 @@ import re
 from datetime import UTC, datetime, timedelta
 from random import Random
 
-from domain import LAST, MAX_JOB_ID
+from drain.dead_letters import HEADER_BYTES
 from drain.decode import MAX_UUID, decode
-from drain.rejects import HEADER_BYTES
-from errors import RejectedPart
-from tests import poison
+from logflume.domain import LAST, MAX_JOB_ID
+from logflume.errors import RejectedPart
+from tests.support import poison
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 CASES = 100_000

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from errors import SettingsError
-from settings import Settings, load_settings
+from logflume.errors import SettingsError
+from logflume.settings import Settings, load_settings
 from workflows.types import LifecycleOptions
 
 

@@ -5,8 +5,8 @@ import sys
 
 SAYS = """
 import structlog
-from settings.groups import TelemetrySettings
-from telemetry import configure_logging
+from logflume.settings.groups import TelemetrySettings
+from logflume.observability.logging import configure_logging
 configure_logging(TelemetrySettings(log_format="console"), "web")
 structlog.get_logger().warning("request_failed", path="/logs/\\x1b[2J\\nforged line")
 """

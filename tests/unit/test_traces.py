@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-import sentry
-from errors import SettingsError
-from settings.groups import TelemetrySettings
-from tests.collector import collecting
-from traces import spans
+from logflume.errors import SettingsError
+from logflume.observability import sentry, spans
+from logflume.settings.groups import TelemetrySettings
+from tests.support.collector import collecting
 
 SECRET = "a line of the log"
 
@@ -32,10 +31,10 @@ def exporting(collector, **more):
 
 def test_without_collector_and_sentry_their_libraries_are_not_loaded():
     code = (
-        "import sys, cli.drain, cli.web, cli.worker\n"
-        "from settings.groups import TelemetrySettings\n"
-        "with cli.services.exporting(TelemetrySettings(), 'web'), "
-        "cli.services.sentry.reporting(TelemetrySettings(), 'web'): pass\n"
+        "import sys, logflume_cli.drain, logflume_cli.web, logflume_cli.worker\n"
+        "from logflume.settings.groups import TelemetrySettings\n"
+        "with logflume_cli.services.exporting(TelemetrySettings(), 'web'), "
+        "logflume_cli.services.sentry.reporting(TelemetrySettings(), 'web'): pass\n"
         "print([m for m in sys.modules if m.split('.')[0] in ('opentelemetry', 'sentry_sdk')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -88,9 +87,9 @@ def test_what_is_given_up_is_no_error():
 
 INSIDE = """
 import structlog
-from settings.groups import TelemetrySettings
-from telemetry import configure_logging
-from traces import spans
+from logflume.settings.groups import TelemetrySettings
+from logflume.observability.logging import configure_logging
+from logflume.observability import spans
 
 settings = TelemetrySettings(otlp_endpoint="http://127.0.0.1:{port}")
 configure_logging(settings, "worker")
@@ -132,9 +131,9 @@ def test_wrong_settings_are_told_in_one_line():
 BROKEN = """
 import json, logging, structlog
 from pydantic import SecretStr
-import sentry
-from settings.groups import TelemetrySettings
-from telemetry import configure_logging
+from logflume.observability import sentry
+from logflume.settings.groups import TelemetrySettings
+from logflume.observability.logging import configure_logging
 
 settings = TelemetrySettings(sentry_dsn=SecretStr("http://key@127.0.0.1:{port}/1"))
 configure_logging(settings, "worker")
@@ -173,7 +172,9 @@ def test_sentry_is_told_of_errors_and_of_no_text():
 
 def test_a_process_has_both():
     """Sentry is told of what ends it: here, that the headers for the collector are wrong."""
-    code = "import sys; sys.argv = ['logflume', 'drain']; from cli.main import main; main()"
+    code = (
+        "import sys; sys.argv = ['logflume', 'drain']; from logflume_cli.main import main; main()"
+    )
     with collecting() as collector:
         given = {
             "LOGFLUME_TELEMETRY__SENTRY_DSN": f"http://key@127.0.0.1:{collector.port}/1",

@@ -25,15 +25,15 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
-import temporal
 from activities.logs import ArchiveActivities, DatabaseActivities
 from activities.types import archive_queue
-from archive.store import Archive, key
 from db import reading
 from db.parts import store_batch
-from domain import Log, Part
-from settings import Settings
+from logflume.archive.store import Archive, key
+from logflume.domain import Log, Part
+from logflume.settings import Settings
 from tests.conftest import part, s3, write_whole
+from workflows.client import connection as temporal
 from workflows.lifecycle import LogLifecycle
 from workflows.types import (
     ARCHIVE_AGAIN,

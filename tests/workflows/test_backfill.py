@@ -17,21 +17,21 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureEr
 from temporalio.worker import Worker
 
 import activities.backfill
-import temporal
 from activities.backfill import BackfillActivities
 from activities.logs import ArchiveActivities, DatabaseActivities
 from activities.sweep import SweepActivities
 from activities.types import BACKFILL_PAGE, BackfillOrder, BackfillPage, Failure, archive_queue
-from archive.store import key
-from cli.backfill import backfill
-from domain import MAX_JOB_ID
-from errors import ComponentError
+from logflume.archive.store import key
+from logflume.domain import MAX_JOB_ID
+from logflume.errors import ComponentError
+from logflume_cli.backfill import backfill
 from tests.conftest import part, s3, until
 from tests.workflows.conftest import record
 from tests.workflows.test_sweep import OPTIONS, LockedArchive, Sweeper, wrong_key
 from workflows.backfill import MAX_FAILURES, PAGE_RANGES, Backfill, job_ranges
+from workflows.client import connection as temporal
+from workflows.client.logs import LogWorkflows
 from workflows.lifecycle import LogLifecycle
-from workflows.signals import LogWorkflows
 from workflows.types import (
     PARTS_STORED,
     PAUSE,

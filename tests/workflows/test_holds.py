@@ -2,8 +2,8 @@
 
 import hashlib
 
-from archive.store import held_key
 from db import holds
+from logflume.archive.store import held_key
 from tests.conftest import part, s3
 
 

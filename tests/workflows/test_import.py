@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from db.unfinished import find_unfinished
+from db.pending import find_unfinished
 from tests.conftest import serving
-from tests.travis_logs import THEN, travis_logs
+from tests.support.travis_logs import THEN, travis_logs
 from tests.workflows.conftest import OPTIONS
-from workflows.signals import LogWorkflows
+from workflows.client.logs import LogWorkflows
 
 LOGFLUME = Path(sys.executable).parent / "logflume"
 SECRET = "xyzzy"

@@ -11,7 +11,7 @@ from msgspec.structs import replace as changed
 from db.parts import store_batch
 from drain.flush import _summary
 from tests.conftest import part, write_whole
-from tests.model import Model, contents, parts
+from tests.support.model import Model, contents, parts
 from tests.workflows.conftest import OPTIONS, Driver
 from workflows.types import ARCHIVE_AGAIN, CONTENT_REPLACED, PARTS_STORED, Batch
 

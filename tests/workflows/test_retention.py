@@ -6,18 +6,18 @@ import pytest
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
-import temporal
 from activities.types import archive_queue
-from archive.store import Archive, key
-from cli import schedules
-from cli.schedules import recurring
 from db import holds
-from errors import ArchiveRefused
-from settings.groups import RetentionPolicy, RetentionSettings
+from logflume.archive.store import Archive, key
+from logflume.errors import ArchiveRefused
+from logflume.settings.groups import RetentionPolicy, RetentionSettings
+from logflume_cli import schedules
+from logflume_cli.schedules import recurring
 from tests.conftest import until
 from tests.services.test_retention import OLD, ROWS, Keeper
 from tests.workflows.conftest import record
 from workflows import retention
+from workflows.client import connection as temporal
 from workflows.retention import Retention
 from workflows.types import RETENTION_ID, PolicyReport, Retained, RetentionInput
 

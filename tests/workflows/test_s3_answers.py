@@ -9,10 +9,10 @@ from botocore.retries.standard import ExponentialBackoff
 from temporalio.client import WorkflowExecutionStatus
 
 from activities.logs import ArchiveActivities
-from archive.store import Archive, key
-from tests import answering
-from tests.answering import breaks, pretends, reads_wrong, says
+from logflume.archive.store import Archive, key
 from tests.conftest import part
+from tests.support import s3_proxy
+from tests.support.s3_proxy import breaks, pretends, reads_wrong, says
 from tests.workflows.conftest import OPTIONS, Driver, patiently
 from workflows import policies
 
@@ -29,21 +29,21 @@ CHANGE = ANYTHING | {
     "conflict": says(409, "OperationAborted"),
     "condition": says(412, "PreconditionFailed"),
     "busy": says(503, "SlowDown"),
-    "slow": answering.is_slow,
+    "slow": s3_proxy.is_slow,
     "done and error": says(500, "InternalError", done=True),
     "done and broken": breaks(done=True),
 }
 READ = ANYTHING | {
-    "slow": answering.is_slow,
+    "slow": s3_proxy.is_slow,
     "not there": says(404, "NoSuchKey"),
-    "truncated": answering.is_truncated,
+    "truncated": s3_proxy.is_truncated,
     "wrong bytes": reads_wrong(checksums=False),
     "wrong checksum": reads_wrong(checksums=True),
 }
 COMPLETED_WITH_AN_ERROR = b"<Error><Code>InternalError</Code><Message>as told</Message></Error>"
 COMPLETED = b"<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>"
 SMALL = {
-    "PutObject": CHANGE | {"not durable": pretends(200), "altered": answering.is_altered},
+    "PutObject": CHANGE | {"not durable": pretends(200), "altered": s3_proxy.is_altered},
     "HeadObject": ANYTHING | {"not there": says(404, "NoSuchKey")},
     "GetObject": READ,
 }
@@ -63,7 +63,7 @@ IN_SLICES = bytes(SLICE) + b"precious"
 
 @pytest.fixture
 async def proxy(settings):
-    async with answering.answering(settings.s3.endpoint) as proxy:
+    async with s3_proxy.answering(settings.s3.endpoint) as proxy:
         yield proxy
 
 

@@ -17,19 +17,19 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
-import temporal
 from activities.logs import ArchiveActivities, DatabaseActivities
 from activities.sweep import SweepActivities
 from activities.types import archive_queue
-from archive.store import Archive, key
 from db.parts import store_batch
-from domain import Part
-from settings import Settings
+from logflume.archive.store import Archive, key
+from logflume.domain import Part
+from logflume.settings import Settings
 from tests.conftest import part, s3, until, write_whole
 from tests.workflows.conftest import HISTORIES, anonymous
+from workflows.client import connection as temporal
+from workflows.client.logs import LogWorkflows
+from workflows.client.schedules import Recurring, apply
 from workflows.lifecycle import LogLifecycle
-from workflows.schedules import Recurring, apply
-from workflows.signals import LogWorkflows
 from workflows.sweep import PAGE_LOGS, Sweep
 from workflows.types import (
     ARCHIVE_AGAIN,

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from db import timings
 from tests.conftest import part, serving
-from tests.unit.test_marks import AT, end, start
+from tests.unit.test_markers import AT, end, start
 from web.auth import sign_link
 
 

@@ -12,10 +12,10 @@ from temporalio import activity
 
 from activities.logs import ArchiveActivities, DatabaseActivities
 from activities.types import AGGREGATE, AggregateOrder
-from archive.store import Archive
 from db import maintenance
 from db.parts import store_batch
-from domain import Content
+from logflume.archive.store import Archive
+from logflume.domain import Content
 from tests.conftest import part, until, write_whole
 from tests.workflows.conftest import OPTIONS, Driver
 from workflows.policies import LOCAL_BYTES

@@ -10,13 +10,13 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 from temporalio.workflow import NondeterminismError
 
-import temporal
-from archive.store import key
 from db.parts import store_batch
+from logflume.archive.store import key
 from tests.conftest import part, s3, until
-from tests.running import LOGFLUME, running
-from tests.workflows.upgraded import Careless, Upgraded
-from workflows.signals import LogWorkflows
+from tests.support.processes import LOGFLUME, running
+from tests.support.upgraded_worker import Careless, Upgraded
+from workflows.client import connection as temporal
+from workflows.client.logs import LogWorkflows
 from workflows.types import (
     LIFECYCLE_QUERY,
     PARTS_STORED,
@@ -122,7 +122,7 @@ async def test_a_changed_workflow_is_shipped_under_way(
             await logs.until_phase(receiving, "receiving", 1)
             await logs.until_phase(verified, "verified", 1)
 
-            upgraded = (sys.executable, "-m", "tests.workflows.upgraded")
+            upgraded = (sys.executable, "-m", "tests.support.upgraded_worker")
             process = running(new, tmp_path / "new", *upgraded, started="worker_started")
             await stack.enter_async_context(process)
             assert await logs.build_id(receiving) == "1.0"

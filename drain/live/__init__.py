@@ -1,0 +1,1 @@
+"""Forwards committed parts to Pusher; best effort, ingest never waits for it."""

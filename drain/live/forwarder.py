@@ -1,0 +1,107 @@
+"""Forwards committed parts to Pusher without ever making their committing wait."""
+
+import asyncio
+from collections.abc import Iterable
+
+from pusher.pusher_client import PusherClient  # type: ignore[import-untyped]
+
+from db.parts import AttemptParts
+from drain.live.events import Event, Outbox, weight
+from drain.live.metrics import Tally
+from logflume.domain import LAST, Part, Place
+from logflume.pusher import trigger
+from logflume.settings.groups import PusherSettings
+
+MAX_BACKOFF_SECONDS = 5.0
+
+
+class Forwarder:
+    """A few senders; a job has always the same one, so that its events keep their order."""
+
+    def __init__(self, client: PusherClient, settings: PusherSettings) -> None:
+        self._client = client
+        self._check_existence = settings.check_existence
+        self._tally = Tally()
+        room = -(-settings.queue_events // settings.senders)
+        self._senders = [
+            _Sender(client, Outbox(room, secure=settings.secure), self._tally)
+            for _ in range(settings.senders)
+        ]
+
+    def submit(self, placed: Iterable[tuple[AttemptParts, Place]]) -> None:
+        """Take what was committed and somebody watches; never waits, and drops what is too much.
+
+        Stale and superseded parts are not shown: readers would keep them in place of the log's
+        own. `last` parts belong to the log, of whichever open attempt they are.
+        """
+        for group, place in placed:
+            if place.is_open and (place.occupied or not self._check_existence):
+                sender = self._senders[group.job_id % len(self._senders)]
+                for part in group.parts:
+                    if place.is_log or part.number == LAST:
+                        sender.add(part)
+
+    async def close(self, seconds: float) -> None:
+        """Send what waits, for at most `seconds`; what is left is counted as dropped."""
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*(sender.idle.wait() for sender in self._senders))
+        except TimeoutError:
+            pass
+        await asyncio.gather(*(sender.close() for sender in self._senders))
+        await self._client.http.close()
+        self._tally.tell()
+
+
+class _Sender:
+    """Sends the events of its jobs, one batch call after the other."""
+
+    def __init__(self, client: PusherClient, outbox: Outbox, tally: Tally) -> None:
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._client = client
+        self._backlog = outbox
+        self._tally = tally
+        self._filled = asyncio.Event()
+        self._backoff = 0.0
+        self._task = asyncio.create_task(self._run())
+
+    def add(self, part: Part) -> None:
+        if self._backlog.add(part):
+            self.idle.clear()
+            self._filled.set()
+        else:
+            self._tally.lost("dropped", weight(part), "Pusher is too slow: too many events wait")
+
+    async def close(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        left = 0
+        while batch := self._backlog.take():
+            left += len(batch)
+        if left:
+            self._tally.lost("dropped", left, "stopped before Pusher took them")
+
+    async def _run(self) -> None:
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            while batch := self._backlog.take():
+                await self._send(batch)
+            self.idle.set()
+
+    async def _send(self, batch: list[Event]) -> None:
+        try:
+            await trigger(self._client, batch)
+        except asyncio.CancelledError:
+            self._tally.lost("dropped", len(batch), "stopped before Pusher took them")
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the events after it go on
+            said = " ".join((str(error) or type(error).__name__).split())[:200]
+            self._tally.lost("failed", len(batch), said)
+            # Pusher is left in peace for a while, and the outbox fills meanwhile.
+            self._backoff = min(max(0.1, 2 * self._backoff), MAX_BACKOFF_SECONDS)
+            await asyncio.sleep(self._backoff)
+        else:
+            self._tally.sent(len(batch))
+            self._backoff = 0.0

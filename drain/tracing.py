@@ -1,0 +1,47 @@
+"""Spans of a flush: of the batch, and of each log that begins or ends in it."""
+
+import time
+from collections.abc import Mapping
+from datetime import datetime
+
+from drain.batch import Batch
+from logflume.observability import spans
+from workflows.types import Batch as Stored
+
+
+def flushed(batch: Batch, stored: Mapping[int, Stored], began_ns: int) -> None:
+    """Tell of a batch that is committed now, where a log begins or ends in it."""
+    kept = {
+        job_id: place
+        for job_id, added in stored.items()
+        if (added.begun or added.final) and spans.is_kept(place := spans.of_log(job_id))
+    }
+    if not kept:
+        return
+    ended_ns = time.time_ns()
+    received: dict[int, datetime] = {}
+    callers: dict[int, spans.Place] = {}
+    for part, message in zip(batch.parts, batch.messages, strict=True):
+        if part.job_id in kept:
+            received.setdefault(part.job_id, part.received_at)
+            header = message.read().headers.get("traceparent")
+            if header and (caller := spans.read_traceparent(header)):
+                callers.setdefault(part.job_id, caller)
+    whole = next(iter(kept.values())).beside()
+    about = {"logflume.parts": len(batch.parts), "logflume.bytes": batch.bytes}
+    spans.record(spans.Made("flush batch", (began_ns, ended_ns), own=whole, attributes=about))
+    for job_id, place in kept.items():
+        added = stored[job_id]
+        made = spans.Made(
+            "flush",
+            (spans.ns(received[job_id]), ended_ns),
+            parent=place,
+            links=[whole, callers[job_id]] if job_id in callers else [whole],
+            attributes={
+                "logflume.parts": added.parts,
+                "logflume.bytes": added.bytes,
+                "logflume.begun": added.begun,
+                "logflume.final": added.final,
+            },
+        )
+        spans.record(made)

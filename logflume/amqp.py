@@ -1,0 +1,142 @@
+"""RabbitMQ: the topology of parts, one error for all that goes wrong, and confirmed publishing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from urllib.parse import urlsplit
+
+import aio_pika
+from aio_pika import ExchangeType, Message
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from aiormq.abc import FieldTable
+from aiormq.exceptions import InvalidFrameError
+
+from logflume import contract
+from logflume.errors import ComponentError
+
+PUBLISH_SECONDS = 5
+
+Declare = Callable[[AbstractChannel], Awaitable[AbstractExchange]]
+
+
+async def declare(channel: AbstractChannel) -> AbstractExchange:
+    """Declare exchange and queue as every runner does; arguments must match theirs exactly."""
+    exchange = await channel.declare_exchange(contract.EXCHANGE, ExchangeType.TOPIC, durable=True)
+    queue = await channel.declare_queue(contract.QUEUE, durable=True)
+    await queue.bind(exchange, contract.ROUTING_KEY)
+    return exchange
+
+
+def describe(url: str) -> str:
+    """Name the broker for a person, without user and password."""
+    parts = urlsplit(url)
+    port = parts.port or (5671 if parts.scheme == "amqps" else 5672)
+    return f"RabbitMQ at {parts.hostname}:{port}{parts.path}"
+
+
+@contextmanager
+def reaching(where: str) -> Iterator[None]:
+    """Make one error of all that the library raises where a connection is not to be had, or gone.
+
+    Raises:
+        ComponentError: what is wrong, with `where` before it.
+    """
+    try:
+        yield
+    except (*CONNECTION_EXCEPTIONS, TimeoutError, ValueError) as error:
+        raise ComponentError(f"{where}: {said(error)}") from error
+    except asyncio.CancelledError as error:
+        # The library cancels, too: whoever waits on a connection that somebody else closes.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ComponentError(f"{where}: the connection was closed") from error
+    except Exception as error:
+        # It raises this very class where the broker went between two frames.
+        if type(error) is not Exception:
+            raise
+        raise ComponentError(f"{where}: the broker ended the connection") from error
+
+
+def said(error: BaseException) -> str:
+    """Tell what went wrong with RabbitMQ, for a person."""
+    if isinstance(error, InvalidFrameError):
+        # All that the library tells is a frame: of the handshake the last step alone ends so.
+        return "refuses the vhost: make it, or give this user permissions in it"
+    return str(error) or type(error).__name__
+
+
+class Publisher:
+    """One connection, made when it is needed; `declare` makes what it publishes to."""
+
+    def __init__(self, url: str, name: str, declare: Declare) -> None:
+        self._url = url
+        self._name = name
+        self._declare = declare
+        self._connection: AbstractConnection | None = None
+        self._channel: AbstractChannel | None = None
+        self._exchange: AbstractExchange | None = None
+        self._connecting = asyncio.Lock()
+
+    async def publish(self, message: Message, routing_key: str) -> None:
+        """Publish a message, and return once RabbitMQ has it safe in a queue.
+
+        Raises:
+            ComponentError: RabbitMQ did not say so; it may have the message all the same.
+        """
+        async with self._reaching() as exchange:
+            await exchange.publish(message, routing_key)
+
+    async def check(self) -> None:
+        """Find out whether RabbitMQ is there and lets us publish.
+
+        Raises:
+            ComponentError: it is not, or does not.
+        """
+        async with self._reaching():
+            assert self._connection  # noqa: S101 - just reached
+            # A channel of its own: one that is given up in the middle of a question is closed.
+            async with self._connection.channel(publisher_confirms=False):
+                pass
+
+    @asynccontextmanager
+    async def _reaching(self) -> AsyncIterator[AbstractExchange]:
+        used: AbstractExchange | None = None
+        try:
+            with reaching(describe(self._url)):
+                async with asyncio.timeout(PUBLISH_SECONDS):
+                    used = await self._connected()
+                    yield used
+        except ComponentError:
+            # A connection that was made since, because another call failed, is left alone.
+            if used is not None and used is self._exchange:
+                await self.close()
+            raise
+
+    async def _connected(self) -> AbstractExchange:
+        async with self._connecting:
+            if self._exchange is None or self._channel is None or self._channel.is_closed:
+                await self.close()
+                try:
+                    await self._connect()
+                except BaseException:
+                    await self.close()
+                    raise
+            assert self._exchange  # noqa: S101 - just made
+            return self._exchange
+
+    async def _connect(self) -> None:
+        properties: FieldTable = {"connection_name": self._name}
+        self._connection = await aio_pika.connect(self._url, client_properties=properties)
+        self._channel = await self._connection.channel(on_return_raises=True)
+        self._exchange = await self._declare(self._channel)
+
+    async def close(self) -> None:
+        """Close the connection; the next message makes a new one."""
+        connection, self._connection = self._connection, None
+        self._channel = self._exchange = None
+        if connection is not None:
+            with suppress(ComponentError), reaching(describe(self._url)):
+                async with asyncio.timeout(PUBLISH_SECONDS):
+                    await connection.close()

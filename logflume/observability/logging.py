@@ -1,0 +1,46 @@
+"""How every process of logflume writes its log lines."""
+
+import logging
+import sys
+
+import structlog
+
+from logflume.observability import sentry, spans
+from logflume.settings.groups import TelemetrySettings
+
+
+def configure_logging(settings: TelemetrySettings, process: str) -> None:
+    """Send structured lines to standard error: JSON, or columns for a person on a terminal."""
+    console = settings.log_format == "console" or (
+        settings.log_format == "auto" and sys.stderr.isatty()
+    )
+    level = getattr(logging, settings.log_level.upper())
+    shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        spans.add_ids,
+        sentry.report,
+        structlog.processors.format_exc_info,
+    ]
+    renderer: structlog.types.Processor = (
+        # What others chose, such as a path, must not move a terminal's cursor or begin a line.
+        structlog.dev.ConsoleRenderer(repr_native_str=True)
+        if console
+        else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(process=process)
+    # Libraries log through the standard library: the same form, and only what matters.
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)

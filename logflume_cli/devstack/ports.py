@@ -1,0 +1,135 @@
+"""The stack's ports: one free block, chosen at the first start and then kept."""
+
+import socket
+import zlib
+from pathlib import Path
+
+import psutil
+
+from logflume.errors import ComponentError
+from logflume_cli.devstack.files import read_json, write_private
+
+NAMES = (
+    "epmd",
+    "amqp",
+    "rabbitmq_dist",
+    "rabbitmq_management",
+    "postgres",
+    "temporal",
+    "temporal_ui",
+    "temporal_http",
+    "temporal_metrics",
+    "drain",
+    "worker",
+    "web",
+    "s3",
+    "s3_master",
+    "s3_volume",
+    "s3_filer",
+    "s3_admin",
+    "pusher",
+    "pusher_metrics",
+)
+# SeaweedFS opens each of these a second time, this far above: still below the ephemeral ports.
+SHADOW = 10_000
+SHADOWED = ("s3", "s3_master", "s3_volume", "s3_filer", "s3_admin")
+STEP = 40
+BASES = range(18_000, 22_680, STEP)
+
+
+def load_ports(path: Path) -> dict[str, int]:
+    """Read the ports kept at `path`, or choose a free block and keep it there.
+
+    Raises:
+        ComponentError: no block is free.
+        SettingsError: the file is unreadable.
+    """
+    kept = read_json(path)
+    if kept.keys() != set(NAMES):
+        kept = _choose(str(path.resolve()))
+        write_private(path, kept)
+    return kept
+
+
+def shadowed(ports: dict[str, int]) -> list[int]:
+    """Every port SeaweedFS opens."""
+    own = [ports[name] for name in SHADOWED]
+    return [*own, *(port + SHADOW for port in own)]
+
+
+def is_free(port: int) -> bool:
+    """Whether a program could listen on `port` of 127.0.0.1 now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def require_free(component: str, ports: list[int], ports_file: Path) -> None:
+    """Refuse to start `component` on a port that another program listens on.
+
+    Raises:
+        ComponentError: names the port, the component and what to do.
+    """
+    for port in ports:
+        if not is_free(port):
+            raise ComponentError(
+                f"{component} cannot start: {_named(_holder(port))} has its port {port}; "
+                f"stop that program, or run `logflume stack down` and delete {ports_file} "
+                "to choose other ports"
+            )
+
+
+def owns(component: str, pid: int, ports: list[int], ports_file: Path) -> bool:
+    """Whether `pid` listens on all its ports by now.
+
+    Raises:
+        ComponentError: another program was quicker and has one; says what to do.
+    """
+    try:
+        found = psutil.Process(pid).net_connections(kind="tcp")
+    except psutil.Error:
+        return True  # it ended, or hides its sockets from us: nothing to compare
+    listening = {item.laddr.port for item in found if item.status == psutil.CONN_LISTEN}
+    missing = [port for port in ports if port not in listening]
+    for port in missing:
+        holder = _holder(port)
+        if holder is not None and holder.pid != pid:
+            raise ComponentError(
+                f"{component} did not get its port {port}: {_named(holder)} took it meanwhile; "
+                f"delete {ports_file} to choose other ports"
+            )
+    return not missing
+
+
+def _choose(seed: str) -> dict[str, int]:
+    # Stacks of different folders begin their search at different blocks, so that one started
+    # while another is down does not take its ports.
+    first = zlib.crc32(seed.encode()) % len(BASES)
+    for base in (*BASES[first:], *BASES[:first]):
+        ports = {name: base + offset for offset, name in enumerate(NAMES)}
+        if all(map(is_free, {*ports.values(), *shadowed(ports)})):
+            return ports
+    raise ComponentError(
+        f"no block of {STEP} free ports between {BASES.start} and {BASES.stop} for the local stack"
+    )
+
+
+def _holder(port: int) -> psutil.Process | None:
+    try:
+        for item in psutil.net_connections(kind="tcp"):
+            held = item.laddr.port if item.laddr else None
+            if item.pid and held == port and item.status == psutil.CONN_LISTEN:
+                return psutil.Process(item.pid)
+    except psutil.Error:
+        pass  # only root sees the sockets of other users
+    return None
+
+
+def _named(holder: psutil.Process | None) -> str:
+    if holder is None:
+        return "another program"
+    return f"another program ({holder.name()}, pid {holder.pid})"

@@ -1,0 +1,160 @@
+"""Postgres, run as user postgres when we are root, inside a folder that only root may enter."""
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import asyncpg
+import psutil
+
+from db.migrate import deploy
+from logflume.errors import ComponentError
+from logflume_cli.devstack.components import Component, bare_env
+from logflume_cli.devstack.files import write_private
+from logflume_cli.devstack.home import HOST, PROCESSES, USER, Home
+from logflume_cli.devstack.processes import Running, find_program
+
+INSTALL = "apt-get install postgresql-15 postgresql-15-partman"
+SERVER_USER = "postgres"
+OPTIONS = {
+    "shared_buffers": "512MB",
+    "max_wal_size": "4GB",
+    "max_connections": "200",
+    "wal_compression": "on",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+
+
+def postgres(home: Home) -> Component:
+    """The database server; once ready, its database exists and has the current schema."""
+    data = home.folder("postgres") / "data"
+
+    def argv() -> list[str]:
+        options = {"port": str(home.ports["postgres"]), "listen_addresses": HOST, **OPTIONS}
+        settings = [part for item in options.items() for part in ("-c", "=".join(item))]
+        return [*_as_server_user(), _program("postgres"), "-D", str(data), "-k", "", *settings]
+
+    async def prepare() -> None:
+        if not data.exists():
+            await asyncio.to_thread(_initialise, data, home.secrets["password"])
+        _end_orphans(data)
+
+    async def ready(_: Running) -> bool:
+        try:
+            connection = await asyncpg.connect(home.database_url("postgres"), timeout=5)
+        except (asyncpg.PostgresError, OSError, TimeoutError):
+            return False
+        await connection.close()
+        return True
+
+    async def finish() -> None:
+        await _create_database(home)
+        await asyncio.to_thread(deploy, home.database_url(USER))
+        await _create_users(home)
+
+    return Component(
+        name="postgres",
+        argv=argv,
+        env=bare_env(LC_ALL="C.UTF-8"),
+        ready=ready,
+        ports=[home.ports["postgres"]],
+        prepare=prepare,
+        finish=finish,
+        # SIGTERM would wait for every client to leave.
+        stop_signal=signal.SIGINT,
+    )
+
+
+def _program(name: str) -> str:
+    places = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin"),
+        key=lambda place: int(re.sub(r"\D", "", place.parent.name) or 0),
+        reverse=True,
+    )
+    return find_program(name, places, INSTALL)
+
+
+def _as_server_user() -> list[str]:
+    if os.geteuid() != 0:
+        return []
+    return [
+        find_program("setpriv", [], "apt-get install util-linux"),
+        f"--reuid={SERVER_USER}",
+        f"--regid={SERVER_USER}",
+        "--init-groups",
+        # Postgres refuses root, yet its folder may lie in one that only root may enter.
+        "--inh-caps=+dac_override",
+        "--ambient-caps=+dac_override",
+        "--bounding-set=-all,+dac_override",
+    ]
+
+
+def _initialise(data: Path, password: str) -> None:
+    # Made aside and renamed: an interrupted initdb must not pass for a cluster.
+    fresh, pwfile = data.with_name("data.new"), data.with_name("password")
+    data.parent.mkdir(exist_ok=True)
+    if fresh.exists():
+        shutil.rmtree(fresh)
+    fresh.mkdir(mode=0o700)
+    write_private(pwfile, password)
+    command = [*_as_server_user(), _program("initdb"), "-D", str(fresh), "-U", USER]
+    command += ["--auth=scram-sha-256", f"--pwfile={pwfile}", "--encoding=UTF8", "--locale=C.UTF-8"]
+    try:
+        if os.geteuid() == 0:
+            for path in (data.parent, fresh, pwfile):
+                shutil.chown(path, SERVER_USER, SERVER_USER)
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, env=bare_env(), check=False
+        )
+    except LookupError as error:
+        raise ComponentError(f"there is no user {SERVER_USER}: {INSTALL}") from error
+    finally:
+        pwfile.unlink()
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or ["it said nothing"]
+        raise ComponentError(f"postgres: initdb failed: {lines[-1]}")
+    fresh.rename(data)
+
+
+def _end_orphans(data: Path) -> None:
+    """End what a killed server left behind; while a backend lives, no new server starts."""
+    orphans = [
+        process
+        for process in psutil.process_iter(["name", "cwd"])
+        if process.info["name"] == "postgres" and process.info["cwd"] == str(data.resolve())
+    ]
+    for process in orphans:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(orphans, timeout=5)
+
+
+async def _create_database(home: Home) -> None:
+    connection = await asyncpg.connect(home.database_url("postgres"), timeout=5)
+    try:
+        if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", USER):
+            await connection.execute(f'CREATE DATABASE "{USER}"')
+    finally:
+        await connection.close()
+
+
+async def _create_users(home: Home) -> None:
+    """Make a user for each of our processes, as an operator does, in its role and no other."""
+    connection = await asyncpg.connect(home.database_url(USER), timeout=5)
+    try:
+        for process in PROCESSES:
+            user = f"app_{process}"
+            secret = home.secrets[f"{process}_password"]
+            if not await connection.fetchval("SELECT to_regrole($1)", user):
+                await connection.execute(
+                    f"CREATE ROLE {user} LOGIN PASSWORD '{secret}' IN ROLE logflume_{process}"
+                )
+    finally:
+        await connection.close()

@@ -1,0 +1,80 @@
+"""Pusher's protocol: soketi, for tests and for looking at live parts on one's own machine.
+
+It runs on an unofficial build of its web-socket library: not for production.
+"""
+
+from pathlib import Path
+
+import httpx
+
+from logflume.errors import ComponentError
+from logflume_cli.devstack.components import Component, bare_env
+from logflume_cli.devstack.files import write_private
+from logflume_cli.devstack.home import HOST, PUSHER_APP_ID, Home
+from logflume_cli.devstack.processes import Running, find_program
+
+# Where `bin/setup --pusher` puts it.
+PROGRAM = Path(__file__).resolve().parents[2] / ".npm/node_modules/@soketi/soketi/bin/server.js"
+
+
+def pusher(home: Home) -> Component:
+    """The server, its webhooks on their way to the stack's web."""
+    folder, port = home.folder("pusher"), home.ports["pusher"]
+    config = folder / "soketi.json"
+
+    def argv() -> list[str]:
+        if not PROGRAM.exists():
+            raise ComponentError("pusher is not installed: run bin/setup --pusher")
+        return [find_program("node", [], "apt install nodejs"), str(PROGRAM), "start",
+                f"--config={config}"]  # fmt: skip
+
+    async def prepare() -> None:
+        folder.mkdir(exist_ok=True)
+        write_private(config, _config(home))
+
+    async def ready(_: Running) -> bool:
+        try:
+            async with httpx.AsyncClient(trust_env=False) as client:
+                return (await client.get(f"http://{HOST}:{port}/")).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    return Component(
+        name="pusher",
+        argv=argv,
+        env=bare_env(HOME=str(folder)),
+        ready=ready,
+        ports=[port, home.ports["pusher_metrics"]],
+        prepare=prepare,
+        stop_seconds=10,
+    )
+
+
+def _config(home: Home) -> dict[str, object]:
+    app = {
+        "id": PUSHER_APP_ID,
+        "key": home.secrets["pusher_key"],
+        "secret": home.secrets["pusher_secret"],
+        "maxConnections": -1,
+        "maxBackendEventsPerSecond": -1,
+        "maxClientEventsPerSecond": -1,
+        "maxReadRequestsPerSecond": -1,
+        "webhooks": [
+            {
+                "url": f"http://{HOST}:{home.ports['web']}/pusher/existence",
+                "event_types": ["channel_occupied", "channel_vacated"],
+            }
+        ],
+    }
+    return {
+        "host": HOST,
+        "port": home.ports["pusher"],
+        "appManager.array.apps": [app],
+        # What Pusher itself allows; soketi would take ten times that.
+        "eventLimits.maxPayloadInKb": 10,
+        "shutdownGracePeriod": 500,
+        # Without its metrics it never ends on SIGTERM.
+        "metrics.enabled": True,
+        "metrics.host": HOST,
+        "metrics.port": home.ports["pusher_metrics"],
+    }

@@ -1,0 +1,176 @@
+"""A CI job runner in miniature: cuts a job's output into parts and publishes them as the real ones.
+
+Like them it uses no publisher confirms and cuts at byte offsets, so through characters too.
+"""
+
+import asyncio
+import base64
+import gzip
+import hashlib
+import io
+import logging
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+from uuid import uuid4
+
+import aio_pika
+import msgspec
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+
+from logflume import amqp, contract
+from logflume.errors import ComponentError, LogflumeError
+
+PART_BYTES = 1653
+FLUSH_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Played:
+    """What was published of a job: sizes in bytes, `sha256` in hex, `parts` with the final one."""
+
+    job_id: int
+    bytes: int
+    parts: int
+    sha256: str
+    finished_at: datetime
+    """When the final part was handed to the broker's connection, UTC."""
+
+
+async def connect(url: str) -> AbstractConnection:
+    """Connect to the broker.
+
+    Raises:
+        ComponentError: it is out of reach or refuses us.
+    """
+    # It would say the same as the error, a second time.
+    logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)
+    try:
+        return await aio_pika.connect(url, timeout=10)
+    except (*CONNECTION_EXCEPTIONS, TimeoutError, ValueError) as error:
+        raise ComponentError(f"{amqp.describe(url)}: {amqp.said(error)}") from error
+
+
+def new_job_ids(count: int) -> range:
+    """Ids no job had before: microseconds since the epoch, and the ones after."""
+    first = time.time_ns() // 1000
+    return range(first, first + count)
+
+
+def open_log(path: Path) -> BinaryIO:
+    """Open a log file for `play`; one named `.gz` is unpacked while it is read.
+
+    Raises:
+        LogflumeError: it cannot be opened.
+    """
+    try:
+        # A GzipFile is a BinaryIO in all but name.
+        return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+    except OSError as error:
+        raise LogflumeError(f"cannot read {path}: {error.strerror}") from error
+
+
+async def play(  # noqa: PLR0913
+    channel: AbstractChannel,
+    job_id: int,
+    output: BinaryIO | bytes,
+    *,
+    uuid: str | None = None,
+    rate: float | None = None,
+    meta: dict[str, Any] | None = None,
+    on_part: Callable[[int], None] = lambda _: None,
+) -> Played:
+    """Publish a job's output and its final part.
+
+    `rate` is in bytes a second, flushed every half second; None: as fast as the broker takes it.
+    `channel` must not use publisher confirms. `on_part` hears of each part's size in bytes.
+
+    Raises:
+        ComponentError: the broker went away.
+        LogflumeError: the output cannot be read.
+    """
+    source = io.BytesIO(output) if isinstance(output, bytes) else output
+    try:
+        exchange = await amqp.declare(channel)
+        run = _Run(exchange, job_id, uuid or str(uuid4()), meta or _meta(), on_part)
+        return await run.play(source, rate)
+    except CONNECTION_EXCEPTIONS as error:
+        raise ComponentError(f"RabbitMQ went away: {error or type(error).__name__}") from error
+
+
+def _meta() -> dict[str, str]:
+    queued_at = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"queued_at": queued_at, "repo": "a/b", "queue": "builds.local", "infra": "local"}
+
+
+class _Run:
+    """One run of a job: numbers its parts and remembers what went out."""
+
+    def __init__(
+        self,
+        exchange: AbstractExchange,
+        job_id: int,
+        uuid: str,
+        meta: dict[str, Any],
+        on_part: Callable[[int], None],
+    ) -> None:
+        self._exchange = exchange
+        self._job_id = job_id
+        self._uuid = uuid
+        self._meta = meta
+        self._on_part = on_part
+        self._sha256 = hashlib.sha256()
+        self._number = 0
+        self._bytes = 0
+
+    async def play(self, source: BinaryIO, rate: float | None) -> Played:
+        began, allowed = time.monotonic(), 0.0
+        while chunk := self._read(source, PART_BYTES):
+            if rate is not None and self._bytes + len(chunk) > allowed:
+                allowed += max(rate * FLUSH_SECONDS, len(chunk))
+                await asyncio.sleep(began + allowed / rate - time.monotonic())
+            await self._publish(chunk)
+        await self._publish(b"", final=True)
+        return Played(
+            job_id=self._job_id,
+            bytes=self._bytes,
+            parts=self._number,
+            sha256=self._sha256.hexdigest(),
+            finished_at=datetime.now(UTC),
+        )
+
+    def _read(self, source: BinaryIO, size: int) -> bytes:
+        try:
+            return source.read(size)
+        except (OSError, EOFError, zlib.error) as error:
+            raise LogflumeError(f"cannot read the output of job {self._job_id}: {error}") from error
+
+    async def _publish(self, chunk: bytes, *, final: bool = False) -> None:
+        body = {"id": self._job_id, "number": self._number, "uuid": self._uuid, "final": final}
+        body |= _text(chunk)
+        if self._number == 0:
+            body["meta"] = self._meta
+        message = aio_pika.Message(
+            msgspec.json.encode(body),
+            content_type=contract.CONTENT_TYPE,
+            type=contract.MESSAGE_TYPE,
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            timestamp=datetime.now(UTC),
+        )
+        await self._exchange.publish(message, contract.ROUTING_KEY, mandatory=False)
+        self._sha256.update(chunk)
+        self._number += 1
+        self._bytes += len(chunk)
+        self._on_part(len(chunk))
+
+
+def _text(chunk: bytes) -> dict[str, Any]:
+    try:
+        return {"log": chunk.decode()}
+    except UnicodeDecodeError:
+        return {"log": base64.b64encode(chunk).decode(), "encoding": "base64"}

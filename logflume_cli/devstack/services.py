@@ -1,0 +1,109 @@
+"""Our own three processes: the commands `logflume drain`, `worker` and `web`."""
+
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aio_pika
+import httpx
+from aio_pika.exceptions import AMQPError
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from logflume import contract
+from logflume.settings import Settings, load_settings
+from logflume_cli.devstack.components import Component
+from logflume_cli.devstack.home import USER, Home
+from logflume_cli.devstack.processes import Running
+from logflume_cli.schedules import apply_schedules
+
+
+def drain(home: Home) -> Component:
+    """Ready when it consumes the queue."""
+
+    async def ready(_: Running) -> bool:
+        url = _settings(home).amqp.url.get_secret_value()
+        try:
+            async with await aio_pika.connect(url, timeout=5) as connection:
+                channel = await connection.channel()
+                queue = await channel.declare_queue(contract.QUEUE, passive=True)
+        except (AMQPError, OSError, TimeoutError):
+            return False
+        return bool(queue.declaration_result.consumer_count)
+
+    return _service(home, "drain", ready, ("rabbitmq", "postgres", "temporal"), home.ports["drain"])
+
+
+def worker(home: Home) -> Component:
+    """Ready when Temporal has seen it poll for workflows; then the schedules are made."""
+
+    async def ready(process: Running) -> bool:
+        temporal = _settings(home).temporal
+        request = DescribeTaskQueueRequest(
+            namespace=temporal.namespace,
+            task_queue=TaskQueue(name=temporal.task_queue),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+        )
+        try:
+            client = await Client.connect(temporal.address)
+            answer = await client.workflow_service.describe_task_queue(request)
+        except (RuntimeError, RPCError):
+            return False
+        # Temporal remembers pollers for minutes: one that was killed is not this one.
+        started = datetime.fromtimestamp(process.started, UTC)
+        seen = (item.last_access_time.ToDatetime(UTC) for item in answer.pollers)
+        return any(time >= started for time in seen)
+
+    async def finish() -> None:
+        await apply_schedules(_settings(home))
+
+    needs = ("postgres", "temporal", "s3")
+    return replace(_service(home, "worker", ready, needs, home.ports["worker"]), finish=finish)
+
+
+def web(home: Home) -> Component:
+    """Ready when it says that it is alive."""
+
+    async def ready(_: Running) -> bool:
+        url = f"http://{_settings(home).web.host}:{_settings(home).web.port}/health/live"
+        try:
+            async with httpx.AsyncClient(trust_env=False) as client:
+                return (await client.get(url)).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    needs = ("rabbitmq", "postgres", "temporal", "s3")
+    return _service(home, "web", ready, needs, home.ports["web"])
+
+
+def _settings(home: Home) -> Settings:
+    return load_settings(stack={"data_dir": home.data_dir})
+
+
+def _service(
+    home: Home,
+    name: str,
+    ready: Callable[[Running], Awaitable[bool]],
+    needs: tuple[str, ...],
+    port: int,
+) -> Component:
+    return Component(
+        name=name,
+        argv=lambda: [str(Path(sys.executable).with_name("logflume")), name],
+        env={
+            **os.environ,
+            "LOGFLUME_STACK__DATA_DIR": str(home.data_dir),
+            "LOGFLUME_DATABASE__URL": home.database_url(USER, name),
+            # The web has its own, and shows its figures there.
+            **({} if name == "web" else {"LOGFLUME_TELEMETRY__PORT": str(port)}),
+        },
+        ready=ready,
+        ports=[port],
+        needs=needs,
+    )

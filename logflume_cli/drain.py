@@ -1,0 +1,57 @@
+"""`logflume drain`, put together here and nowhere else."""
+
+from contextlib import AsyncExitStack
+
+import click
+
+from db.connect import check_schema, close_pool, open_pool
+from drain.drain import Drain
+from drain.live.forwarder import Forwarder
+from drain.metrics import readings
+from drain.shards import Shards
+from drain.signals import Signaller
+from logflume.observability.server import showing
+from logflume.pusher import make_sender
+from logflume.settings import Settings
+from logflume_cli.services import lazy_workflows, on_stop, run
+
+
+@click.command()
+@click.option(
+    "--sharded",
+    is_flag=True,
+    help="Consume the sharded queues as well: RabbitMQ's plugin rabbitmq_sharding and the setting "
+    "LOGFLUME_AMQP__MANAGEMENT_URL are needed.",
+)
+def drain(*, sharded: bool) -> None:
+    """Take parts from RabbitMQ, commit them to Postgres and tell each log's workflow.
+
+    Ctrl-C or SIGTERM stops consuming, commits and acknowledges what was received, and ends.
+    """
+    run("drain", lambda settings: _drain(settings, sharded=sharded))
+
+
+async def _drain(settings: Settings, *, sharded: bool) -> None:
+    async with AsyncExitStack() as stack:
+        shards = Shards(settings.amqp) if sharded else None
+        if shards:
+            stack.push_async_callback(shards.close)
+        # One connection for each flush in flight.
+        pool = await open_pool(settings.database, settings.drain.flushes)
+        stack.push_async_callback(close_pool, pool)
+        await check_schema(pool, "logflume_drain")
+        signaller = Signaller(
+            # Ingest does not wait for Temporal, not even at the start.
+            await lazy_workflows(settings),
+            interval=settings.drain.signal_seconds,
+            in_flight=settings.drain.signals_in_flight,
+        )
+        sender = make_sender(settings.pusher)
+        live = Forwarder(sender, settings.pusher) if sender else None
+        process = Drain(settings.amqp, settings.drain, pool, signaller, live, shards)
+        on_stop(process.stop)
+        # Temporal is none of them: parts are taken and stored without it.
+        needs = {"rabbitmq": process.queue, "postgres": lambda: pool.fetchval("SELECT 1")}
+        shown = showing("drain", settings.telemetry, needs, readings(process.queue))
+        await stack.enter_async_context(shown)
+        await process.run()

@@ -1,0 +1,1 @@
+"""Reconciles the database with the archive and the workflows, as after a restore."""

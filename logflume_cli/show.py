@@ -1,0 +1,35 @@
+"""`logflume show`: where a job's log is in its life."""
+
+import asyncio
+
+import click
+
+from db import reading
+from db.connect import open_pool
+from logflume.domain import Attempt, Log
+from logflume.settings import Settings, load_settings
+from web.lifecycle import Told, ask, lifecycle_body
+from workflows.client import connection as temporal
+
+
+@click.command()
+@click.argument("job_id", type=click.IntRange(min=0))
+def show(job_id: int) -> None:
+    """Tell where the log of JOB_ID is in its life."""
+    settings = load_settings()
+    log, attempts, told = asyncio.run(_ask(settings, job_id))
+    body = lifecycle_body(log, attempts, told, settings.temporal)
+    hidden = ("type", "attempts")
+    facts = {name: getattr(body, name) for name in body.__struct_fields__ if name not in hidden}
+    facts["sha256"] = log.content_sha256
+    facts["attempts"] = ", ".join(a.uuid or "(without a uuid)" for a in attempts)
+    for name, value in facts.items():
+        if value not in (None, ""):
+            click.echo(f"{name:<18}{value}")
+
+
+async def _ask(settings: Settings, job_id: int) -> tuple[Log, list[Attempt], Told]:
+    async with await open_pool(settings.database, 1) as pool, pool.acquire() as connection:
+        log = await reading.find(connection, job_id)
+        attempts = await reading.attempts(connection, log.id)
+    return log, attempts, await ask(await temporal.connect(settings.temporal, lazy=True), job_id)

@@ -1,0 +1,159 @@
+"""`logflume stack`: the local stack of real components, for development and tests."""
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from logflume.errors import ComponentError
+from logflume.settings import Settings, load_settings, stack_file
+from logflume_cli.devstack.components import DEFAULT, NAMES
+from logflume_cli.devstack.stack import LocalStack, Status
+from logflume_cli.devstack.tasks import run_until_signal
+
+components = click.argument(
+    "names", metavar="[COMPONENT]...", nargs=-1, type=click.Choice(NAMES), required=False
+)
+STYLES = {"running": "green", "stopped": "dim", "died": "bold red"}
+
+
+@click.group()
+def stack() -> None:
+    """Start, stop and look at the local stack.
+
+    The stack is everything logflume needs, on this machine alone: RabbitMQ (with epmd), Postgres,
+    Temporal and an S3 store, with --pusher a server of Pusher's protocol too, and logflume's own
+    drain, worker and web. Data, logs and secrets are in one folder, `.stack` (setting
+    stack.data_dir); deleting it while the stack is down starts afresh. Every other command finds
+    the running stack by itself.
+    """
+
+
+@stack.command()
+@components
+@click.option("--detach", is_flag=True, help="Return as soon as all is ready; it keeps running.")
+@click.option(
+    "--pusher",
+    is_flag=True,
+    help="Run a Pusher server too and send parts live to it. A drain and a web that run already "
+    "must be started again to know of it.",
+)
+def up(names: tuple[str, ...], *, detach: bool, pusher: bool) -> None:
+    """Start components that do not run yet, with what they need; all, when none is named.
+
+    Stays until Ctrl-C and then stops what it started, unless --detach is given.
+    """
+    local = LocalStack(load_settings().stack.data_dir)
+    wanted = (names or DEFAULT) + (("pusher",) if pusher else ())
+    sys.exit(run_until_signal(_up(local, wanted, detach=detach)))
+
+
+@stack.command()
+@components
+def down(names: tuple[str, ...]) -> None:
+    """Stop components; all, when none is named. Their data stays."""
+    settings = load_settings()
+    if not _was_started(settings):
+        click.echo(f"nothing to stop: no local stack in {settings.stack.data_dir}")
+        return
+    asyncio.run(LocalStack(settings.stack.data_dir).down(names or NAMES))
+
+
+@stack.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: addresses, secrets, pids.")
+def status(*, as_json: bool) -> None:
+    """Show which components run, and where."""
+    settings = load_settings()
+    if not _was_started(settings):
+        raise ComponentError(
+            f"no local stack was ever started in {settings.stack.data_dir}: run `logflume stack up`"
+        )
+    local = LocalStack(settings.stack.data_dir)
+    if as_json:
+        click.echo(json.dumps(_description(load_settings(), local), indent=2))
+    else:
+        Console().print(_table(local.status()))
+
+
+def _was_started(settings: Settings) -> bool:
+    return stack_file(settings.stack.data_dir).exists()
+
+
+async def _up(local: LocalStack, names: tuple[str, ...], *, detach: bool) -> int:
+    console = Console()
+
+    def tell(name: str, seconds: float) -> None:
+        console.print(f"[green]✓[/] {name:<9} ready after {seconds:.1f} s", highlight=False)
+
+    started = await local.up(names, tell)
+    settings = load_settings()
+    console.print(f"web          {settings.web.url}", highlight=False)
+    console.print(f"API docs     {settings.web.url}/schema", highlight=False)
+    console.print(f"Temporal UI  {settings.temporal.ui_url}", highlight=False)
+    if settings.pusher.app_id:
+        console.print(f"Pusher       {_pusher_url(settings)}", highlight=False)
+    if detach or not started:
+        return 0
+    console.print("Ctrl-C stops what was started.")
+    try:
+        await local.watch(started, lambda item: _tell_death(console, item))
+    finally:
+        await local.down(started)
+    return 0
+
+
+def _tell_death(console: Console, item: Status) -> None:
+    console.print(
+        f"[bold red]✗[/] {item.name} ended by itself; its log: {item.log}", soft_wrap=True
+    )
+
+
+def _table(statuses: list[Status]) -> Table:
+    table = Table("component", "state", "pid", "port", "log")
+    for item in statuses:
+        state = f"[{STYLES[item.state]}]{item.state}[/]"
+        table.add_row(item.name, state, str(item.pid or ""), str(item.port or ""), str(item.log))
+    return table
+
+
+def _pusher(settings: Settings) -> dict[str, Any]:
+    secret = settings.pusher.secret
+    return {
+        "pusher_url": _pusher_url(settings),
+        "pusher_app_id": settings.pusher.app_id,
+        "pusher_key": settings.pusher.key,
+        "pusher_secret": secret.get_secret_value() if secret else None,
+    }
+
+
+def _pusher_url(settings: Settings) -> str:
+    pusher = settings.pusher
+    return f"{'https' if pusher.tls else 'http'}://{pusher.host}:{pusher.port}"
+
+
+def _description(settings: Settings, local: LocalStack) -> dict[str, Any]:
+    secret_key, token = settings.s3.secret_key, settings.web.auth_token
+    folder = local.home.data_dir
+    return {
+        "amqp_url": settings.amqp.url.get_secret_value(),
+        "database_url": settings.database.url.get_secret_value(),
+        "temporal_address": settings.temporal.address,
+        "temporal_namespace": settings.temporal.namespace,
+        "temporal_ui_url": settings.temporal.ui_url,
+        "s3_endpoint": settings.s3.endpoint,
+        "s3_access_key": settings.s3.access_key,
+        "s3_secret_key": secret_key.get_secret_value() if secret_key else None,
+        "s3_bucket": settings.s3.bucket,
+        "web_url": settings.web.url,
+        "auth_token": token.get_secret_value() if token else None,
+        **(_pusher(settings) if settings.pusher.app_id else {}),
+        "jwt_private_key_file": str(folder / "jwt_private.pem"),
+        "jwt_public_key_file": str(folder / "jwt_public.pem"),
+        "rabbitmq_management_url": local.home.management_url,
+        "data_dir": str(folder),
+        "pids": {item.name: item.pid for item in local.status()},
+    }

@@ -1,0 +1,114 @@
+"""`logflume web`, put together here and nowhere else."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from typing import Any
+
+import asyncpg
+import click
+import structlog
+import uvicorn
+
+from db.connect import check_schema, close_pool, open_pool
+from logflume import amqp
+from logflume.amqp import Publisher
+from logflume.archive.store import Archive
+from logflume.errors import ComponentError, SettingsError
+from logflume.settings import Settings
+from logflume.settings.groups import WebSettings
+from logflume_cli.services import lazy_workflows, on_stop, run
+from web.app import Services, make_app
+from web.streams.hub import Hub
+from web.tell import Teller
+
+log = structlog.get_logger()
+
+# Reads of the archive that the web has under way at once, a slice each.
+ARCHIVE_THREADS = 8
+
+
+@click.command()
+def web() -> None:
+    """Serve the HTTP API: logs, their lives, health and the API's description."""
+    run("web", _web)
+
+
+async def _web(settings: Settings) -> None:
+    async with AsyncExitStack() as stack:
+        listening = stack.enter_context(_listen(settings.web))
+        pool = await open_pool(settings.database)
+        stack.push_async_callback(close_pool, pool)
+        await check_schema(pool, "logflume_web")
+        services = await web_services(settings, pool, stack)
+        config = uvicorn.Config(
+            make_app(settings, services),
+            http="httptools",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            # Who called a proxy before us makes no difference here, so nobody is believed about it.
+            proxy_headers=False,
+            timeout_graceful_shutdown=10,
+            **_tls(settings.web),
+        )
+        server = _Server(config)
+
+        def end() -> None:
+            # Before uvicorn waits for what is under way: streams have no end of their own.
+            services.hub.close()
+            server.should_exit = True
+
+        on_stop(end)
+        log.info("web_started", host=settings.web.host, port=settings.web.port)
+        await server.serve(sockets=[listening])
+    log.info("web_stopped")
+
+
+async def web_services(settings: Settings, pool: asyncpg.Pool, stack: AsyncExitStack) -> Services:
+    """Make what the web is put together of; `stack` closes it again."""
+    # Logs can be read while Temporal is away.
+    workflows = await lazy_workflows(settings)
+    publisher = Publisher(settings.amqp.url.get_secret_value(), "logflume web", amqp.declare)
+    stack.push_async_callback(publisher.close)
+    teller = Teller(workflows)
+    stack.push_async_callback(teller.close)
+    hub = Hub(pool, settings.database)
+    hearing = asyncio.create_task(hub.run())
+    stack.callback(hearing.cancel)
+    archive = Archive(settings.s3, ARCHIVE_THREADS)
+    return Services(pool, archive, workflows, publisher, hub, teller)
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to us: uvicorn would raise them again and end with an error."""
+        yield
+
+
+def _tls(settings: WebSettings) -> dict[str, Any]:
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        return {}
+    files = (settings.tls_cert_file, settings.tls_key_file)
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(*files)
+    except OSError as error:
+        raise SettingsError(
+            f"LOGFLUME_WEB__TLS_CERT_FILE and TLS_KEY_FILE: {files[0]} and {files[1]} are no "
+            f"certificate and its key: {error.strerror or error}"
+        ) from error
+    return {"ssl_certfile": files[0], "ssl_keyfile": files[1]}
+
+
+def _listen(settings: WebSettings) -> socket.socket:
+    address = (settings.host, settings.port)
+    try:
+        return socket.create_server(address, reuse_port=False)
+    except OSError as error:
+        raise ComponentError(
+            f"cannot listen on {settings.host} port {settings.port}: {error.strerror}; "
+            "end what listens there, or set LOGFLUME_WEB__HOST and LOGFLUME_WEB__PORT"
+        ) from error

@@ -1,0 +1,129 @@
+"""`logflume worker`, put together here and nowhere else."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import click
+import structlog
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.runtime import Runtime
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
+
+from activities.backfill import BackfillActivities
+from activities.logs import ArchiveActivities, DatabaseActivities
+from activities.metrics import readings
+from activities.partitions import PartitionActivities
+from activities.retention import RetentionActivities
+from activities.sweep import SweepActivities
+from activities.types import archive_queue
+from db.connect import check_schema, close_pool, open_pool
+from logflume.archive.store import Archive
+from logflume.observability.health import Ask
+from logflume.observability.server import showing
+from logflume.settings import Settings
+from logflume.settings.groups import WorkerSettings
+from logflume_cli.services import make_workflows, on_stop, run
+from workflows.all import WORKFLOWS
+from workflows.client import connection as temporal
+from workflows.client.tracing import interceptors
+
+log = structlog.get_logger()
+
+QUEUES = ("lifecycle", "archive")
+
+
+@click.command()
+@click.option(
+    "--queues",
+    default=",".join(QUEUES),
+    show_default=True,
+    help="Which work to take, separated by commas: `lifecycle` runs the workflows and their "
+    "database activities, `archive` moves logs to S3 and reads them back.",
+)
+def worker(queues: str) -> None:
+    """Run the workflows and their activities.
+
+    Run as many as you like; with --queues some may serve the archive alone, so that a slow S3
+    never holds aggregation up.
+    """
+    wanted = [name.strip() for name in queues.split(",")]
+    if unknown := [name for name in wanted if name not in QUEUES]:
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(QUEUES)}")
+    run("worker", lambda settings: _worker(settings, wanted))
+
+
+async def _worker(settings: Settings, queues: list[str]) -> None:
+    stop = asyncio.Event()
+    on_stop(stop.set)
+    async with AsyncExitStack() as stack:
+        runtime, sdk_metrics = _measured(settings)
+        client = await temporal.connect(settings.temporal, runtime=runtime)
+        await temporal.ensure_search_attributes(client)
+        pool = await open_pool(settings.database)
+        stack.push_async_callback(close_pool, pool)
+        await check_schema(pool, "logflume_worker")
+        limits = settings.worker
+        task_queue = settings.temporal.task_queue
+        store = Archive(settings.s3, limits.archive_activities)
+        if "lifecycle" in queues:
+            database = DatabaseActivities(pool)
+            logs = make_workflows(client, settings)
+            lifecycle_worker = Worker(
+                client,
+                task_queue=task_queue,
+                workflows=WORKFLOWS,
+                # The tests run workflows in the sandbox; here it would cost a third of the CPU.
+                workflow_runner=UnsandboxedWorkflowRunner(),
+                activities=[
+                    database.aggregate,
+                    database.purge,
+                    SweepActivities(pool, logs).sweep_page,
+                    BackfillActivities(pool, logs).backfill_page,
+                    *PartitionActivities(pool).all,
+                ],
+                max_cached_workflows=limits.workflow_cache,
+                max_concurrent_activities=limits.activities,
+                deployment_config=_deployment(limits),
+                interceptors=interceptors(),
+                graceful_shutdown_timeout=limits.shutdown,
+            )
+            await stack.enter_async_context(lifecycle_worker)
+        if "archive" in queues:
+            archive = ArchiveActivities(pool, store)
+            archive_worker = Worker(
+                client,
+                task_queue=archive_queue(task_queue),
+                activities=[*archive.all, *RetentionActivities(pool, store).all],
+                max_concurrent_activities=limits.archive_activities,
+                deployment_config=_deployment(limits),
+                interceptors=interceptors(),
+                graceful_shutdown_timeout=limits.shutdown,
+            )
+            await stack.enter_async_context(archive_worker)
+        needs: dict[str, Ask] = {
+            "postgres": lambda: pool.fetchval("SELECT 1"),
+            "temporal": lambda: temporal.check(client),
+            **({"archive": store.check} if "archive" in queues else {}),
+        }
+        gauges = readings(pool, client)
+        shown = showing("worker", settings.telemetry, needs, gauges, sdk_metrics)
+        await stack.enter_async_context(shown)
+        log.info("worker_started", queues=queues, task_queue=task_queue, build_id=limits.build_id)
+        await stop.wait()
+    log.info("worker_stopped")
+
+
+def _measured(settings: Settings) -> tuple[Runtime | None, str]:
+    """Temporal's library counts where there is somebody to show it to."""
+    return (None, "") if settings.telemetry.port is None else temporal.measured()
+
+
+def _deployment(settings: WorkerSettings) -> WorkerDeploymentConfig | None:
+    if settings.build_id is None:
+        return None
+    return WorkerDeploymentConfig(
+        version=WorkerDeploymentVersion(settings.deployment, settings.build_id),
+        use_worker_versioning=True,
+        # A log may live for weeks: no version's workers could be kept for that long.
+        default_versioning_behavior=VersioningBehavior.AUTO_UPGRADE,
+    )

@@ -1,0 +1,87 @@
+"""The content rule as the wire contract says it, in plain Python, and parts to try it with."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from hypothesis import strategies as st
+
+from logflume.domain import LAST, Part
+from tests.conftest import BEGIN, part
+
+
+@dataclass
+class Model:
+    """What the wire contract says of one log, in plain Python."""
+
+    whole: bytes = b""
+    parts: list[Part] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+    closed: set[str] = field(default_factory=set)
+    kept: tuple[str | None, frozenset[int]] = (None, frozenset())
+    lost: bool = False
+    stale: int = 0
+
+    def write(self, content: bytes) -> None:
+        self.whole, self.parts, self.kept, self.lost = content, [], (None, frozenset()), False
+        self.closed |= self.seen - {""}
+
+    def receive(self, part: Part) -> None:
+        self.seen.add(part.attempt)
+        if part.attempt in self.closed:
+            self.stale += 1
+        elif part.attempt != self.kept[0] or part.number not in self.kept[1]:
+            self.parts.append(part)
+
+    def lose_parts(self) -> None:
+        """The parts are gone with their partition: the numbers they had stay as they are."""
+        self.kept, self.lost = (self.attempt, frozenset(self.numbered)), True
+
+    @property
+    def attempt(self) -> str | None:
+        begins: dict[str, object] = {}
+        for one in self.parts:
+            if one.number != LAST:
+                known = begins.get(one.attempt, one.published_at)
+                begins[one.attempt] = min(known, one.published_at)
+        return max(begins, key=lambda uuid: (begins[uuid], uuid), default=None)
+
+    @property
+    def numbered(self) -> dict[int, Part]:
+        attempt = self.attempt
+        mine = [p for p in self.parts if p.attempt == attempt and p.number != LAST]
+        return {one.number: one for one in mine}  # the one received last counts
+
+    @property
+    def content(self) -> bytes:
+        numbered = b"".join(one.content for _, one in sorted(self.numbered.items()))
+        lasts = dict.fromkeys(one.content for one in self.parts if one.number == LAST)
+        return self.whole + numbered + b"".join(lasts)
+
+    @property
+    def missing(self) -> int:
+        return max(self.numbered, default=-1) + 1 - len(self.numbered)
+
+    @property
+    def ended(self) -> bool:
+        lasts = [one for one in self.parts if one.number == LAST]
+        final = any(one.final for one in [*self.numbered.values(), *lasts])
+        return final or (bool(self.whole) and not self.numbered)
+
+
+contents = st.sampled_from([b"", b"a", b"b", b"\0", b"\xff\xfe", "é".encode()[:1], b"long" * 9])
+parts = st.builds(
+    lambda attempt, number, content, final, second: part(
+        0,
+        number,
+        content,
+        attempt=attempt,
+        final=final,
+        # Whole seconds, as AMQP gives them: attempts often begin in the same one.
+        published_at=BEGIN + timedelta(seconds=second),
+    ),
+    st.sampled_from(["", "a", "b"]),
+    st.sampled_from([0, 1, 2, 4, LAST]),
+    contents,
+    st.booleans(),
+    st.integers(0, 2),
+)

@@ -1,0 +1,56 @@
+"""Processes of ours, started as an operator starts them, with the settings of a test."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from logflume.settings import Settings, stack_file
+from logflume_cli.devstack.home import PROCESSES
+from tests.conftest import as_process, until
+
+LOGFLUME = str(Path(sys.executable).parent / "logflume")
+
+
+def environment(settings: Settings, folder: Path) -> dict[str, str]:
+    """Write settings into a folder, secrets and all, and name it as the stack's."""
+    folder.mkdir(exist_ok=True)
+    given = settings.model_dump(exclude={"stack"})
+    stack_file(folder).write_text(json.dumps(given, default=_plain))
+    return {**os.environ, "LOGFLUME_STACK__DATA_DIR": str(folder)}
+
+
+def _plain(value: SecretStr | Path) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, folder: Path, *command: str, started: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a command until the block ends; begins once its log has the line `started`."""
+    settings = as_process(settings, command[1]) if command[1] in PROCESSES else settings
+    log = folder.with_suffix(".log")
+    with log.open("wb") as file:
+        process = await asyncio.create_subprocess_exec(
+            *command, env=environment(settings, folder), stderr=file
+        )
+
+    async def has_started() -> bool:
+        assert process.returncode is None, log.read_text()
+        return started in log.read_text()
+
+    try:
+        await until(has_started)
+        yield process
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        code = await process.wait()
+    assert code == 0, log.read_text()

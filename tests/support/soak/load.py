@@ -1,0 +1,426 @@
+"""Seeded jobs: what runners and the site send, and, by the model, what the logs must be then.
+
+A job's script depends on its seed alone. What was not confirmed is sent again until it is, so each
+part is known to be published; each begins with a mark of its own, by which the oracle tells which
+were lost, doubled or misplaced.
+"""
+
+import asyncio
+import base64
+import itertools
+import json
+import random
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+import aio_pika
+import httpx
+
+from logflume import amqp, contract
+from logflume.domain import LAST, Part
+from tests.conftest import part
+from tests.support.model import Model
+from tests.support.soak.system import System
+
+FIRST_JOB, FIRST_PROBE = 1_000_000, 2_000_000
+WINDOW = 50
+# Longer than any fault lasts: a runner that gave up too early could have what it sent overtake
+# what it sent again.
+CONFIRM_SECONDS = 45
+AGAIN_SECONDS = 0.3
+SEEN_SECONDS = 180
+# AMQP times have whole seconds: a run begins in a later one than the run before.
+RUN_SECONDS = 1.1
+PART_BYTES = 1653
+SHAPES = {
+    "tiny": 25, "chatty": 14, "large": 7, "huge": 1, "restarted": 8, "requeued": 7,
+    "cleared": 8, "cleared late": 5, "removed": 4, "never final": 5, "last": 6,
+    "duplicates": 6, "shuffled": 8, "gaps": 5, "gap filled late": 4, "http": 8, "whole first": 3,
+    "bytes": 5, "empty": 2,
+}  # fmt: skip
+TEXT = (
+    "ok ",
+    "test ",
+    "\x1b[32m",
+    "é",
+    "日本",
+    "\r\n",
+    "travis_fold:start:a\r",
+    "<b>",
+    "0123456789",
+)
+
+
+@dataclass
+class Counts:
+    """What the whole load did."""
+
+    messages: int = 0
+    again: int = 0  # sent once more, because nobody said that it is safe
+    calls_again: int = 0
+
+
+class Runner:
+    """Publishes with confirms, for all jobs; what is not confirmed is published again."""
+
+    def __init__(self, url: str, counts: Counts) -> None:
+        self._url = url
+        self._counts = counts
+        self._connecting = asyncio.Lock()
+        self._connection: aio_pika.abc.AbstractConnection | None = None
+        self._exchange: aio_pika.abc.AbstractExchange | None = None
+
+    async def publish(self, message: aio_pika.Message) -> None:
+        while True:
+            used = None
+            self._counts.messages += 1
+            try:
+                async with asyncio.timeout(CONFIRM_SECONDS):
+                    used = await self._connected()
+                    await used.publish(message, contract.ROUTING_KEY, mandatory=True)
+                    return
+            except asyncio.CancelledError:
+                # The library cancels, too, who waits on a connection that is gone.
+                if asyncio.current_task().cancelling():
+                    raise
+            except Exception:  # noqa: BLE001 - whatever it is, nobody said that the message is safe
+                pass
+            self._counts.again += 1
+            if used is not None and used is self._exchange:
+                await self.close()
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _connected(self) -> aio_pika.abc.AbstractExchange:
+        async with self._connecting:
+            if self._exchange is None:
+                await self.close()  # what was left of a try that failed
+                self._connection = await aio_pika.connect(self._url, timeout=10)
+                channel = await self._connection.channel(on_return_raises=True)
+                self._exchange = await amqp.declare(channel)
+            return self._exchange
+
+    async def close(self) -> None:
+        connection, self._connection, self._exchange = self._connection, None, None
+        if connection:
+            with suppress(Exception):
+                async with asyncio.timeout(5):
+                    await connection.close()
+
+
+class Way:
+    """The ways that a job's script has to send and to ask."""
+
+    def __init__(self, system: System, runner: Runner, counts: Counts) -> None:
+        self.runner = runner
+        self._counts = counts
+        self._web, self._direct = system.web(direct=False), system.web(direct=True)
+
+    async def call(self, method: str, path: str, *, direct: bool, **more) -> httpx.Response:
+        """Call until it is answered with a success."""
+        client = self._direct if direct else self._web
+        while True:
+            try:
+                answer = await client.request(method, path, **more)
+            except httpx.HTTPError:
+                answer = None
+            if answer is not None and answer.is_success:
+                return answer
+            self._counts.calls_again += 1
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    async def read(self, job_id: int) -> bytes | None:
+        """A log's bytes as a reader gets them now; None where that fails."""
+        try:
+            answer = await self._web.get(f"/logs/{job_id}/raw")
+        except httpx.HTTPError:
+            return None
+        return answer.content if answer.status_code == 200 else None
+
+    async def close(self) -> None:
+        await self.runner.close()
+        await self._web.aclose()
+        await self._direct.aclose()
+
+
+class Run:
+    """One run of a job: its uuid and the parts that it has."""
+
+    def __init__(self, uuid: str, contents: Sequence[bytes]) -> None:
+        self.uuid = uuid
+        self.contents = contents
+
+
+class Job:
+    """One job: its script, and what its log must be by what was sent so far."""
+
+    def __init__(self, seed: str, job_id: int, shape: str | None = None) -> None:
+        self.id = job_id
+        self.chance = random.Random(f"{seed} job {job_id}")
+        chosen = self.chance.choices(list(SHAPES), list(SHAPES.values()))[0]
+        self.shape = shape or chosen
+        self.model = Model()
+        self.messages = 0
+        self.is_over = False
+        self._runs = 0
+        self._marks = 0
+
+    async def play(self, way: Way) -> None:
+        self._way = way
+        await getattr(self, "_" + self.shape.replace(" ", "_"))()
+        self.is_over = True
+
+    # The shapes.
+
+    async def _tiny(self) -> None:
+        await self._all(self._run(1, 3))
+
+    async def _chatty(self) -> None:
+        await self._all(self._run(60, 200, 10, 90), window=8, pause=0.3)
+
+    async def _large(self) -> None:
+        await self._all(self._run(100, 400, PART_BYTES, PART_BYTES), window=100)
+
+    async def _huge(self) -> None:
+        """More than one slice: the upload is a multipart one."""
+        await self._all(self._run(3300, 3500, PART_BYTES, PART_BYTES), window=200)
+
+    async def _bytes(self) -> None:
+        await self._all(self._run(5, 60, raw=True), window=10, pause=0.1)
+
+    async def _empty(self) -> None:
+        await self._final(self._run(0, 0))
+
+    async def _restarted(self) -> None:
+        """Two runs, nobody clears; the first one's end comes late, after that of the second."""
+        first = self._run(3, 40)
+        await self._send(first, range(self.chance.randrange(1, len(first.contents))))
+        await asyncio.sleep(RUN_SECONDS)
+        await self._all(self._run(3, 40), window=10, pause=0.2)
+        await self._final(first)
+
+    async def _requeued(self) -> None:
+        """The same run again under the same uuid, with other text."""
+        first = self._run(3, 40)
+        await self._send(first, range(self.chance.randrange(1, len(first.contents))))
+        again = Run(first.uuid, self._contents(len(first.contents), 10, 400))
+        await self._all(again, window=10, pause=0.2)
+
+    async def _cleared(self) -> None:
+        """Given up in mid-flight, cleared by the site; only then what was left comes, stale."""
+        first = self._run(6, 60)
+        middle = self.chance.randrange(1, len(first.contents))
+        await self._send(first, range(middle))
+        await self._until_seen()
+        await self._write(b"")
+        await self._send(first, range(middle, len(first.contents)))
+        await self._final(first)
+        if self.chance.random() < 0.8:  # else nobody runs it again, and it ends empty
+            await asyncio.sleep(RUN_SECONDS)
+            await self._all(self._run(3, 40), window=10, pause=0.2)
+
+    async def _cleared_late(self) -> None:
+        """Run again when its first run may be archived already."""
+        first = self._run(3, 40)
+        await self._all(first)
+        await self._until_seen()
+        await asyncio.sleep(self.chance.uniform(0, 6))
+        await self._write(b"")
+        await self._final(first)
+        await asyncio.sleep(RUN_SECONDS)
+        await self._all(self._run(3, 40))
+
+    async def _removed(self) -> None:
+        await self._all(self._run(3, 40))
+        await self._until_seen()
+        await asyncio.sleep(self.chance.uniform(0, 6))
+        await self._write(self._mark() + b"Log removed by A at B", removed_by=7)
+
+    async def _whole_first(self) -> None:
+        await self._write(self._mark() + b"written whole")
+        await self._all(self._run(1, 20))
+
+    async def _never_final(self) -> None:
+        run = self._run(1, 30)
+        await self._send(run, range(len(run.contents)))
+
+    async def _last(self) -> None:
+        run = self._run(1, 20)
+        await self._all(run)
+        lasts = [self._mark() + b"one more" for _ in range(self.chance.choice((1, 2)))]
+        for content in (*lasts, lasts[0]):
+            await self._put_part("last", content)
+
+    async def _duplicates(self) -> None:
+        run = self._run(5, 40)
+        numbers = [
+            n for n in range(len(run.contents)) for _ in range(self.chance.choice((1, 2, 3)))
+        ]
+        await self._send(run, numbers)
+        await self._final(run)
+        await asyncio.sleep(self.chance.uniform(0, 5))
+        await self._send(run, range(len(run.contents)))  # once more, all of it, when it is over
+
+    async def _shuffled(self) -> None:
+        run = self._run(10, 120)
+        numbers = list(range(len(run.contents)))
+        self.chance.shuffle(numbers)
+        middle = self.chance.randrange(len(numbers))
+        await self._send(run, numbers[:middle], window=15, pause=0.1)
+        await self._final(run)
+        await self._send(run, numbers[middle:], window=15)
+
+    async def _gaps(self) -> None:
+        run = self._run(10, 60)
+        numbers = [n for n in range(len(run.contents)) if self.chance.random() < 0.8]
+        await self._send(run, numbers)
+        await self._final(run)
+
+    async def _gap_filled_late(self) -> None:
+        run = self._run(10, 60)
+        lost = set(self.chance.sample(range(len(run.contents)), 3))
+        await self._send(run, [n for n in range(len(run.contents)) if n not in lost])
+        await self._final(run)
+        await asyncio.sleep(self.chance.uniform(0, 15))
+        await self._send(run, sorted(lost))
+
+    async def _http(self) -> None:
+        contents = self._contents(self.chance.randrange(1, 40), 10, 1500)
+        for start in range(0, len(contents), 5):
+            some = range(start, min(start + 5, len(contents)))
+            await asyncio.gather(*(self._put_part(n, contents[n]) for n in some))
+        await self._put_part(len(contents), b"", final=True)
+
+    # What they are made of.
+
+    def _run(self, fewest: int, most: int, small: int = 10, big: int = 900, *, raw=False) -> Run:
+        uuid = str(UUID(int=self.chance.getrandbits(128), version=4))
+        return Run(uuid, self._contents(self.chance.randint(fewest, most), small, big, raw=raw))
+
+    def _contents(self, count: int, small: int, big: int, *, raw=False) -> list[bytes]:
+        self._runs += 1
+        return [self._content(n, self.chance.randint(small, big), raw=raw) for n in range(count)]
+
+    def _content(self, number: int, size: int, *, raw: bool) -> bytes:
+        mark = b"\x1e%d.%d.%d\x1f" % (self.id, self._runs, number)
+        if raw:
+            return mark + self.chance.randbytes(size).replace(b"\x1e", b"\0")
+        words = "".join(self.chance.choices(TEXT, k=max(1, size // 6))).encode()
+        # At a byte, so in the middle of a character too, as runners cut.
+        return (mark + words * 3)[: max(size, len(mark))]
+
+    def _mark(self) -> bytes:
+        self._marks += 1
+        return b"\x1e%d.w.%d\x1f" % (self.id, self._marks)
+
+    async def _all(self, run: Run, *, window: int = WINDOW, pause: float = 0) -> None:
+        await self._send(run, range(len(run.contents)), window=window, pause=pause)
+        await self._final(run)
+
+    async def _final(self, run: Run) -> None:
+        await self._publish([self._part(run.uuid, len(run.contents), b"", final=True)])
+
+    async def _send(
+        self, run: Run, numbers: Sequence[int], *, window: int = WINDOW, pause: float = 0
+    ) -> None:
+        for start in range(0, len(numbers), window):
+            some = numbers[start : start + window]
+            await self._publish([self._part(run.uuid, n, run.contents[n]) for n in some])
+            if pause:
+                await asyncio.sleep(self.chance.uniform(0, 2 * pause))
+
+    def _part(self, uuid: str, number: int, content: bytes, *, final: bool = False) -> Part:
+        now = datetime.now(UTC).replace(microsecond=0)
+        return part(self.id, number, content, attempt=uuid, final=final, published_at=now)
+
+    async def _publish(self, parts: Sequence[Part]) -> None:
+        """Publish parts at once, in this order; returns when all are confirmed."""
+        self.messages += len(parts)
+        await asyncio.gather(*(self._way.runner.publish(message_of(one)) for one in parts))
+        for one in parts:
+            self.model.receive(one)
+
+    async def _put_part(self, number: int | str, content: bytes, *, final: bool = False) -> None:
+        body = {
+            "@type": "log_part", "encoding": "base64", "final": final,
+            "content": base64.encodebytes(content).decode(),
+        }  # fmt: skip
+        self.messages += 1
+        path = f"/log-parts/{self.id}/{number}"
+        await self._way.call("PUT", path, direct=False, json=body)
+        number = LAST if number == "last" else int(number)
+        self.model.receive(part(self.id, number, content, attempt="", final=final))
+
+    async def _write(self, content: bytes, **query: int) -> None:
+        path = f"/logs/{self.id}"
+        await self._way.call("PUT", path, direct=True, content=content, params=query)
+        self.model.write(content)
+
+    async def _until_seen(self) -> None:
+        """Wait until parts of the run are stored: a run nobody saw yet cannot be closed.
+
+        If they never are, the oracle shall tell.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SEEN_SECONDS):
+                while not await self._way.read(self.id):
+                    await asyncio.sleep(0.2)
+
+
+def message_of(one: Part) -> aio_pika.Message:
+    body = {"id": one.job_id, "number": one.number, "uuid": one.attempt, "final": one.final}
+    try:
+        body["log"] = one.content.decode()
+    except UnicodeDecodeError:
+        body |= {"log": base64.b64encode(one.content).decode(), "encoding": "base64"}
+    return aio_pika.Message(
+        json.dumps(body).encode(),
+        content_type=contract.CONTENT_TYPE,
+        type=contract.MESSAGE_TYPE,
+        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+        timestamp=one.published_at,
+    )
+
+
+class Load:
+    """Jobs, so many at once, one after another until told that it is enough."""
+
+    def __init__(self, system: System, seed: str, at_once: int) -> None:
+        self.counts = Counts()
+        self.jobs: list[Job] = []
+        self._seed = seed
+        self._ids = itertools.count(FIRST_JOB)
+        self._probes = itertools.count(FIRST_PROBE)
+        self._at_once = at_once
+        self._is_enough = asyncio.Event()
+        self.way = Way(system, Runner(system.amqp_url, self.counts), self.counts)
+
+    @asynccontextmanager
+    async def playing(self) -> AsyncIterator[None]:
+        """Play jobs while the block lasts; those that have begun are played to their end."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._at_once):
+                group.create_task(self._play())
+            try:
+                yield
+            finally:
+                self._is_enough.set()
+
+    async def _play(self) -> None:
+        while not self._is_enough.is_set():
+            job = Job(self._seed, next(self._ids))
+            self.jobs.append(job)
+            await job.play(self.way)
+
+    async def probe(self) -> float:
+        """Publish a log and wait until it can be read; returns the seconds that took."""
+        began = time.monotonic()
+        job = Job(self._seed, next(self._probes), "tiny")
+        self.jobs.append(job)
+        await job.play(self.way)
+        while await self.way.read(job.id) != job.model.content:
+            await asyncio.sleep(0.05)
+        return time.monotonic() - began

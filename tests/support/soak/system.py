@@ -1,0 +1,253 @@
+"""The system under fault: the stack's servers, our three processes, and a proxy on each way."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import asyncpg
+import httpx
+import psutil
+from pydantic import SecretStr
+
+from logflume.errors import ComponentError
+from logflume.settings import load_settings
+from logflume_cli.devstack.home import HOST, USER, Home
+from logflume_cli.devstack.stack import LocalStack
+from logflume_cli.schedules import apply_schedules
+from tests.support.soak.proxy import Proxy
+
+LOGFLUME = str(Path(sys.executable).parent / "logflume")
+# By the name of the server's port in the stack.
+SERVERS = {"rabbitmq": "amqp", "postgres": "postgres", "temporal": "temporal", "s3": "s3"}
+OURS = ("drain", "worker", "web")
+COMPONENTS = (*OURS, *SERVERS)
+# Who calls whom; a runner publishes and calls the web, as readers do.
+WAYS = {
+    "drain": ("rabbitmq", "postgres", "temporal"),
+    "worker": ("postgres", "temporal", "s3"),
+    "web": ("rabbitmq", "postgres", "temporal", "s3"),
+    "outside": ("rabbitmq", "web"),
+}
+TIMES = {
+    "lifecycle": {
+        "settle_seconds": 1,
+        "gap_seconds": 3,
+        "purge_seconds": 3,
+        "archive_backoff_seconds": 1,
+    },
+    "sweep": {"every_seconds": 10, "after_seconds": 20},
+    "drain": {"signal_seconds": 1},
+    "s3": {"slice_bytes": 5 * 1024 * 1024},
+}
+READY_SECONDS = 120
+# All that the S3 store may have; its volumes share it.
+STORE_BYTES = 3 * 1024**3
+
+
+class Ours:
+    """One of our processes, started again as often as it ends."""
+
+    def __init__(self, name: str, env: dict[str, str], log: Path) -> None:
+        self.name = name
+        self.ends = Counter[str]()  # that nobody asked for, once it had started: what it said last
+        self.may_run = asyncio.Event()
+        self.may_run.set()
+        self._env, self._log = env, log
+        self._is_asked, self._begins_at = False, 0
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeping = asyncio.create_task(self._keep())
+
+    async def _keep(self) -> None:
+        while True:
+            await self.may_run.wait()
+            with self._log.open("ab") as output:
+                self._is_asked, self._begins_at = False, output.tell()
+                self._process = await asyncio.create_subprocess_exec(
+                    *(LOGFLUME, self.name),
+                    env=self._env,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+            code = await self._process.wait()
+            said = self._log.read_bytes()[self._begins_at :].decode(errors="replace")
+            # What it needs may be away when it starts: then it ends, for another try.
+            if not self._is_asked and f"{self.name}_started" in said:
+                self.ends[f"exit code {code}: {said.strip().splitlines()[-1][:160]}"] += 1
+            await asyncio.sleep(0.2)
+
+    def send(self, number: signal.Signals) -> None:
+        if self._process and self._process.returncode is None:
+            self._is_asked = self._is_asked or number in (signal.SIGKILL, signal.SIGTERM)
+            self._process.send_signal(number)
+
+    async def ended(self) -> int:
+        return await self._process.wait() if self._process else 0
+
+    async def close(self) -> None:
+        self._keeping.cancel()
+        if self._process and self._process.returncode is None:
+            self.send(signal.SIGCONT)
+            self.send(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(self._process.wait(), 40)
+            except TimeoutError:
+                self._process.kill()
+                await self._process.wait()
+
+
+class System:
+    """Everything, in a folder of its own.
+
+    `small`: S3 has no file system of its own that could be full, and silence is short.
+    """
+
+    def __init__(self, folder: Path, *, small: bool = False) -> None:
+        silence = {"silence_seconds": 5 if small else 20}
+        self.stack = LocalStack(folder, TIMES | {"lifecycle": TIMES["lifecycle"] | silence})
+        self.home: Home = self.stack.home
+        self.settings = load_settings(stack={"data_dir": folder})
+        self.ours: dict[str, Ours] = {}
+        self.ways: dict[tuple[str, str], Proxy] = {}
+        self.ports: dict[tuple[str, str], int] = {}
+        self._small = small
+        self.store_is_small = False
+
+    async def start(self) -> None:
+        if not self._small:
+            self._mount()
+        await self.stack.up(SERVERS)
+        for who, servers in WAYS.items():
+            for server in servers:
+                to = self.home.ports[SERVERS.get(server, server)]
+                proxy = self.ways[who, server] = Proxy(to)
+                self.ports[who, server] = await proxy.start()
+        for name in OURS:
+            log = self.home.log(name)
+            self.ours[name] = Ours(name, self._env(name), log)
+        await self.until_ready()
+        await apply_schedules(self.settings)
+
+    async def close(self) -> None:
+        await asyncio.gather(*(one.close() for one in self.ours.values()))
+        for proxy in self.ways.values():
+            proxy.close()
+        await self.stack.down()
+        if self.store_is_small:
+            await asyncio.to_thread(subprocess.run, ["umount", self._store], check=True)
+
+    @property
+    def _store(self) -> Path:
+        return self.home.folder("s3") / "data"
+
+    def _mount(self) -> None:
+        """Give the S3 store a file system of its own that can be full, where we may."""
+        self._store.mkdir(parents=True, exist_ok=True)
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={STORE_BYTES}", "tmpfs", str(self._store)]
+        self.store_is_small = (
+            subprocess.run(mount, capture_output=True, check=False).returncode == 0
+        )
+
+    def _env(self, name: str) -> dict[str, str]:
+        def way(url: str, server: str) -> str:
+            port = self.home.ports[SERVERS[server]]
+            return url.replace(f"{HOST}:{port}", f"{HOST}:{self.ports[name, server]}")
+
+        given = {
+            "AMQP__URL": ("rabbitmq", self.home.amqp_url),
+            "DATABASE__URL": ("postgres", self.home.database_url(USER, name)),
+            "TEMPORAL__ADDRESS": ("temporal", self.home.temporal_address),
+            "S3__ENDPOINT": ("s3", self.home.s3_endpoint),
+        }
+        env = {
+            f"LOGFLUME_{key}": way(url, server)
+            for key, (server, url) in given.items()
+            if server in WAYS[name]
+        }
+        env["LOGFLUME_TELEMETRY__LOG_FORMAT"] = "json"
+        if name != "web":
+            env["LOGFLUME_TELEMETRY__PORT"] = str(self.home.ports[name])
+        return {**os.environ, "LOGFLUME_STACK__DATA_DIR": str(self.home.data_dir), **env}
+
+    @property
+    def amqp_url(self) -> str:
+        """Where the runners publish."""
+        port = self.home.ports["amqp"]
+        return self.home.amqp_url.replace(f":{port}/", f":{self.ports['outside', 'rabbitmq']}/")
+
+    def web(self, *, direct: bool) -> httpx.AsyncClient:
+        """A client of the web; a write that was given up must not arrive later: it goes direct."""
+        token = self.settings.web.auth_token
+        assert isinstance(token, SecretStr)
+        port = self.home.ports["web"] if direct else self.ports["outside", "web"]
+        return httpx.AsyncClient(
+            base_url=f"http://{HOST}:{port}",
+            headers={"Authorization": f"token {token.get_secret_value()}"},
+            timeout=120 if direct else 20,
+            trust_env=False,
+        )
+
+    async def connect(self) -> asyncpg.Connection:
+        """A connection to the database that no fault is meant for."""
+        return await asyncpg.connect(self.home.database_url(USER), timeout=10)
+
+    async def until_ready(self) -> None:
+        """Wait until each of our processes says that all it needs is there.
+
+        Raises:
+            TimeoutError: one does not for two minutes.
+        """
+        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+            for name in OURS:
+                deadline = time.monotonic() + READY_SECONDS
+                said = "nothing"
+                while said != "ok":
+                    if time.monotonic() > deadline:
+                        raise TimeoutError(f"{name} is not ready: {said}")
+                    try:
+                        url = f"http://{HOST}:{self.home.ports[name]}/health/ready"
+                        said = await self._ask(client, url)
+                    except (httpx.HTTPError, json.JSONDecodeError) as error:
+                        said = str(error) or type(error).__name__
+                    if said != "ok":
+                        await asyncio.sleep(0.2)
+
+    async def _ask(self, client: httpx.AsyncClient, url: str) -> str:
+        body = (await client.get(url)).json()
+        return "ok" if body["status"] == "ok" else str(body["dependencies"])
+
+    def processes(self, server: str) -> list[psutil.Process]:
+        """A server's process and those it started."""
+        pid = next(item.pid for item in self.stack.status() if item.name == server)
+        if pid is None:
+            return []
+        top = psutil.Process(pid)
+        return [top, *top.children(recursive=True)]
+
+    async def up(self, servers: list[str]) -> None:
+        """Start servers again; a port may be held by what is just dying."""
+        for tries in range(3):
+            try:
+                await self.stack.up(servers)
+            except ComponentError:
+                if tries == 2:
+                    raise
+                await asyncio.sleep(1)
+            else:
+                return
+
+    def fill_store(self) -> None:
+        """Leave no byte of the S3 store's disk."""
+        with (self._store / "ballast").open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(1024 * 1024))
+
+    def empty_store(self) -> None:
+        (self._store / "ballast").unlink(missing_ok=True)

@@ -1,0 +1,50 @@
+"""Tomorrow's worker, with a log's workflow changed as docs/upgrading.md says; run as a module."""
+
+from temporalio import workflow
+
+from workflows.lifecycle import LogLifecycle
+from workflows.partitions import PartitionMaintenance
+from workflows.sweep import Sweep
+from workflows.types import LIFECYCLE, LifecycleInput, Outcome
+
+
+@workflow.defn(name=LIFECYCLE)
+class Careless(LogLifecycle):
+    """Waits once more before it settles: a command that no history of today has."""
+
+    @workflow.init
+    def __init__(self, start: LifecycleInput) -> None:
+        super().__init__(start)
+
+    @workflow.run
+    async def run(self, start: LifecycleInput) -> Outcome:
+        return await super().run(start)
+
+    async def _settle(self) -> None:
+        await workflow.sleep(0.1)
+        await super()._settle()
+
+
+@workflow.defn(name=LIFECYCLE)
+class Upgraded(LogLifecycle):
+    """The same, behind a patch."""
+
+    @workflow.init
+    def __init__(self, start: LifecycleInput) -> None:
+        super().__init__(start)
+
+    @workflow.run
+    async def run(self, start: LifecycleInput) -> Outcome:
+        return await super().run(start)
+
+    async def _settle(self) -> None:
+        if workflow.patched("settle-twice"):
+            await workflow.sleep(0.1)
+        await super()._settle()
+
+
+if __name__ == "__main__":
+    from logflume_cli import worker
+
+    worker.WORKFLOWS = (Upgraded, PartitionMaintenance, Sweep)  # type: ignore[assignment]
+    worker.worker([])
