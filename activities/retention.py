@@ -18,7 +18,7 @@ from activities.types import (
     Reached,
 )
 from db import retention
-from db.retention import Place
+from db.retention import PageToken
 from logflume.archive.store import Archive
 
 log = structlog.get_logger()
@@ -40,7 +40,7 @@ class RetentionActivities:
     async def expire_logs(self, order: ExpireOrder) -> ExpiredPage:
         """Let go of the text of the next logs that a policy is about."""
         policy, after = order.policy, order.after
-        place = Place(datetime.fromisoformat(after.at), after.id) if after.at else Place()
+        place = PageToken(datetime.fromisoformat(after.at), after.id) if after.at else PageToken()
         async with beating(), self._pool.acquire() as connection:
             found = await retention.look(connection, policy, place, order.logs)
             expired = await retention.expire(connection, policy, found.log_ids)

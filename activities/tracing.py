@@ -17,9 +17,9 @@ def verified(log: Log, steps: Sequence[Step]) -> None:
     whole = spans.of_log(log.job_id)
     about = {"logflume.parts": log.part_count or 0, "logflume.bytes": log.content_bytes or 0}
     times = (spans.ns(log.created_at), time.time_ns())
-    spans.record(spans.Made("log", times, own=whole, attributes=about))
+    spans.record(spans.FinishedSpan("log", times, own=whole, attributes=about))
     for step in steps:
-        made = spans.Made(
+        made = spans.FinishedSpan(
             f"step {step.event or step.fold}".rstrip(),
             (step.start_ns, step.finish_ns),
             parent=whole,

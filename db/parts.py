@@ -6,7 +6,7 @@ from datetime import datetime
 from db.connect import Connection
 from db.maintenance import check_writing
 from db.notify import announce
-from logflume.domain import LAST, Part, Place
+from logflume.domain import LAST, Part, StoredAttempt
 
 OPEN_ATTEMPTS = "SELECT * FROM open_attempts($1, $2, $3, $4)"
 # After the attempts: making or beginning one took the row of its log, so that nobody waits here.
@@ -70,7 +70,7 @@ def _lowest(groups: Iterable[AttemptParts]) -> dict[int, int]:
 
 async def store_batch(
     connection: Connection, parts: Sequence[Part]
-) -> list[tuple[AttemptParts, Place]]:
+) -> list[tuple[AttemptParts, StoredAttempt]]:
     """Commit the parts of open attempts and count those of closed ones.
 
     Returns where each attempt's parts went. Any error leaves nothing stored.
@@ -90,7 +90,7 @@ async def store_batch(
         )
         occupied = await announce(connection, _lowest(groups))
         placed = [
-            (group, Place(**row, occupied=group.job_id in occupied))
+            (group, StoredAttempt(**row, occupied=group.job_id in occupied))
             for group, row in zip(groups, rows, strict=True)
         ]
         # A log that has a part has an attempt that began, or parts that begin none.

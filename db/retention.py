@@ -72,7 +72,7 @@ DELETE_ATTEMPTS = "DELETE FROM log_attempts WHERE log_id = ANY ($1)"
 DELETE_ROWS = "DELETE FROM logs WHERE id = ANY ($1)"
 
 
-class Place(NamedTuple):
+class PageToken(NamedTuple):
     """How far a look through the logs came: at the one that had this time and id."""
 
     at: datetime = datetime(1970, 1, 1, tzinfo=UTC)
@@ -85,7 +85,7 @@ class Found(NamedTuple):
     looked: int
     log_ids: list[int]
     held: int
-    last: Place | None
+    last: PageToken | None
 
 
 class Expired(NamedTuple):
@@ -119,14 +119,14 @@ def _limits(policy: Policy) -> tuple[int, int]:
     return policy.older_than_days, larger
 
 
-async def look(connection: Connection, policy: Policy, after: Place, count: int) -> Found:
+async def look(connection: Connection, policy: Policy, after: PageToken, count: int) -> Found:
     """Look at the next `count` logs that are old, and find those that the policy is about."""
     rows = await connection.fetch(_query(LOOK, policy), *_limits(policy), *after, count)
     return Found(
         looked=len(rows),
         log_ids=[row["id"] for row in rows if row["matches"] and not row["held"]],
         held=sum(row["matches"] and row["held"] for row in rows),
-        last=Place(rows[-1]["at"], rows[-1]["id"]) if len(rows) == count else None,
+        last=PageToken(rows[-1]["at"], rows[-1]["id"]) if len(rows) == count else None,
     )
 
 

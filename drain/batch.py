@@ -6,7 +6,7 @@ from datetime import datetime
 
 from db.parts import AttemptParts
 from drain.deliveries import Delivery
-from logflume.domain import Part, Place
+from logflume.domain import Part, StoredAttempt
 
 
 @dataclass(slots=True)
@@ -31,7 +31,7 @@ class Batch:
     bytes: int = 0
     count: int = 0
     last_tag: int = 0
-    placed: list[tuple[AttemptParts, Place]] = field(default_factory=list)
+    placed: list[tuple[AttemptParts, StoredAttempt]] = field(default_factory=list)
     stored: bool = False
     queued_at: list[datetime] = field(default_factory=list)
 

@@ -15,7 +15,7 @@ from drain.dead_letters import Rejects
 from drain.deliveries import Delivery
 from drain.live.forwarder import Forwarder
 from drain.tracing import flushed
-from logflume.domain import Part, Place
+from logflume.domain import Part, StoredAttempt
 from logflume.errors import UnderMaintenance
 from logflume.observability import spans
 from workflows.types import Batch as Stored
@@ -105,7 +105,7 @@ class Flusher:
             for job_id, added in _summary(placed):
                 stored[job_id] = stored[job_id] + added if job_id in stored else added
 
-    async def _commit(self, parts: Sequence[Part]) -> list[tuple[AttemptParts, Place]]:
+    async def _commit(self, parts: Sequence[Part]) -> list[tuple[AttemptParts, StoredAttempt]]:
         backoff = 0.1
         while True:
             try:
@@ -129,7 +129,7 @@ class Flusher:
 _REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError)
 
 
-def _summary(placed: Iterable[tuple[AttemptParts, Place]]) -> Iterator[tuple[int, Stored]]:
+def _summary(placed: Iterable[tuple[AttemptParts, StoredAttempt]]) -> Iterator[tuple[int, Stored]]:
     """What a committed batch added to each log, by job; stale parts add nothing."""
     for group, place in placed:
         if place.is_open:

@@ -20,7 +20,7 @@ def flushed(batch: Batch, stored: Mapping[int, Stored], began_ns: int) -> None:
         return
     ended_ns = time.time_ns()
     received: dict[int, datetime] = {}
-    callers: dict[int, spans.Place] = {}
+    callers: dict[int, spans.SpanContext] = {}
     for part, message in zip(batch.parts, batch.messages, strict=True):
         if part.job_id in kept:
             received.setdefault(part.job_id, part.received_at)
@@ -29,10 +29,12 @@ def flushed(batch: Batch, stored: Mapping[int, Stored], began_ns: int) -> None:
                 callers.setdefault(part.job_id, caller)
     whole = next(iter(kept.values())).beside()
     about = {"logflume.parts": len(batch.parts), "logflume.bytes": batch.bytes}
-    spans.record(spans.Made("flush batch", (began_ns, ended_ns), own=whole, attributes=about))
+    spans.record(
+        spans.FinishedSpan("flush batch", (began_ns, ended_ns), own=whole, attributes=about)
+    )
     for job_id, place in kept.items():
         added = stored[job_id]
-        made = spans.Made(
+        made = spans.FinishedSpan(
             "flush",
             (spans.ns(received[job_id]), ended_ns),
             parent=place,

@@ -52,7 +52,7 @@ class Part(msgspec.Struct, frozen=True, gc=False):
     queued_at: datetime | None = None
 
 
-class Place(msgspec.Struct, frozen=True, gc=False):
+class StoredAttempt(msgspec.Struct, frozen=True, gc=False):
     """Where the parts of one attempt in a batch went.
 
     `is_open`: the attempt takes parts (else they were stale and only counted); `is_log`: it is the

@@ -1,19 +1,20 @@
-"""Every error logflume raises on purpose, and what a caller may do about it.
+"""Every error that logflume raises on purpose, and what a caller may do about it.
 
-LogflumeError            its text is one clear line for a person
+LogflumeError            its text is one line: what is wrong, then what to do
 ├── SettingsError        a setting is unreadable or contradicts another
-├── ComponentError       a component is missing, unreachable or refuses us
-├── ArchiveRefused       the archive says no, and will say it again
-├── NotArchived          nothing lies in the archive under the job's key
-├── ArchiveAhead         the archive holds a later state of a log than its row
-├── RejectedPart         a message breaks the wire contract; its text is the reason
-├── UnknownLog           no log has this id
-├── LogExpired           the text of a log was deleted when its time was over
-├── UnderHold            a log is under legal hold: its text stays
+├── ComponentError       a component is missing, unreachable or refuses the request; retry
+├── PermanentError       the same call would fail again; workflows do not retry it
+│   ├── ArchiveRefused   the store refuses: wrong bucket, key or permission
+│   ├── ArchiveAhead     the archive holds a later state of a log than its row
+│   ├── PartsGone        parts that a log was made of no longer exist, and neither does its content
+│   └── PartitionError   a partition cannot be created, drained or dropped
+├── NotArchived          the archive has no object under the job's key
+├── RejectedPart         a message violates the wire contract; the text is the reason
+├── UnknownLog           there is no log with this id
+├── LogExpired           retention deleted the text of the log
+├── UnderHold            the log is under legal hold: its text must not change
 ├── ContentReplaced      the content changed while it was being read
-├── PartitionError       a partition of parts cannot be made, moved to or dropped
-├── PartsGone            parts a log was made of are no longer there, nor what was made of them
-└── UnderMaintenance     an operator keeps everyone away from parts for a while
+└── UnderMaintenance     the maintenance switch is on
 """
 
 
@@ -26,52 +27,56 @@ class SettingsError(LogflumeError):
 
 
 class ComponentError(LogflumeError):
-    """A component is missing, unreachable or refuses us."""
+    """A component is missing, unreachable or refuses the request."""
 
 
-class ArchiveRefused(LogflumeError):
-    """The archive says no, and will say it again: a wrong bucket, key or permission."""
+class PermanentError(LogflumeError):
+    """The same call would fail again: retry policies list the subclasses as non-retryable."""
 
 
-class NotArchived(LogflumeError):
-    """Nothing lies in the archive under the job's key."""
+class ArchiveRefused(PermanentError):
+    """The store refuses, and will refuse again: a wrong bucket, key or permission."""
 
 
-class ArchiveAhead(LogflumeError):
+class ArchiveAhead(PermanentError):
     """The archive holds a later state of a log than its row: the database is an older copy."""
 
 
+class PartsGone(PermanentError):
+    """Parts that a log was made of were dropped with their partition; new ones have no position."""
+
+
+class PartitionError(PermanentError):
+    """A partition of parts cannot be created, drained or dropped in the current state."""
+
+
+class NotArchived(LogflumeError):
+    """The archive has no object under the job's key."""
+
+
 class RejectedPart(LogflumeError):
-    """A message breaks the wire contract; the text is the reason kept with it."""
+    """A message violates the wire contract; the text is the reason stored with it."""
 
 
 class UnknownLog(LogflumeError):
-    """No log has this id."""
+    """There is no log with this id."""
 
 
 class LogExpired(LogflumeError):
-    """Retention deleted the text of a log; its row is still there."""
+    """Retention deleted the text of the log; its row still exists."""
 
 
 class UnderHold(LogflumeError):
-    """A log is under legal hold: nobody writes, clears or removes its text."""
+    """The log is under legal hold: its text must not be written, cleared or removed."""
 
 
 class ContentReplaced(LogflumeError):
     """The content changed while it was being read: start again from the row."""
 
 
-class PartitionError(LogflumeError):
-    """A partition of parts cannot be made, moved to or dropped as things are."""
-
-
-class PartsGone(LogflumeError):
-    """Parts that a log was made of went with their partition, and new ones cannot be added."""
-
-
 class UnderMaintenance(LogflumeError):
-    """An operator keeps everyone away from parts for a while: `seconds` from now."""
+    """The maintenance switch is on for another `seconds`."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"maintenance: parts can be had again in {seconds:.0f} s")
+        super().__init__(f"maintenance in progress; retry in {seconds:.0f} s")
         self.seconds = seconds

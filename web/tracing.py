@@ -47,7 +47,7 @@ def _is_left_out(method: str, route: str) -> bool:
     return route.startswith(LEFT_OUT) or (route.startswith(PARTS) and method != "GET")
 
 
-def _links(scope: Any) -> list[spans.Place]:
+def _links(scope: Any) -> list[spans.SpanContext]:
     caller = spans.read_traceparent(dict(scope["headers"]).get(b"traceparent"))
     links = [caller] if caller else []
     with suppress(KeyError, RejectedPart):  # not every request is about one log

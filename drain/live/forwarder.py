@@ -8,7 +8,7 @@ from pusher.pusher_client import PusherClient  # type: ignore[import-untyped]
 from db.parts import AttemptParts
 from drain.live.events import Event, Outbox, weight
 from drain.live.metrics import Tally
-from logflume.domain import LAST, Part, Place
+from logflume.domain import LAST, Part, StoredAttempt
 from logflume.pusher import trigger
 from logflume.settings.groups import PusherSettings
 
@@ -28,7 +28,7 @@ class Forwarder:
             for _ in range(settings.senders)
         ]
 
-    def submit(self, placed: Iterable[tuple[AttemptParts, Place]]) -> None:
+    def submit(self, placed: Iterable[tuple[AttemptParts, StoredAttempt]]) -> None:
         """Take what was committed and somebody watches; never waits, and drops what is too much.
 
         Stale and superseded parts are not shown: readers would keep them in place of the log's

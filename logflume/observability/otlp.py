@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from logflume.errors import SettingsError
-from logflume.observability.spans import Made, Place, Value
+from logflume.observability.spans import FinishedSpan, SpanContext, Value
 from logflume.settings.groups import TelemetrySettings
 
 log = structlog.get_logger()
@@ -67,7 +67,11 @@ class Tracer:
 
     @contextmanager
     def span(
-        self, name: str, parent: Place | None, links: Sequence[Place], told: Mapping[str, Value]
+        self,
+        name: str,
+        parent: SpanContext | None,
+        links: Sequence[SpanContext],
+        told: Mapping[str, Value],
     ) -> Iterator[None]:
         """See `spans.span`; the attributes `told` are read when it ends."""
         with self._tracer.start_as_current_span(
@@ -86,7 +90,7 @@ class Tracer:
             finally:
                 span.set_attributes(told)
 
-    def record(self, made: Made) -> None:
+    def record(self, made: FinishedSpan) -> None:
         """See `spans.record`."""
         began, ended = made.times_ns
         with self._ids.given(made.own):
@@ -101,12 +105,12 @@ class Tracer:
             span.set_status(trace.StatusCode.ERROR, made.error)
         span.end(ended)
 
-    def read(self, traceparent: str) -> Place | None:
+    def read(self, traceparent: str) -> SpanContext | None:
         """See `spans.read_traceparent`."""
         carrier = {"traceparent": traceparent}
         return _place(TraceContextTextMapPropagator().extract(carrier, Context()))
 
-    def current(self) -> Place | None:
+    def current(self) -> SpanContext | None:
         """The span that this runs in."""
         return _place(None)
 
@@ -117,10 +121,10 @@ class _Ids(IdGenerator):
     def __init__(self) -> None:
         self._random = RandomIdGenerator()
         # Spans are made in threads, too: Temporal's library runs workflows in its own.
-        self._given: ContextVar[Place | None] = ContextVar("given", default=None)
+        self._given: ContextVar[SpanContext | None] = ContextVar("given", default=None)
 
     @contextmanager
-    def given(self, place: Place | None) -> Iterator[None]:
+    def given(self, place: SpanContext | None) -> Iterator[None]:
         """Give out these ids in the block."""
         token = self._given.set(place)
         try:
@@ -172,23 +176,23 @@ def _headers(settings: TelemetrySettings) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def _span_context(place: Place) -> trace.SpanContext:
+def _span_context(place: SpanContext) -> trace.SpanContext:
     flags = trace.TraceFlags(trace.TraceFlags.SAMPLED)
     return trace.SpanContext(place.trace_id, place.span_id, is_remote=True, trace_flags=flags)
 
 
-def _context(place: Place) -> Context:
+def _context(place: SpanContext) -> Context:
     return trace.set_span_in_context(trace.NonRecordingSpan(_span_context(place)), Context())
 
 
-def _links(places: Sequence[Place]) -> list[trace.Link]:
+def _links(places: Sequence[SpanContext]) -> list[trace.Link]:
     return [trace.Link(_span_context(place)) for place in places]
 
 
-def _place(context: Context | None) -> Place | None:
+def _place(context: Context | None) -> SpanContext | None:
     found = trace.get_current_span(context).get_span_context()
-    return Place(found.trace_id, found.span_id) if found.is_valid else None
+    return SpanContext(found.trace_id, found.span_id) if found.is_valid else None
 
 
-def _about(place: Place | None) -> dict[str, Value]:
+def _about(place: SpanContext | None) -> dict[str, Value]:
     return {} if place is None or place.job_id is None else {"logflume.job_id": place.job_id}

@@ -22,24 +22,24 @@ Value = str | int | float | bool
 NO_ATTRIBUTES: Mapping[str, Value] = MappingProxyType({})
 
 
-class Place(NamedTuple):
+class SpanContext(NamedTuple):
     """A span as others refer to it; `job_id` where its trace is that of a job's log."""
 
     trace_id: int
     span_id: int
     job_id: int | None = None
 
-    def inner(self, name: str) -> "Place":
+    def inner(self, name: str) -> "SpanContext":
         """The place of a span inside, always the same for the same name."""
         return self._replace(span_id=_digest(f"{self.trace_id:032x} {name}")[1])
 
-    def beside(self) -> "Place":
+    def beside(self) -> "SpanContext":
         """The place of a new trace that is kept if this one is: the low half of the id decides."""
         low = self.trace_id & (1 << 64) - 1
-        return Place(secrets.randbits(64) << 64 | low, secrets.randbits(64))
+        return SpanContext(secrets.randbits(64) << 64 | low, secrets.randbits(64))
 
 
-class Made(NamedTuple):
+class FinishedSpan(NamedTuple):
     """A span of what is over; `times_ns` are its begin and end, since the epoch.
 
     `own` is its place, else one that nobody refers to; without a `parent` it begins a trace.
@@ -47,9 +47,9 @@ class Made(NamedTuple):
 
     name: str
     times_ns: tuple[int, int]
-    parent: Place | None = None
-    own: Place | None = None
-    links: Sequence[Place] = ()
+    parent: SpanContext | None = None
+    own: SpanContext | None = None
+    links: Sequence[SpanContext] = ()
     attributes: Mapping[str, Value] = NO_ATTRIBUTES
     error: str | None = None
     """The type of the error that it ended with."""
@@ -67,14 +67,14 @@ def _digest(name: str) -> tuple[int, int]:
     return int.from_bytes(made[:16]), int.from_bytes(made[16:24])
 
 
-def of_log(job_id: int) -> Place:
+def of_log(job_id: int) -> SpanContext:
     """The span of a job's whole log, which every other of its trace is under."""
-    return Place(*_digest(f"log {job_id}"), job_id)
+    return SpanContext(*_digest(f"log {job_id}"), job_id)
 
 
-def of_run(run_id: str) -> Place:
+def of_run(run_id: str) -> SpanContext:
     """The span of a run of a workflow that is no log's."""
-    return Place(*_digest(f"run {run_id}"))
+    return SpanContext(*_digest(f"run {run_id}"))
 
 
 @contextmanager
@@ -108,7 +108,7 @@ def is_on() -> bool:
     return _process.tracer is not None
 
 
-def is_kept(place: Place) -> bool:
+def is_kept(place: SpanContext) -> bool:
     """Whether spans of this trace go anywhere."""
     tracer = _process.tracer
     return tracer is not None and tracer.keeps(place.trace_id)
@@ -117,10 +117,10 @@ def is_kept(place: Place) -> bool:
 @contextmanager
 def span(
     name: str,
-    parent: Place | None = None,
+    parent: SpanContext | None = None,
     *,
     begins: bool = False,
-    links: Sequence[Place] = (),
+    links: Sequence[SpanContext] = (),
     attributes: Mapping[str, Value] = NO_ATTRIBUTES,
 ) -> Iterator[dict[str, Value]]:
     """Make a span of the block, which may add to its attributes.
@@ -138,13 +138,13 @@ def span(
         yield told
 
 
-def record(made: Made) -> None:
+def record(made: FinishedSpan) -> None:
     """Make a span of what is over."""
     if tracer := _process.tracer:
         tracer.record(made)
 
 
-def read_traceparent(header: object) -> Place | None:
+def read_traceparent(header: object) -> SpanContext | None:
     """The span that a W3C `traceparent` header names, None where it makes no sense."""
     text = header.decode("latin-1") if isinstance(header, bytes) else header
     tracer = _process.tracer

@@ -293,7 +293,7 @@ async def test_what_is_young_or_gone_costs_retention_nothing(keeper, pool, job_i
     await keeper.finish(job_id, days=40)
     await pool.execute("VACUUM ANALYZE logs")
     query = _query(LOOK, OLD)
-    epoch = retention.Place()
+    epoch = retention.PageToken()
     plan = await pool.fetch("EXPLAIN " + query, *_limits(OLD), *epoch, 500)
     assert "logs_archived" in "\n".join(row[0] for row in plan)
 

@@ -67,10 +67,10 @@ def _tell_run(error: str | None = None) -> None:
     parent = None if own.job_id is None else spans.of_log(own.job_id)
     times = (spans.ns(info.start_time), workflow.time_ns())
     with workflow.unsafe.sandbox_unrestricted():
-        spans.record(spans.Made(info.workflow_type, times, parent, own, error=error))
+        spans.record(spans.FinishedSpan(info.workflow_type, times, parent, own, error=error))
 
 
-def _run(kind: str, workflow_id: str, run_id: str) -> spans.Place:
+def _run(kind: str, workflow_id: str, run_id: str) -> spans.SpanContext:
     """The span of a run of a workflow: in its log's trace, else one of its own."""
     job_id = job_of(workflow_id) if kind == LIFECYCLE else None
     return spans.of_run(run_id) if job_id is None else spans.of_log(job_id).inner(run_id)
