@@ -242,7 +242,7 @@ async def test_the_worker_sweeps_restores_and_deletes(pool, pools, job_id):
         await owner.execute("UPDATE logs SET archived_at = archived_at - interval '40 days'")
     async with pools["worker"].acquire() as worker:
         old = Policy("old", 30, "row")
-        found = await retention.look(worker, old, retention.StoredAttempt(), 100)
+        found = await retention.look(worker, old, retention.PageToken(), 100)
         expired = await retention.expire(worker, old, found.log_ids)
         assert [one.job_id for one in expired] == [gone]
         async with retention.deleting(worker, [gone]) as owed:
