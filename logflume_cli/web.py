@@ -20,7 +20,9 @@ from logflume.errors import ComponentError, SettingsError
 from logflume.settings import Settings
 from logflume.settings.groups import WebSettings
 from logflume_cli.services import lazy_workflows, on_stop, run
-from web.app import Services, make_app
+from web.app import make_app
+from web.auth import Access
+from web.services import Services
 from web.streams.hub import Hub
 from web.tell import Teller
 
@@ -68,7 +70,12 @@ async def _web(settings: Settings) -> None:
 
 
 async def web_services(settings: Settings, pool: asyncpg.Pool, stack: AsyncExitStack) -> Services:
-    """Make what the web is put together of; `stack` closes it again."""
+    """Open the connections of the web; `stack` closes them.
+
+    Raises:
+        SettingsError: `LOGFLUME_WEB__JWT_PUBLIC_KEY` is not a usable RSA public key.
+    """
+    access = Access(settings.web)
     # Logs can be read while Temporal is away.
     workflows = await lazy_workflows(settings)
     publisher = Publisher(settings.amqp.url.get_secret_value(), "logflume web", amqp.declare)
@@ -79,7 +86,7 @@ async def web_services(settings: Settings, pool: asyncpg.Pool, stack: AsyncExitS
     hearing = asyncio.create_task(hub.run())
     stack.callback(hearing.cancel)
     archive = Archive(settings.s3, ARCHIVE_THREADS)
-    return Services(pool, archive, workflows, publisher, hub, teller)
+    return Services(settings, access, pool, archive, workflows, publisher, hub, teller)
 
 
 class _Server(uvicorn.Server):

@@ -2,15 +2,12 @@
 
 import math
 import re
-import time
 from importlib.metadata import version
-from typing import NamedTuple
 
-import asyncpg
 import structlog
-from litestar import Litestar, MediaType, Request, Response, Router
+from litestar import Litestar, MediaType, Response, Router
 from litestar.config.cors import CORSConfig
-from litestar.datastructures import State
+from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
@@ -18,8 +15,6 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, Reference, SecurityScheme
 
 from db.connect import UNREACHABLE
-from logflume.amqp import Publisher
-from logflume.archive.store import Archive
 from logflume.errors import (
     ComponentError,
     ContentReplaced,
@@ -34,11 +29,7 @@ from logflume.settings import Settings
 from logflume.settings.groups import MIB, WebSettings
 from web import health, logs, metrics, pages, parts, pusher, raw, stream, timings, writes
 from web import tracing as traces
-from web.auth import Access
-from web.outline import Outlines
-from web.streams.hub import Hub
-from web.tell import Teller
-from workflows.client.logs import LogWorkflows
+from web.services import HttpRequest, Services
 
 log = structlog.get_logger()
 
@@ -76,34 +67,9 @@ SECURITY: dict[str, SecurityScheme | Reference] = {
 }
 
 
-class Services(NamedTuple):
-    """What the app is made of: connections that whoever made them closes again."""
-
-    pool: asyncpg.Pool
-    archive: Archive
-    workflows: LogWorkflows
-    publisher: Publisher
-    hub: Hub
-    teller: Teller
-
-
 def make_app(settings: Settings, services: Services) -> Litestar:
-    """Put the HTTP service together; runs inside the event loop.
-
-    Raises:
-        SettingsError: the key that runners' tokens are checked with is unreadable.
-    """
-    access = Access(settings.web)
-    state = State(
-        {
-            **services._asdict(),
-            "settings": settings,
-            "access": access,
-            "temporal": services.workflows.client,
-            "outlines": Outlines(),
-            "started_at": time.monotonic(),
-        }
-    )
+    """Assemble the HTTP service from its routes; runs inside the event loop."""
+    access = services.access
     metrics.show(services.pool)
     most = settings.web.max_body_bytes
 
@@ -124,7 +90,7 @@ def make_app(settings: Settings, services: Services) -> Litestar:
         ],
         middleware=[metrics.REQUESTS.middleware, *traces.middleware()],
         logging_config=None,  # metrics.py speaks for all of us
-        state=state,
+        dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
         request_max_body_size=most,
         response_headers={"X-Content-Type-Options": "nosniff"},
         cors_config=_cors(settings.web),
@@ -170,7 +136,7 @@ def _not_found_as_json(response: Response[object]) -> Response[object]:
     return _error("Not Found", 404) if response.status_code == 404 else response
 
 
-def _http_error(_: Request[object, object, State], error: HTTPException) -> Response[object]:
+def _http_error(_: HttpRequest, error: HTTPException) -> Response[object]:
     extra = error.extra if isinstance(error.extra, list) else []
     fields = [_told(error, item.get("key"), item.get("message")) for item in extra]
     return _error("; ".join(fields) or error.detail, error.status_code, error.headers)
@@ -184,13 +150,13 @@ def _told(error: HTTPException, key: object, message: object) -> str:
     return f"{where[1] if where else key}: {message}"
 
 
-def _refused(request: Request[object, object, State], error: LogflumeError) -> Response[object]:
+def _refused(request: HttpRequest, error: LogflumeError) -> Response[object]:
     if isinstance(error, NotArchived):
         log.error("archived_object_missing", path=request.url.path, error=str(error))
     return _error(str(error), STATUSES[type(error)])
 
 
-def _unexpected(request: Request[object, object, State], error: Exception) -> Response[object]:
+def _unexpected(request: HttpRequest, error: Exception) -> Response[object]:
     if isinstance(error, UnderMaintenance):
         return _error(str(error), 503, {"Retry-After": str(math.ceil(error.seconds))})
     if isinstance(error, (*UNREACHABLE, ComponentError, ContentReplaced)):

@@ -5,17 +5,17 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from litestar import Response, get
-from litestar.datastructures import State
 
 from logflume.observability.health import check_all
 from web.models import HealthBody, UptimeBody
+from web.services import Injected
 from workflows.client import connection as temporal
 
 
 @get("/uptime", summary="How long the service is up", tags=["health"])
-async def uptime(state: State) -> UptimeBody:
+async def uptime(services: Injected) -> UptimeBody:
     """Greet whoever asks."""
-    seconds = time.monotonic() - state.started_at
+    seconds = time.monotonic() - services.started_at
     greeting = "hello, human 👋!"
     return UptimeBody(int(seconds), greeting, "PONG", datetime.now(UTC), version("logflume"))
 
@@ -27,14 +27,14 @@ async def live() -> HealthBody:
 
 
 @get("/health/ready", summary="Are its dependencies reachable", tags=["health"])
-async def ready(state: State) -> Response[HealthBody]:
+async def ready(services: Injected) -> Response[HealthBody]:
     """Ask every dependency; 503 while one of them does not answer."""
     found = await check_all(
         {
-            "postgres": lambda: state.pool.fetchval("SELECT 1"),
-            "rabbitmq": state.publisher.check,
-            "archive": state.archive.check,
-            "temporal": lambda: temporal.check(state.temporal),
+            "postgres": lambda: services.pool.fetchval("SELECT 1"),
+            "rabbitmq": services.publisher.check,
+            "archive": services.archive.check,
+            "temporal": lambda: temporal.check(services.workflows.client),
         }
     )
     is_ready = all(answer == "ok" for answer in found.values())

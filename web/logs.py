@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 import msgspec
 from litestar import MediaType, Response, get, post
-from litestar.datastructures import State
 from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Stream
 
@@ -17,6 +16,7 @@ from web.content import ACQUIRE_SECONDS, SLICE_BYTES
 from web.lifecycle import ask, lifecycle_body, list_body, phases_of, with_phase
 from web.lookup import find_content, find_log, find_whole, settled, started
 from web.models import LifecycleBody, ListBody, LogBody, LogIdBody, errors, log_body
+from web.services import Injected
 
 MOST_LISTED = 200
 # A browser must ask before it shows a log again: it may have been removed.
@@ -32,7 +32,7 @@ OfAttempt = Annotated[
 
 @get("/logs", summary="Recent logs", tags=["logs"], responses=errors(400, 403, 500), **READERS)
 async def list_logs(
-    state: State,
+    services: Injected,
     phase: FromQuery[Phase | None] = None,
     before: Before = MAX_JOB_ID,
     limit: Limit = 50,
@@ -42,13 +42,13 @@ async def list_logs(
     It knows of the phases that last: `receiving`, `archiving`, `verified`, `stuck`, `done`.
     """
     if phase:
-        told = await with_phase(state.temporal, phase, limit)
-        async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+        told = await with_phase(services.workflows.client, phase, limit)
+        async with services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
             found = await reading.find_many(connection, list(told))
         return list_body([found[job_id] for job_id in told if job_id in found], told, limit=None)
-    async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+    async with services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
         logs = await reading.newest(connection, before, limit)
-    told = await phases_of(state.temporal, [log.job_id for log in logs])
+    told = await phases_of(services.workflows.client, [log.job_id for log in logs])
     return list_body(logs, told, limit=limit)
 
 
@@ -60,7 +60,7 @@ async def list_logs(
     **READERS,
 )
 async def get_log(
-    state: State,
+    services: Injected,
     job_id: FromPath[str],
     *,
     by: FromQuery[Literal["job_id", "id"]] = "job_id",
@@ -74,12 +74,12 @@ async def get_log(
 
     async def read() -> Response[LogBody] | Stream:
         if not content or attempt is not None:
-            log, whole = await find_log(state, job_id, by=by), None
+            log, whole = await find_log(services, job_id, by=by), None
         else:
-            log, whole = await find_whole(state, job_id, by, SLICE_BYTES)
+            log, whole = await find_whole(services, job_id, by, SLICE_BYTES)
         if not content or log.expired_at or whole is not None:
             return Response(log_body(log, whole), headers=REVALIDATE)
-        found = await find_content(state, log, attempt)
+        found = await find_content(services, log, attempt)
         return await log_answer(found.log, found.size, found.read())
 
     return await settled(read)
@@ -112,9 +112,9 @@ async def _as_json(log: Log, pieces: AsyncIterator[bytes]) -> AsyncIterator[byte
     responses=errors(400, 403, 404, 500),
     **READERS,
 )
-async def get_id(state: State, job_id: FromPath[str]) -> LogIdBody:
+async def get_id(services: Injected, job_id: FromPath[str]) -> LogIdBody:
     """Answer the id under which a job's log is kept."""
-    return LogIdBody(id=(await find_log(state, job_id)).id)
+    return LogIdBody(id=(await find_log(services, job_id)).id)
 
 
 @get(
@@ -124,13 +124,13 @@ async def get_id(state: State, job_id: FromPath[str]) -> LogIdBody:
     responses=errors(400, 403, 404, 500),
     **READERS,
 )
-async def get_lifecycle(state: State, job_id: FromPath[str]) -> LifecycleBody:
+async def get_lifecycle(services: Injected, job_id: FromPath[str]) -> LifecycleBody:
     """Answer the row's times, the job's runs and the workflow's own state."""
-    log = await find_log(state, job_id)
-    async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+    log = await find_log(services, job_id)
+    async with services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
         attempts = await reading.attempts(connection, log.id)
-    told = await ask(state.temporal, log.job_id)
-    settings = state.settings.temporal
+    told = await ask(services.workflows.client, log.job_id)
+    settings = services.settings.temporal
     return lifecycle_body(log, attempts, told, settings)
 
 
@@ -142,10 +142,10 @@ async def get_lifecycle(state: State, job_id: FromPath[str]) -> LifecycleBody:
     responses=errors(400, 403, 404, 500),
     **TOKEN_ONLY,
 )
-async def archive_again(state: State, job_id: FromPath[str]) -> None:
+async def archive_again(services: Injected, job_id: FromPath[str]) -> None:
     """Ask the workflow to archive the log again; it also frees one that is stuck."""
-    log = await find_log(state, job_id)
-    await state.teller.archive_again(log.job_id)
+    log = await find_log(services, job_id)
+    await services.teller.archive_again(log.job_id)
 
 
 ROUTES = [list_logs, get_log, get_id, get_lifecycle, archive_again]

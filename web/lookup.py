@@ -3,13 +3,13 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Literal, TypeVar
 
-from litestar.datastructures import State
 from litestar.exceptions import ValidationException
 
 from db import maintenance, reading
 from logflume.domain import MAX_JOB_ID, Log
 from logflume.errors import ContentReplaced
 from web.content import ACQUIRE_SECONDS, Content, open_content
+from web.services import Services
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ def integer(name: str, text: str) -> int:
     raise ValidationException(f"{name} must be an integer between 0 and {MAX_JOB_ID}")
 
 
-async def find_log(state: State, id_: str, by: Literal["job_id", "id"] = "job_id") -> Log:
+async def find_log(services: Services, id_: str, by: Literal["job_id", "id"] = "job_id") -> Log:
     """Find a log by its job's id, or by its own.
 
     Raises:
@@ -38,12 +38,12 @@ async def find_log(state: State, id_: str, by: Literal["job_id", "id"] = "job_id
     """
     number = integer(by, id_)
     find = reading.find if by == "job_id" else reading.find_by_id
-    async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+    async with services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
         return await find(connection, number)
 
 
 async def find_whole(
-    state: State, id_: str, by: Literal["job_id", "id"], most: int
+    services: Services, id_: str, by: Literal["job_id", "id"], most: int
 ) -> tuple[Log, bytes | None]:
     """Find a log, and its content where it can be had at once and is of at most `most` bytes.
 
@@ -53,27 +53,27 @@ async def find_whole(
         UnderMaintenance: an operator keeps everyone away from its parts.
     """
     number = integer(by, id_)
-    async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+    async with services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
         return await reading.find_whole(connection, number, most, by=by)
 
 
-async def check_maintenance(state: State) -> None:
+async def check_maintenance(services: Services) -> None:
     """Find out whether parts may be read and written.
 
     Raises:
         UnderMaintenance: an operator keeps everyone away from them.
     """
-    async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+    async with services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
         await maintenance.check(connection)
 
 
-async def find_content(state: State, log: Log, attempt: str | None = None) -> Content:
+async def find_content(services: Services, log: Log, attempt: str | None = None) -> Content:
     """Find out what a log is made of now.
 
     Raises:
         UnknownLog: it has no such attempt.
     """
-    return await open_content(state.pool, state.archive, log, attempt)
+    return await open_content(services.pool, services.archive, log, attempt)
 
 
 async def settled(read: Callable[[], Awaitable[T]]) -> T:

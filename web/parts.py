@@ -11,8 +11,7 @@ from typing import Annotated
 import msgspec
 import structlog
 from aio_pika import DeliveryMode, Message
-from litestar import MediaType, Request, get, post, put
-from litestar.datastructures import State
+from litestar import MediaType, get, post, put
 from litestar.exceptions import HTTPException, PermissionDeniedException, ValidationException
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import Stream
@@ -28,6 +27,7 @@ from web.logs import REVALIDATE
 from web.lookup import check_maintenance, find_content, find_log, integer, settled, started
 from web.metrics import PARTS_DROPPED, PARTS_RECEIVED
 from web.models import PartBody, PartOfMany, PartsBody, PartToStore, errors
+from web.services import HttpRequest, Injected
 
 log = structlog.get_logger()
 
@@ -54,7 +54,7 @@ WithContent = Annotated[bool, QueryParameter(description="false: leave the conte
     **READERS,
 )
 async def get_parts(  # noqa: PLR0913 - they are the contract's
-    state: State,
+    services: Injected,
     job_id: FromPath[str],
     after: After = None,
     part_numbers: Numbers = None,
@@ -63,12 +63,12 @@ async def get_parts(  # noqa: PLR0913 - they are the contract's
     content: WithContent = True,
 ) -> Stream:
     """Answer parts in the order of their numbers."""
-    await check_maintenance(state)
+    await check_maintenance(services)
     wanted = _numbers(part_numbers) if part_numbers else None
 
     async def read() -> Stream:
-        log = await find_log(state, job_id)
-        found = await find_content(state, log)
+        log = await find_log(services, job_id)
+        found = await find_content(services, log)
         listed = found.parts
         if listed is None or (listed and listed.numbers[0] == WHOLE):
             return _notice(log, AGGREGATED, final=True, content=content)
@@ -151,12 +151,12 @@ async def _names(listed: PartList, chosen: list[int]) -> AsyncIterator[bytes]:
     **JOB,
 )
 async def put_part(
-    state: State, job_id: FromPath[str], number: FromPath[str], data: JSONBody[PartToStore]
+    services: Injected, job_id: FromPath[str], number: FromPath[str], data: JSONBody[PartToStore]
 ) -> None:
     """Answer once RabbitMQ has the part safe: it takes the same way as those of the runners."""
     message = _message(integer("job_id", job_id), number, data)
-    await check_maintenance(state)
-    await state.publisher.publish(message, ROUTING_KEY)
+    await check_maintenance(services)
+    await services.publisher.publish(message, ROUTING_KEY)
     PARTS_RECEIVED.inc()
 
 
@@ -170,20 +170,20 @@ async def put_part(
     **OWN,
 )
 async def post_parts(
-    request: Request[object, object, State], state: State, data: JSONBody[list[PartOfMany]]
+    request: HttpRequest, services: Injected, data: JSONBody[list[PartOfMany]]
 ) -> None:
     """Answer once RabbitMQ has the parts safe; those without a good token are dropped."""
     if len(data) > MOST_PARTS:
         raise HTTPException(f"more than {MOST_PARTS} parts at once", status_code=413)
     _check_signature(request.headers.get("authorization", ""), data)
-    await check_maintenance(state)
-    messages = [message async for message in _messages(state.access, data)]
+    await check_maintenance(services)
+    messages = [message async for message in _messages(services.access, data)]
     if dropped := len(data) - len(messages):
         PARTS_DROPPED.inc(dropped)
         log.warning("parts_dropped", count=dropped, reason="their tokens are not good")
     for start in range(0, len(messages), PUBLISHED_AT_ONCE):
         some = messages[start : start + PUBLISHED_AT_ONCE]
-        await asyncio.gather(*(state.publisher.publish(one, ROUTING_KEY) for one in some))
+        await asyncio.gather(*(services.publisher.publish(one, ROUTING_KEY) for one in some))
         PARTS_RECEIVED.inc(len(some))
 
 

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Request, post
-from litestar.datastructures import State
+from litestar import post
 from litestar.enums import RequestEncodingType
 from litestar.exceptions import (
     HTTPException,
@@ -22,6 +21,7 @@ from logflume.pusher import make_signer
 from web.auth import OWN
 from web.content import ACQUIRE_SECONDS
 from web.models import SubscriptionBody, errors
+from web.services import HttpRequest, Injected, Services
 
 CHANNEL = re.compile(r"(private-)?job-(0|[1-9][0-9]{0,18})")
 OCCUPIED, VACATED = "channel_occupied", "channel_vacated"
@@ -52,18 +52,18 @@ class _Webhook(msgspec.Struct):
     **OWN,
 )
 async def existence(
-    state: State,
+    services: Injected,
     body: RawBody,
     key: Annotated[str, HeaderParameter(name="X-Pusher-Key")] = "",
     signature: Annotated[str, HeaderParameter(name="X-Pusher-Signature")] = "",
 ) -> None:
     """Mark, for 6 hours, jobs whose channel somebody watches; take marks away again."""
-    events = _signed_events(_signer(state), key, signature, body)
+    events = _signed_events(_signer(services), key, signature, body)
     async with (
-        state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection,
+        services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection,
         connection.transaction(),
     ):
-        for event, job_id in _marks(events, secure=state.settings.pusher.secure):
+        for event, job_id in _marks(events, secure=services.settings.pusher.secure):
             mark = notify.occupy if event == OCCUPIED else notify.vacate
             await mark(connection, job_id)
 
@@ -78,16 +78,16 @@ async def existence(
     **OWN,
 )
 async def authorize(
-    request: Request[object, object, State],
-    state: State,
+    request: HttpRequest,
+    services: Injected,
     data: Annotated[Subscription, Body(media_type=RequestEncodingType.URL_ENCODED)],
 ) -> SubscriptionBody:
     """Sign a subscription of `private-job-N` for who may read the log of job N."""
-    signer = _signer(state)
+    signer = _signer(services)
     found = CHANNEL.fullmatch(data.channel_name)
     if found is None or not found[1]:
         raise PermissionDeniedException("this is no private channel of a job")
-    if not state.access.may_read(request, found[2]):
+    if not services.access.may_read(request, found[2]):
         raise PermissionDeniedException("the token is missing or wrong")
     try:
         return SubscriptionBody(signer.authenticate(data.channel_name, data.socket_id)["auth"])
@@ -95,8 +95,8 @@ async def authorize(
         raise ValidationException(str(error)) from error
 
 
-def _signer(state: State) -> Any:
-    signer = make_signer(state.settings.pusher)
+def _signer(services: Services) -> Any:
+    signer = make_signer(services.settings.pusher)
     if signer is None:
         raise HTTPException("pusher is not set", status_code=500)
     return signer

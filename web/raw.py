@@ -3,8 +3,7 @@
 import asyncio
 from typing import Annotated
 
-from litestar import HttpMethod, Request, Response, get, route
-from litestar.datastructures import State
+from litestar import HttpMethod, Response, get, route
 from litestar.exceptions import HTTPException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, QueryParameter
@@ -18,6 +17,7 @@ from web.models import OutlineBody, SearchBody, errors
 from web.outline import outline_body
 from web.ranges import Unsatisfiable, byte_range, matches
 from web.search import Search, Turns
+from web.services import HttpRequest, Injected
 
 # A log is hostile: what a browser shows of it alone may run nothing.
 BARE = REVALIDATE | {"Content-Security-Policy": "default-src 'none'; sandbox"}
@@ -43,8 +43,8 @@ Case = Annotated[bool, QueryParameter(description="true: upper and lower case di
     **READERS,
 )
 async def get_raw(
-    request: Request[object, object, State],
-    state: State,
+    request: HttpRequest,
+    services: Injected,
     job_id: FromPath[str],
     attempt: OfAttempt = None,
     download: Download = None,
@@ -55,15 +55,15 @@ async def get_raw(
     """
 
     async def read() -> Response[bytes] | Stream:
-        log = await find_log(state, job_id)
-        content = await find_content(state, log, attempt)
+        log = await find_log(services, job_id)
+        content = await find_content(services, log, attempt)
         return await _answer(request, content, download=download is not None)
 
     return await settled(read)
 
 
 async def _answer(
-    request: Request[object, object, State], content: Content, *, download: bool
+    request: HttpRequest, content: Content, *, download: bool
 ) -> Response[bytes] | Stream:
     headers = BARE | {"Accept-Ranges": "bytes", "ETag": f'"{content.etag}"'}
     if matches(request.headers.get("if-none-match", ""), content.etag):
@@ -82,7 +82,7 @@ async def _answer(
     return Stream(pieces, status_code=status, media_type="text/plain", headers=headers)
 
 
-def _span(request: Request[object, object, State], content: Content) -> tuple[int, int] | None:
+def _span(request: HttpRequest, content: Content) -> tuple[int, int] | None:
     """The range asked for; with `If-Range`, only where the log is still the one that was read."""
     etag = f'"{content.etag}"'
     if request.headers.get("if-range", etag) != etag:
@@ -104,14 +104,14 @@ def _span(request: Request[object, object, State], content: Content) -> tuple[in
     **READERS,
 )
 async def get_outline(
-    state: State, job_id: FromPath[str], attempt: OfAttempt = None
+    services: Injected, job_id: FromPath[str], attempt: OfAttempt = None
 ) -> OutlineBody:
     """Count lines and find markers without sending the log; `/raw` has the bytes by range."""
 
     async def read() -> OutlineBody:
-        log = await find_log(state, job_id)
-        content = await find_content(state, log, attempt)
-        outline = await state.outlines.of(content)
+        log = await find_log(services, job_id)
+        content = await find_content(services, log, attempt)
+        outline = await services.outlines.of(content)
         return outline_body(content, outline, await content.cursor())
 
     return await settled(read)
@@ -125,7 +125,7 @@ async def get_outline(
     **READERS,
 )
 async def search_log(
-    state: State,
+    services: Injected,
     job_id: FromPath[str],
     q: Query,
     attempt: OfAttempt = None,
@@ -135,9 +135,9 @@ async def search_log(
     """Find a plain text in what the lines show, without their colours."""
 
     async def read() -> SearchBody:
-        log = await find_log(state, job_id)
+        log = await find_log(services, job_id)
         search = Search(q, case=case)
-        content = await find_content(state, log, attempt)
+        content = await find_content(services, log, attempt)
         async for piece in content.read():
             # In a thread, so that other readers are served meanwhile.
             await asyncio.to_thread(search.feed, piece)

@@ -10,8 +10,7 @@ from typing import Annotated, Literal
 import asyncpg
 import msgspec
 import structlog
-from litestar import Request, get
-from litestar.datastructures import State
+from litestar import get
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, HeaderParameter, QueryParameter
 from litestar.response import Stream
@@ -25,6 +24,7 @@ from web.content import ACQUIRE_SECONDS, SLICE_BYTES, Content, check_not_expired
 from web.lookup import check_maintenance, find_content, find_log
 from web.metrics import STREAMS, STREAMS_SENT_AWAY
 from web.models import errors
+from web.services import HttpRequest, Injected, Services
 from web.streams.cursor import Cursor
 from web.streams.follower import Follower, Sign, Told
 
@@ -57,8 +57,8 @@ LastEventId = Annotated[
     **READERS,
 )
 async def get_stream(
-    request: Request[object, object, State],
-    state: State,
+    request: HttpRequest,
+    services: Injected,
     job_id: FromPath[str],
     encoding: Encoding = "text",
     last_event_id: LastEventId = "",
@@ -69,27 +69,27 @@ async def get_stream(
     for a part that belongs above what was told), `reset` (what was told is no longer the log),
     `final`, `reconnect`.
     """
-    found = await find_log(state, job_id)
+    found = await find_log(services, job_id)
     check_not_expired(found)
-    events = await _events(state, found, last_event_id, encoding)
-    ends_at = state.access.ends_at(request)
+    events = await _events(services, found, last_event_id, encoding)
+    ends_at = services.access.ends_at(request)
     return Stream(_guarded(events, ends_at), media_type="text/event-stream", headers=HEADERS)
 
 
 async def _events(
-    state: State, found: Log, last_event_id: str, encoding: str
+    services: Services, found: Log, last_event_id: str, encoding: str
 ) -> AsyncIterator[bytes]:
     if found.aggregated_at:
-        async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+        async with services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
             parts_are_there = await reading.has_all_parts(connection, found.id)
         if not parts_are_there:
-            return _of_content(await find_content(state, found), last_event_id, encoding)
-    await check_maintenance(state)
+            return _of_content(await find_content(services, found), last_event_id, encoding)
+    await check_maintenance(services)
     cursor = Cursor.parse(last_event_id)
     if last_event_id and cursor is None:
         cursor = Cursor(-1, 0)  # a place in no log there is: the reader is told to begin again
         cursor.next = 0
-    return _of_parts(Follower(state.hub, found.job_id, cursor), encoding)
+    return _of_parts(Follower(services.hub, found.job_id, cursor), encoding)
 
 
 async def _of_parts(follower: Follower, encoding: str) -> AsyncIterator[bytes]:

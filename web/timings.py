@@ -3,7 +3,6 @@
 from datetime import UTC, datetime, timedelta
 
 from litestar import get
-from litestar.datastructures import State
 from litestar.params import FromPath
 
 from db import timings
@@ -12,6 +11,7 @@ from web.auth import READERS
 from web.content import ACQUIRE_SECONDS, check_not_expired
 from web.lookup import find_log
 from web.models import StepBody, TimingsBody, errors
+from web.services import Injected
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -23,17 +23,17 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
     responses=errors(400, 403, 404, 410, 500),
     **READERS,
 )
-async def get_timings(state: State, job_id: FromPath[str]) -> TimingsBody:
+async def get_timings(services: Injected, job_id: FromPath[str]) -> TimingsBody:
     """List the timed steps of a log, in the order they ended.
 
     They are read when the log is verified in the archive; until then `ready` is false.
     """
-    log = await find_log(state, job_id)
+    log = await find_log(services, job_id)
     check_not_expired(log)
     ready = log.step_count is not None and log.archive_verified and not log.late_parts
     steps: list[Step] = []
     if ready:
-        async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+        async with services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
             steps = await timings.steps_of(connection, log.id)
     return TimingsBody(job_id=log.job_id, ready=ready, steps=[_body(step) for step in steps])
 

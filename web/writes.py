@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 
 from litestar import Response, post, put
-from litestar.datastructures import State
 from litestar.exceptions import ValidationException
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
@@ -20,6 +19,7 @@ from web.content import ACQUIRE_SECONDS, SLICE_BYTES
 from web.logs import log_answer
 from web.lookup import integer
 from web.models import LogBody, LogToWrite, errors
+from web.services import Injected, Services
 
 
 class BytesIn(Operation):
@@ -40,7 +40,10 @@ class BytesIn(Operation):
     **TOKEN_ONLY,
 )
 async def put_log(
-    state: State, job_id: FromPath[str], body: RawBody, removed_by: FromQuery[int | None] = None
+    services: Injected,
+    job_id: FromPath[str],
+    body: RawBody,
+    removed_by: FromQuery[int | None] = None,
 ) -> Response[LogBody] | Stream:
     """Put these bytes in the place of all a log was; an empty body clears it.
 
@@ -48,7 +51,7 @@ async def put_log(
     `removed_by` the log counts as removed by that user. One under legal hold stays as it is.
     """
     whole = WholeContent(integer("job_id", job_id), body, _user(removed_by))
-    [log] = await _write(state, [whole])
+    [log] = await _write(services, [whole])
     return await log_answer(log, len(body), _slices(body))
 
 
@@ -65,9 +68,9 @@ async def _slices(content: bytes) -> AsyncIterator[bytes]:
     responses=errors(400, 403, 413, 423, 500),
     **TOKEN_ONLY,
 )
-async def post_logs(state: State, data: JSONBody[list[LogToWrite]]) -> None:
+async def post_logs(services: Injected, data: JSONBody[list[LogToWrite]]) -> None:
     """Write all of these logs, or none of them."""
-    await _write(state, [_whole(place, log) for place, log in enumerate(data)])
+    await _write(services, [_whole(place, log) for place, log in enumerate(data)])
 
 
 def _whole(place: int, log: LogToWrite) -> WholeContent:
@@ -81,11 +84,11 @@ def _whole(place: int, log: LogToWrite) -> WholeContent:
         raise ValidationException(f"[{place}].content: half of a surrogate pair") from None
 
 
-async def _write(state: State, wholes: list[WholeContent]) -> list[Log]:
-    async with state.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+async def _write(services: Services, wholes: list[WholeContent]) -> list[Log]:
+    async with services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
         written = await logs.replace_contents(connection, wholes)
     for log in written:
-        state.teller.content_replaced(log.job_id)
+        services.teller.content_replaced(log.job_id)
     return written
 
 

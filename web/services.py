@@ -1,0 +1,40 @@
+"""What the handlers work with, injected as `services`: typed, so mypy checks every use."""
+
+import time
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import asyncpg
+from litestar import Request
+from litestar.datastructures import State
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
+
+from logflume.amqp import Publisher
+from logflume.archive.store import Archive
+from logflume.settings import Settings
+from web.auth import Access
+from web.outline import Outlines
+from web.streams.hub import Hub
+from web.tell import Teller
+from workflows.client.logs import LogWorkflows
+
+
+@dataclass(frozen=True)
+class Services:
+    """The state of one web process; whoever opened the connections closes them."""
+
+    settings: Settings
+    access: Access
+    pool: asyncpg.Pool
+    archive: Archive
+    workflows: LogWorkflows
+    publisher: Publisher
+    hub: Hub
+    teller: Teller
+    outlines: Outlines = field(default_factory=Outlines)
+    started_at: float = field(default_factory=time.monotonic)
+
+
+Injected: TypeAlias = NamedDependency[SkipValidation[Services]]
+HttpRequest: TypeAlias = Request[object, object, State]
