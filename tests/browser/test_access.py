@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.conftest import finish, store
-from tests.conftest import TOKEN
+from tests.support.pages import finish, store
+from tests.support.services import TOKEN
 from web.auth import sign_link
 
 CLOSED = pytest.mark.parametrize("public_reads", [False])

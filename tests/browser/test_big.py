@@ -4,7 +4,7 @@ import pytest
 from playwright.async_api import expect
 
 from db import aggregation
-from tests.browser.conftest import first_line, numbers, settled, store, until
+from tests.support.pages import first_line, numbers, settled, store, until
 
 LINES = 1_000_000
 TEXT = b"compiling; each line has a hundred bytes, and this one has them too "

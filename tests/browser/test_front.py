@@ -5,7 +5,7 @@ import re
 
 from playwright.async_api import expect
 
-from tests.browser.conftest import finish, store
+from tests.support.pages import finish, store
 from workflows.client import connection as temporal
 from workflows.client.logs import LogWorkflows
 from workflows.types import PARTS_STORED, Batch, LifecycleOptions

@@ -3,7 +3,7 @@
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.conftest import finish, settled, texts, until
+from tests.support.pages import finish, settled, texts, until
 
 SCRIPT = "<script>window.ran = 1</script><img src=x onerror='window.ran = 1'>"
 HEBREW = "\u05e9\u05dc\u05d5\u05dd"

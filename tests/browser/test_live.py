@@ -5,7 +5,7 @@ import asyncio
 from playwright.async_api import expect
 
 from db import logs
-from tests.browser.conftest import numbers, settled, store, texts, until
+from tests.support.pages import numbers, settled, store, texts, until
 
 
 async def line_texts(page, count: int) -> list[str]:

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.conftest import finish, first_line, numbers, settled, store, texts
+from tests.support.pages import finish, first_line, numbers, settled, store, texts
 
 STEP = "travis_time:start:0a\r\x1b[0K$ make\r\n"
 LOG = (

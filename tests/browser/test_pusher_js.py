@@ -8,9 +8,9 @@ import pytest
 
 from logflume import contract
 from logflume.settings import load_settings
-from tests.browser.conftest import until
-from tests.conftest import TOKEN, draining
-from tests.conftest import until as until_true
+from tests.support.pages import until
+from tests.support.services import TOKEN, draining
+from tests.support.waiting import until as until_true
 
 PUSHER_JS = Path(__file__).parents[2] / ".npm/node_modules/pusher-js/dist/web/pusher.min.js"
 

@@ -19,7 +19,7 @@ from logflume.archive.store import Archive
 from logflume.settings import load_settings
 from logflume_cli.devstack.runner import PART_BYTES, connect, new_job_ids, play
 from logflume_cli.devstack.stack import LocalStack
-from tests.conftest import part
+from tests.support.parts import part
 from tests.support.sse import reading
 
 pytestmark = pytest.mark.timeout(200)

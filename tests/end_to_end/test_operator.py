@@ -23,7 +23,9 @@ from logflume.domain import Part
 from logflume.settings import Settings
 from logflume_cli.services import make_workflows
 from logflume_cli.worker import QUEUES, _worker
-from tests.conftest import part, s3, until, write_whole
+from tests.support.parts import part, write_whole
+from tests.support.s3 import s3
+from tests.support.waiting import until
 from workflows.client import connection as temporal
 from workflows.client.logs import LogWorkflows
 from workflows.types import CONTENT_REPLACED, PARTS_STORED, Batch, workflow_id

@@ -23,8 +23,10 @@ from db.parts import store_batch
 from logflume import contract
 from logflume.archive.store import key
 from logflume_cli.devstack.stack import LocalStack
-from tests.conftest import content, part, s3, until
+from tests.support.parts import content, part
 from tests.support.processes import LOGFLUME, environment, running
+from tests.support.s3 import s3
+from tests.support.waiting import until
 from workflows.client import connection as temporal
 from workflows.types import SWEEP, SweepInput
 

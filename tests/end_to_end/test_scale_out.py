@@ -17,7 +17,9 @@ import pytest
 
 from logflume import contract
 from logflume.archive.store import key
-from tests.conftest import draining, s3, serving, until
+from tests.support.s3 import s3
+from tests.support.services import draining, serving
+from tests.support.waiting import until
 
 LOGFLUME = Path(sys.executable).with_name("logflume")
 pytestmark = pytest.mark.timeout(300)

@@ -21,7 +21,8 @@ from logflume_cli.devstack.fleet import Job, compare_fleet, follow_fleet, play_f
 from logflume_cli.devstack.runner import new_job_ids
 from logflume_cli.devstack.samples import fleet
 from logflume_cli.devstack.stack import LocalStack
-from tests.conftest import part, until
+from tests.support.parts import part
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(300)
 

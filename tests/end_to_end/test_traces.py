@@ -17,8 +17,9 @@ from temporalio.worker import Replayer
 from logflume import contract
 from logflume.observability import spans
 from logflume_cli.worker import QUEUES, _worker
-from tests.conftest import TOKEN, draining, serving, until
 from tests.support.collector import Collector, Span, collecting
+from tests.support.services import TOKEN, draining, serving
+from tests.support.waiting import until
 from workflows.all import WORKFLOWS
 from workflows.client import connection as temporal
 from workflows.client.tracing import interceptors

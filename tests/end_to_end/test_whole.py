@@ -19,8 +19,8 @@ from logflume_cli.devstack.home import PROCESSES
 from logflume_cli.devstack.runner import new_job_ids
 from logflume_cli.devstack.samples import fleet
 from logflume_cli.devstack.stack import LocalStack
-from tests.conftest import shared_logs
 from tests.support.processes import LOGFLUME
+from tests.support.real_logs import shared_logs
 from workflows.client import connection as temporal
 
 pytestmark = pytest.mark.timeout(400)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.conftest import part
+from tests.support.parts import part
 from tests.support.soak.faults import schedule, short
 from tests.support.soak.load import FIRST_JOB, Job
 from tests.support.soak.main import report, soak

@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from db.parts import store_batch
 from logflume.errors import SettingsError
-from tests.conftest import part, serving
+from tests.support.parts import part
+from tests.support.services import serving
 from tests.support.sse import reading
 from web.auth import Access, sign_link
 from web.streams import feed

@@ -6,7 +6,7 @@ from activities.types import BACKFILL_KINDS
 from db import aggregation, logs
 from db.backfill import IN_RANGE, KINDS, OF_KIND, SCAN, SCANNED, Kind, find_in_ranges, find_of_kind
 from db.parts import store_batch
-from tests.conftest import part
+from tests.support.parts import part
 
 DAY = 24 * 3600
 

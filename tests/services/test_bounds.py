@@ -10,8 +10,10 @@ from drain.dead_letters import Rejects
 from drain.flush import REJECTS_AT_ONCE
 from logflume import contract
 from logflume.settings import Settings
-from tests.conftest import draining, until
-from tests.services.test_drain import count, message, publish, waiting
+from tests.support.broker import message, publish, ready_messages
+from tests.support.parts import count_parts
+from tests.support.services import draining
+from tests.support.waiting import until
 
 MIB = 1024 * 1024
 STORM = 1500
@@ -51,12 +53,12 @@ async def test_while_postgres_is_gone_no_more_is_held_than_may_be_and_then_all_i
         asked_for = shown("prefetch_messages")
         assert asked_for < settings.drain.prefetch
         await pool.execute("ALTER TABLE hidden RENAME TO log_parts")
-        await until(lambda: _equals(count(pool), 600))
+        await until(lambda: _equals(count_parts(pool), 600))
         await until(lambda: _is(lambda: shown("held_bytes") == 0))
         # Fewer were asked for meanwhile, and more again as messages were small.
         assert shown("prefetch_messages") > asked_for
     assert await numbers_stored(pool) == list(range(600))
-    assert await waiting(channel) == 0
+    assert await ready_messages(channel) == 0
 
 
 async def consumers(channel) -> int:
@@ -75,7 +77,7 @@ async def _equals(awaitable, value) -> bool:
 
 async def _settled(channel, total: int) -> bool:
     """Nothing is acknowledged, and what is not held waits in the queue again."""
-    return await waiting(channel) + shown("unacked_messages") == total
+    return await ready_messages(channel) + shown("unacked_messages") == total
 
 
 async def test_a_drain_that_waits_for_room_stops_when_it_is_told_to(
@@ -89,9 +91,9 @@ async def test_a_drain_that_waits_for_room_stops_when_it_is_told_to(
         await until(lambda: _settled(channel, 20))
         drain.stop()
         await pool.execute("ALTER TABLE hidden RENAME TO log_parts")
-    stored = await count(pool)
+    stored = await count_parts(pool)
     assert 0 < stored < 20
-    assert await waiting(channel) == 20 - stored
+    assert await ready_messages(channel) == 20 - stored
 
 
 async def test_a_storm_of_rejects_is_kept_whole_and_parts_beside_it_go_through(
@@ -122,13 +124,13 @@ async def test_a_storm_of_rejects_is_kept_whole_and_parts_beside_it_go_through(
         some = bodies[at : at + 100] + good[at // 10 : at // 10 + 10]
         await asyncio.gather(*map(send, some))
     async with draining(settings):
-        await until(lambda: _equals(count(pool), STORM // 10))
+        await until(lambda: _equals(count_parts(pool), STORM // 10))
         await until(lambda: _equals(kept(channel), STORM))
     assert 0 < most <= REJECTS_AT_ONCE * settings.drain.flushes
     queue = await channel.get_queue(contract.REJECTED_QUEUE)
     found = [(await queue.get(no_ack=True)).body for _ in range(STORM)]
     assert sorted(found) == sorted(bodies)
-    assert await waiting(channel) == 0
+    assert await ready_messages(channel) == 0
 
 
 async def kept(channel) -> int:

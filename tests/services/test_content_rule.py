@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from db import aggregation, reading
 from db.parts import store_batch
 from logflume.domain import LAST, Part
-from tests.conftest import content, part, write_whole
 from tests.support.model import Model, contents, parts
+from tests.support.parts import content, part, write_whole
 
 batches = st.lists(st.lists(parts, min_size=1, max_size=5) | contents, max_size=8)
 

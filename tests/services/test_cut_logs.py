@@ -7,8 +7,8 @@ import pytest
 from db import aggregation, logs, reading
 from db.parts import store_batch
 from logflume.domain import LAST
-from tests.conftest import part, serving, write_whole
-from tests.services.test_late_content import pieces, row_content
+from tests.support.parts import part, pieces, row_content, write_whole
+from tests.support.services import serving
 
 LIMIT = 1000
 

@@ -9,8 +9,8 @@ import pytest
 
 from activities.metrics import readings
 from logflume_cli.devstack.stack import LocalStack
-from tests.conftest import serving
-from tests.services.test_metrics import scrape, shown
+from tests.support.metrics import scrape, shown
+from tests.support.services import serving
 from workflows.client import connection as temporal
 
 pytestmark = pytest.mark.timeout(60)

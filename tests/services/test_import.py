@@ -17,7 +17,9 @@ from logflume.errors import ComponentError, PartsGone
 from logflume.settings.groups import DatabaseSettings
 from logflume_cli import import_
 from logflume_cli.import_ import take_over
-from tests.conftest import content, part, s3, serving, write_whole
+from tests.support.parts import content, part, write_whole
+from tests.support.s3 import s3
+from tests.support.services import serving
 from tests.support.travis_logs import THEN, travis_logs
 
 

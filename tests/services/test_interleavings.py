@@ -30,11 +30,12 @@ from db.connect import open_pool
 from db.parts import store_batch
 from logflume.archive.store import Archive
 from logflume.domain import Part
-from tests.conftest import part as received_now
-from tests.conftest import until, write_whole
-from tests.services.test_partitions import RETENTION, drop, make_past
 from tests.support.lifecycle import Life
 from tests.support.model import Model, contents, parts
+from tests.support.partitions import RETENTION, drop, make_past
+from tests.support.parts import part as received_now
+from tests.support.parts import write_whole
+from tests.support.waiting import until
 
 # Parts that came then are old enough to go.
 FIRST_DAY = 10

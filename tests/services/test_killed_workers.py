@@ -14,9 +14,9 @@ from activities.types import AGGREGATE, ARCHIVE, DELETE_ARCHIVE, PURGE, RESTORE,
 from db.connect import open_pool
 from db.parts import store_batch
 from logflume.archive.store import Archive
-from tests.conftest import part, write_whole
 from tests.support.crash import Ending
 from tests.support.lifecycle import Life, activities_of
+from tests.support.parts import part, write_whole
 
 SMALL = b"a log"
 # The least that S3 takes for all but the last.

@@ -14,10 +14,12 @@ from db.parts import store_batch
 from logflume.archive.store import Archive, key
 from logflume.domain import LAST, Content
 from logflume.errors import PartsGone
-from tests.conftest import BEGIN, content, part, s3, serving, until, write_whole
-from tests.services.test_store import until_blocked
 from tests.support.model import Model, contents, parts
+from tests.support.parts import BEGIN, content, part, pieces, row_content, write_whole
+from tests.support.s3 import s3
+from tests.support.services import serving
 from tests.support.sse import reading as streaming
+from tests.support.waiting import until, until_blocked
 
 # They come later than all before them, so that no attempt that is over becomes the log again.
 late_parts = st.builds(
@@ -25,16 +27,6 @@ late_parts = st.builds(
     parts,
     st.sampled_from(["", "a", "b", "c"]),
 )
-
-
-async def row_content(connection, job_id: int) -> bytes | None:
-    """The row's own copy of the content."""
-    return await connection.fetchval("SELECT content FROM logs WHERE job_id = $1", job_id)
-
-
-async def pieces(*content: bytes):
-    for piece in content:
-        yield piece
 
 
 async def aggregate(connection, job_id: int, archived: bytes, *, restore=False) -> Content:

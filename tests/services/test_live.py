@@ -17,8 +17,10 @@ from logflume.pusher import make_sender, trigger
 from logflume.settings import Settings, load_settings
 from logflume.settings.groups import PusherSettings
 from logflume_cli.devstack.stack import LocalStack
-from tests.conftest import content, draining, part, serving, until
+from tests.support.parts import content, part
 from tests.support.pusher import subscriber
+from tests.support.services import draining, serving
+from tests.support.waiting import until
 
 
 @pytest.fixture

@@ -15,7 +15,9 @@ from db import aggregation, maintenance
 from db.parts import store_batch
 from logflume import contract
 from logflume.errors import UnderMaintenance
-from tests.conftest import content, draining, part, serving, until
+from tests.support.parts import content, part
+from tests.support.services import draining, serving
+from tests.support.waiting import until
 
 HOUR = timedelta(hours=1)
 

@@ -4,15 +4,12 @@ import contextlib
 import json
 import math
 import re
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aio_pika
-import httpx
 import pytest
 from prometheus_client import REGISTRY
-from prometheus_client.parser import text_string_to_metric_families
 from temporalio import activity, workflow
 from temporalio.exceptions import ApplicationError, FailureError
 from temporalio.service import RPCError
@@ -30,36 +27,13 @@ from logflume import contract
 from logflume.errors import ComponentError
 from logflume.observability.metrics import Readings
 from logflume.observability.server import showing
-from tests.conftest import draining, part, serving, until, write_whole
+from tests.support.metrics import parsed, scrape, shown
+from tests.support.parts import part, write_whole
+from tests.support.services import draining, serving
+from tests.support.waiting import until
 from workflows.client import connection as temporal
 
 REJECTED = ("logflume_drain_rejects_total", "kept")
-
-
-def parsed(text: str) -> dict[tuple[str, ...], float]:
-    """Every sample by its name and the values of its labels."""
-    return {
-        (sample.name, *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
-@asynccontextmanager
-async def shown(name: str, settings, dependencies, readings, sdk_metrics: str = ""):
-    """A client of what a process shows, on a port that is free."""
-    telemetry = settings.telemetry.model_copy(update={"port": 0})
-    async with (
-        showing(name, telemetry, dependencies, readings, sdk_metrics) as port,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
-    ):
-        yield client
-
-
-async def scrape(client: httpx.AsyncClient) -> dict[tuple[str, ...], float]:
-    answer = await client.get("/metrics")
-    assert answer.headers["content-type"].startswith("text/plain")
-    return parsed(answer.text)
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from pydantic import SecretStr
 from db import aggregation
 from db.parts import store_batch
 from logflume.settings.groups import PusherSettings
-from tests.conftest import TOKEN, part, serving
+from tests.support.parts import part
+from tests.support.services import TOKEN, serving
 
 CHECKS = (
     "not_a_server_error",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.conftest import TOKEN, serving
+from tests.support.services import TOKEN, serving
 
 
 @pytest.fixture

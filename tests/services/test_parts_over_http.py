@@ -11,7 +11,8 @@ import pytest
 
 from logflume import contract
 from logflume.domain import LAST
-from tests.conftest import close_connections, serving
+from tests.support.broker import close_connections
+from tests.support.services import serving
 
 
 @pytest.fixture

@@ -18,9 +18,11 @@ from logflume import contract
 from logflume.errors import RejectedPart
 from logflume.settings import Settings
 from logflume_cli.rejected import rejected
-from tests.conftest import content, draining, until
-from tests.services.test_drain import count, message, publish_raw, waiting
 from tests.support import poison
+from tests.support.broker import message, publish_raw, ready_messages
+from tests.support.parts import content, count_parts
+from tests.support.services import draining
+from tests.support.waiting import until
 
 FUZZED = 800
 RAW = 40
@@ -110,7 +112,7 @@ async def test_poison_is_kept_with_its_reason_and_every_neighbour_is_exact(
     parts, rejects = sort(sent)
     rows = await pool.fetch(ROWS)
     assert Counter(map(tuple, rows)) == parts
-    assert await waiting(channel) == 0
+    assert await ready_messages(channel) == 0
     async with pool.acquire() as connection:
         for job, job_id in enumerate(JOBS):
             numbers = range(len(range(job, FUZZED, len(JOBS))))
@@ -134,7 +136,7 @@ def sort(bodies: list[bytes]) -> tuple[Counter, Counter]:
 
 async def _all_are_kept(channel, pool, total: int) -> bool:
     kept = (await channel.declare_queue(contract.REJECTED_QUEUE, durable=True)).declaration_result
-    return await count(pool) + kept.message_count >= total
+    return await count_parts(pool) + kept.message_count >= total
 
 
 async def check_commands(settings, channel, monkeypatch, rejects: Counter) -> None:
@@ -161,4 +163,4 @@ async def check_commands(settings, channel, monkeypatch, rejects: Counter) -> No
     before = Counter()
     for (body, _), times in rejects.items():
         before[body] += times
-    assert again < before and await waiting(channel) == 0
+    assert again < before and await ready_messages(channel) == 0

@@ -21,9 +21,10 @@ from pydantic import SecretStr
 from drain.decode import decode
 from logflume import contract
 from logflume.settings.groups import PusherSettings
-from tests.conftest import content, serving, write_whole
-from tests.services.test_pusher import KEY, SECRET, signature
 from tests.support import poison
+from tests.support.parts import content, write_whole
+from tests.support.pusher import KEY, SECRET, signature
+from tests.support.services import serving
 
 CASES = 500
 JOB = 4242

@@ -16,9 +16,11 @@ from logflume_cli.devstack.components import answers
 from logflume_cli.devstack.home import PROCESSES
 from logflume_cli.devstack.runner import connect, play
 from logflume_cli.devstack.samples import fleet
-from tests.conftest import s3, serving, until
 from tests.support.processes import LOGFLUME, environment, running
+from tests.support.s3 import s3
+from tests.support.services import serving
 from tests.support.sse import reading
+from tests.support.waiting import until
 
 HOST = "127.0.0.1"
 CONFIG = """

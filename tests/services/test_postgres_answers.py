@@ -4,21 +4,12 @@ import asyncpg
 import pytest
 from prometheus_client import REGISTRY
 
-from tests.conftest import draining, until
-from tests.services.test_drain import content, message, publish
+from tests.support.broker import message, publish
+from tests.support.parts import stored_content
+from tests.support.postgres_faults import SAYS
+from tests.support.services import draining
+from tests.support.waiting import until
 
-RAISES = "RAISE EXCEPTION 'as told' USING ERRCODE = '{}'"
-ENDS_THE_SESSION = "PERFORM pg_terminate_backend(pg_backend_pid()), pg_sleep(1)"
-SAYS = {
-    "serialization": RAISES.format("40001"),
-    "deadlock": RAISES.format("40P01"),
-    "cancelled": RAISES.format("57014"),
-    "read-only": RAISES.format("25006"),
-    "out of disk": RAISES.format("53100"),
-    "out of memory": RAISES.format("53200"),
-    "broken": RAISES.format("XX001"),
-    "ended by an administrator": ENDS_THE_SESSION,
-}
 # Tries are counted by a sequence, which no rollback takes back.
 TROUBLE = """
 CREATE SEQUENCE tries;
@@ -56,7 +47,7 @@ async def test_nothing_is_acked_until_postgres_takes_it(settings, channel, pool,
             assert drain._held.messages == 10
             await pool.execute(CALM)
             await until(lambda: is_acked(drain))
-            assert await content(pool, job_id) == b"0,1,2,3,4,5,6,7,8,9,"
+            assert await stored_content(pool, job_id) == b"0,1,2,3,4,5,6,7,8,9,"
     assert await pool.fetchval("SELECT count(*) FROM log_parts") == 10 * len(SAYS)
 
 
@@ -100,5 +91,5 @@ async def test_a_database_that_was_switched_off_is_written_to_again(
         assert drain._held.messages == 1
         await admin.execute(f"ALTER DATABASE {name} {end}")
         await until(lambda: is_acked(drain))
-    assert await content(pool, job_id) == b"all"
+    assert await stored_content(pool, job_id) == b"all"
     await admin.close()

@@ -11,8 +11,8 @@ from drain.drain import Drain
 from logflume import amqp, contract
 from logflume.amqp import Publisher
 from logflume.errors import ComponentError
-from tests.conftest import until
 from tests.support.soak.proxy import Proxy
+from tests.support.waiting import until
 
 
 @pytest.fixture

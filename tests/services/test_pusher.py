@@ -1,7 +1,5 @@
 """What Pusher and its subscribers ask the web: webhooks, and ways into private channels."""
 
-import hashlib
-import hmac
 import json
 import time
 
@@ -9,10 +7,10 @@ import pytest
 from pydantic import SecretStr
 
 from logflume.settings.groups import PusherSettings
-from tests.conftest import TOKEN, serving
+from tests.support.pusher import KEY, SECRET, signature
+from tests.support.services import TOKEN, serving
 
 AUTHORIZED = {"Authorization": f"token {TOKEN}"}
-KEY, SECRET = "the-key", "the-secret"
 MARKED = "SELECT job_id FROM watched_logs WHERE way = 'pusher' AND until > now() + '5:59'"
 
 
@@ -27,10 +25,6 @@ async def web(settings, pool):
     async with serving(settings, pool) as client:
         del client.headers["Authorization"]
         yield client
-
-
-def signature(text: bytes, secret: str = SECRET) -> str:
-    return hmac.new(secret.encode(), text, hashlib.sha256).hexdigest()
 
 
 async def webhook(web, *events, **headers):

@@ -9,7 +9,8 @@ from db import aggregation, logs
 from db.parts import store_batch
 from logflume.archive.store import Archive
 from logflume.domain import LAST
-from tests.conftest import part, serving, write_whole
+from tests.support.parts import part, write_whole
+from tests.support.services import serving
 
 
 @pytest.fixture

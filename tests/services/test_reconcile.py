@@ -18,7 +18,8 @@ from logflume.errors import ArchiveAhead, PartsGone
 from logflume_cli.reconcile import reconciler
 from logflume_cli.reconcile.compare import between
 from logflume_cli.reconcile.reconciler import Options, Reconciler
-from tests.conftest import part, s3, write_whole
+from tests.support.parts import part, write_whole
+from tests.support.s3 import s3
 
 # What Postgres is put back by: rows of one log, as a dump has them.
 TABLES = ("logs", "log_attempts", "log_parts", "log_holds", "log_timings")

@@ -8,7 +8,8 @@ from click.testing import CliRunner
 
 from logflume import amqp, contract
 from logflume_cli.rejected import rejected
-from tests.conftest import draining, until
+from tests.support.services import draining
+from tests.support.waiting import until
 
 BROKEN = [b"no json", b'{"id": 1}', b'{"id": 2, "log": 7, "number": 0}']
 

@@ -32,10 +32,11 @@ from logflume.domain import Origin, Policy
 from logflume.errors import ComponentError, UnderHold
 from logflume.markers import Step
 from logflume_cli.devstack.home import PROCESSES
-from tests.conftest import as_process, draining, part, serving, until, write_whole
-from tests.services.test_partitions import ago, make_past, old_part
-from tests.services.test_store import until_blocked
+from tests.support.partitions import ago, make_past, old_part
+from tests.support.parts import part, write_whole
+from tests.support.services import as_process, draining, serving
 from tests.support.sse import reading
+from tests.support.waiting import until, until_blocked
 
 REFUSED = {
     "drain": [

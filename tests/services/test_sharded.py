@@ -16,7 +16,9 @@ from drain.shards import Shards
 from logflume import contract
 from logflume.errors import ComponentError, SettingsError
 from logflume.settings.groups import AmqpSettings
-from tests.conftest import draining, manage, until
+from tests.support.broker import manage
+from tests.support.services import draining
+from tests.support.waiting import until
 
 
 @pytest.fixture

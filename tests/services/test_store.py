@@ -10,7 +10,8 @@ import pytest
 from db import aggregation, logs, reading
 from db.parts import store_batch
 from logflume.domain import LAST
-from tests.conftest import BEGIN, content, part, write_whole
+from tests.support.parts import BEGIN, content, part, write_whole
+from tests.support.waiting import until_blocked
 
 
 async def test_a_batch_is_stored_and_read_in_order_of_number(pool, job_id):
@@ -69,12 +70,6 @@ async def test_aggregation_sees_what_was_written_whole_while_it_waited(pool, job
             )
             await until_blocked(pool, worker.get_server_pid())
         assert (await made).sha256 == hashlib.sha256(b"new").hexdigest()
-
-
-async def until_blocked(pool, server_pid: int) -> None:
-    async with asyncio.timeout(30):
-        while not await pool.fetchval("SELECT cardinality(pg_blocking_pids($1)) > 0", server_pid):
-            await asyncio.sleep(0.01)
 
 
 async def test_a_new_attempt_unsets_what_was_aggregated_and_archived(pool, job_id):

@@ -12,7 +12,8 @@ from db.notify import Announced, listen
 from db.parts import store_batch
 from db.tail import Since
 from logflume.domain import LAST, StoredPart
-from tests.conftest import part, serving, write_whole
+from tests.support.parts import part, write_whole
+from tests.support.services import serving
 from tests.support.sse import reading
 from web.streams import feed, follower, poller
 from web.streams.cursor import Cursor

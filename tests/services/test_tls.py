@@ -26,8 +26,9 @@ from logflume_cli.devstack import rabbitmq
 from logflume_cli.devstack.home import HOST
 from logflume_cli.devstack.stack import LocalStack
 from logflume_cli.doctor import _rabbitmq
-from tests.conftest import draining, until
 from tests.support.processes import LOGFLUME, environment, running
+from tests.support.services import draining
+from tests.support.waiting import until
 from workflows.client import connection as temporal
 
 

@@ -10,8 +10,8 @@ from db import aggregation, logs
 from db.parts import store_batch
 from db.pending import FIND, find_unfinished, mark_empty
 from logflume.domain import LAST
-from tests.conftest import part, write_whole
-from tests.services.test_store import until_blocked
+from tests.support.parts import part, write_whole
+from tests.support.waiting import until_blocked
 
 QUIET, PURGE = 600, 6 * 3600
 

@@ -8,7 +8,8 @@ import pytest
 from db import aggregation, logs
 from db.parts import store_batch
 from logflume.archive.store import Archive
-from tests.conftest import part, serving
+from tests.support.parts import part
+from tests.support.services import serving
 
 # A character cut between two parts, a NUL, and bytes that are no UTF-8 at all.
 CONTENT = [b"caf\xc3", b"\xa9\0", b"\xff end"]

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from db.parts import store_batch
-from tests.conftest import content, part, serving
+from tests.support.parts import content, part
+from tests.support.services import serving
 from workflows.client import connection as temporal
 from workflows.types import workflow_id
 

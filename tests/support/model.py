@@ -6,7 +6,7 @@ from datetime import timedelta
 from hypothesis import strategies as st
 
 from logflume.domain import LAST, Part
-from tests.conftest import BEGIN, part
+from tests.support.parts import BEGIN, part
 
 
 @dataclass

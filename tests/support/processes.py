@@ -13,7 +13,8 @@ from pydantic import SecretStr
 
 from logflume.settings import Settings, stack_file
 from logflume_cli.devstack.home import PROCESSES
-from tests.conftest import as_process, until
+from tests.support.services import as_process
+from tests.support.waiting import until
 
 LOGFLUME = str(Path(sys.executable).parent / "logflume")
 

@@ -1,5 +1,7 @@
 """A reader's side of Pusher: a subscriber of a few lines."""
 
+import hashlib
+import hmac
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -47,3 +49,10 @@ async def subscriber(pusher: PusherSettings) -> AsyncIterator[Subscriber]:
         greeting = await one.next("pusher:connection_established")
         one.socket_id = json.loads(greeting["data"])["socket_id"]
         yield one
+
+
+KEY, SECRET = "the-key", "the-secret"
+
+
+def signature(text: bytes, secret: str = SECRET) -> str:
+    return hmac.new(secret.encode(), text, hashlib.sha256).hexdigest()

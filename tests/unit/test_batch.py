@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from drain.batch import AckLedger, Batch, Batcher, Reject
 from drain.deliveries import Delivery
-from tests.conftest import part
+from tests.support.parts import part
 
 
 def message(tag: int, size: int = 1) -> Delivery:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from drain.live.events import BATCH_EVENTS, EVENT, NUMBERS, TEXT_BYTES, Outbox, events, weight
 from logflume.domain import LAST, MAX_JOB_ID
-from tests.conftest import part
+from tests.support.parts import part
 
 # Pusher's limit on the data of an event; its client holds Python's size of the object against it.
 LIMIT = 10 * 1024

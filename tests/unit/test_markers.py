@@ -8,18 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from logflume.markers import MOST_MARKS, MOST_STEPS, Step, StepReader
-from tests.conftest import shared_logs
-
-AT = 1_579_610_667_347_005_458
-
-
-def start(timer: str) -> bytes:
-    return f"travis_time:start:{timer}\r\x1b[0K".encode()
-
-
-def end(timer: str, begun: int = AT, finished: int = AT + 5, more: str = "") -> bytes:
-    fields = f"start={begun},finish={finished},duration={finished - begun}{more}"
-    return f"travis_time:end:{timer}:{fields}\r\x1b[0K".encode()
+from tests.support.markers import AT, end, start
+from tests.support.real_logs import shared_logs
 
 
 def steps(log: bytes, size: int = 2**20) -> list[Step]:

@@ -25,9 +25,11 @@ from logflume.archive.store import key
 from logflume.domain import MAX_JOB_ID
 from logflume.errors import ComponentError
 from logflume_cli.backfill import backfill
-from tests.conftest import part, s3, until
-from tests.workflows.conftest import record
-from tests.workflows.test_sweep import OPTIONS, LockedArchive, Sweeper, wrong_key
+from tests.support.histories import record
+from tests.support.parts import part
+from tests.support.s3 import s3
+from tests.support.sweeper import OPTIONS, LockedArchive, Sweeper, wrong_key
+from tests.support.waiting import until
 from workflows.backfill import MAX_FAILURES, PAGE_RANGES, Backfill, job_ranges
 from workflows.client import connection as temporal
 from workflows.client.logs import LogWorkflows

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.conftest import part
-from tests.workflows.conftest import OPTIONS
+from tests.support.driver import OPTIONS
+from tests.support.parts import part
 
 
 @pytest.fixture

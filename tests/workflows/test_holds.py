@@ -4,7 +4,8 @@ import hashlib
 
 from db import holds
 from logflume.archive.store import held_key
-from tests.conftest import part, s3
+from tests.support.parts import part
+from tests.support.s3 import s3
 
 
 def kept(driver) -> dict[str, bytes]:

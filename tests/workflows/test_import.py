@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from db.pending import find_unfinished
-from tests.conftest import serving
+from tests.support.driver import OPTIONS
+from tests.support.services import serving
 from tests.support.travis_logs import THEN, travis_logs
-from tests.workflows.conftest import OPTIONS
 from workflows.client.logs import LogWorkflows
 
 LOGFLUME = Path(sys.executable).parent / "logflume"

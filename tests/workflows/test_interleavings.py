@@ -10,9 +10,9 @@ from msgspec.structs import replace as changed
 
 from db.parts import store_batch
 from drain.flush import _summary
-from tests.conftest import part, write_whole
+from tests.support.driver import OPTIONS, Driver
 from tests.support.model import Model, contents, parts
-from tests.workflows.conftest import OPTIONS, Driver
+from tests.support.parts import part, write_whole
 from workflows.types import ARCHIVE_AGAIN, CONTENT_REPLACED, PARTS_STORED, Batch
 
 # What becomes of the signal that tells of it.

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from tests.conftest import part
+from tests.support.parts import part
 
 HOUR = 3600
 

@@ -14,9 +14,10 @@ from activities.partitions import PartitionActivities
 from activities.types import DROP_PARTITION, RESCUE_PARTS, DropOrder, PartitionOptions, Rescued
 from db import reading
 from db.parts import store_batch
-from tests.conftest import content, part, until
-from tests.services.test_partitions import ago, finish, make_past, name_of, names, old_part
-from tests.workflows.conftest import record
+from tests.support.histories import record
+from tests.support.partitions import ago, finish, make_past, name_of, names, old_part
+from tests.support.parts import content, part
+from tests.support.waiting import until
 from workflows.partitions import PartitionMaintenance
 from workflows.types import PARTITION_MAINTENANCE_ID, PARTITION_STATE, MaintenanceReport
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.services.test_postgres_answers import SAYS
-from tests.workflows.conftest import OPTIONS
+from tests.support.driver import OPTIONS
+from tests.support.postgres_faults import SAYS
 
 # Each statement that changes a log's row is taken with the third try only: a sequence counts.
 TROUBLE = """

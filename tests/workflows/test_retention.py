@@ -13,9 +13,9 @@ from logflume.errors import ArchiveRefused
 from logflume.settings.groups import RetentionPolicy, RetentionSettings
 from logflume_cli import schedules
 from logflume_cli.schedules import recurring
-from tests.conftest import until
-from tests.services.test_retention import OLD, ROWS, Keeper
-from tests.workflows.conftest import record
+from tests.support.histories import record
+from tests.support.retention import OLD, ROWS, Keeper
+from tests.support.waiting import until
 from workflows import retention
 from workflows.client import connection as temporal
 from workflows.retention import Retention

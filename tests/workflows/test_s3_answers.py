@@ -10,10 +10,10 @@ from temporalio.client import WorkflowExecutionStatus
 
 from activities.logs import ArchiveActivities
 from logflume.archive.store import Archive, key
-from tests.conftest import part
 from tests.support import s3_proxy
+from tests.support.driver import OPTIONS, Driver, patiently
+from tests.support.parts import part
 from tests.support.s3_proxy import breaks, pretends, reads_wrong, says
-from tests.workflows.conftest import OPTIONS, Driver, patiently
 from workflows import policies
 
 SLICE = 5 * 1024 * 1024

@@ -3,8 +3,9 @@
 from datetime import timedelta
 
 from db import timings
-from tests.conftest import part, serving
-from tests.unit.test_markers import AT, end, start
+from tests.support.markers import AT, end, start
+from tests.support.parts import part
+from tests.support.services import serving
 from web.auth import sign_link
 
 

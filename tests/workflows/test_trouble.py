@@ -16,8 +16,9 @@ from db import maintenance
 from db.parts import store_batch
 from logflume.archive.store import Archive
 from logflume.domain import Content
-from tests.conftest import part, until, write_whole
-from tests.workflows.conftest import OPTIONS, Driver
+from tests.support.driver import OPTIONS, Driver
+from tests.support.parts import part, write_whole
+from tests.support.waiting import until
 from workflows.policies import LOCAL_BYTES
 from workflows.types import CONTENT_REPLACED, PARTS_STORED, Batch
 

@@ -12,9 +12,11 @@ from temporalio.workflow import NondeterminismError
 
 from db.parts import store_batch
 from logflume.archive.store import key
-from tests.conftest import part, s3, until
+from tests.support.parts import part
 from tests.support.processes import LOGFLUME, running
+from tests.support.s3 import s3
 from tests.support.upgraded_worker import Careless, Upgraded
+from tests.support.waiting import until
 from workflows.client import connection as temporal
 from workflows.client.logs import LogWorkflows
 from workflows.types import (

@@ -22,8 +22,8 @@ import httpx
 
 from logflume import amqp, contract
 from logflume.domain import LAST, Part
-from tests.conftest import part
 from tests.support.model import Model
+from tests.support.parts import part
 from tests.support.soak.system import System
 
 FIRST_JOB, FIRST_PROBE = 1_000_000, 2_000_000

@@ -1,0 +1,98 @@
+"""RabbitMQ as an operator and as a publisher of parts use it."""
+
+import asyncio
+import json
+import struct
+from typing import Any
+from urllib.parse import urlsplit
+
+import aio_pika
+import httpx
+
+from logflume import contract
+from logflume_cli.devstack.home import Home
+from tests.support.waiting import until
+
+
+def manage(servers: Home, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    """Call RabbitMQ's management API."""
+    user, _, place = servers.management_url.removeprefix("http://").rpartition("@")
+    url, login = f"http://{place}/api/{path}", tuple(user.split(":"))
+    # Reading certificates, which nobody shows here, takes longer than the call.
+    answer = httpx.request(method, url, auth=login, json=body, timeout=30, verify=False)
+    answer.raise_for_status()
+    return answer.json() if answer.content else None
+
+
+async def close_connections(servers: Home, vhost: str, client: str) -> None:
+    """Have the broker close the connections of one of our clients, as an operator may."""
+
+    def close() -> bool:
+        found = manage(servers, "GET", f"vhosts/{vhost}/connections")
+        mine = [
+            one["name"]
+            for one in found
+            if one.get("client_properties", {}).get("connection_name") == client
+        ]
+        for one in mine:
+            manage(servers, "DELETE", "connections/" + one.replace(" ", "%20").replace(">", "%3E"))
+        return bool(mine)
+
+    # The management's own list of connections lags behind by some seconds.
+    await until(lambda: asyncio.to_thread(close))
+
+
+async def publish(channel, *bodies: bytes, **properties) -> None:
+    """Publish with confirms, so that all are in the queue when it returns."""
+    exchange = await channel.get_exchange(contract.EXCHANGE)
+    for body in bodies:
+        await exchange.publish(aio_pika.Message(body, **properties), contract.ROUTING_KEY)
+
+
+def message(job_id: int, number: int | str, log: str = "", **fields) -> bytes:
+    return json.dumps({"id": job_id, "number": number, "log": log, "uuid": "u", **fields}).encode()
+
+
+async def publish_raw(settings, body: bytes, properties: bytes) -> None:
+    """Publish with property bytes as given, by a client of a few lines."""
+    url = urlsplit(settings.amqp.url.get_secret_value())
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+
+    async def read() -> None:
+        _, _, size = struct.unpack(">BHI", await reader.readexactly(7))
+        await reader.readexactly(size + 1)
+
+    def frame(kind: int, channel: int, payload: bytes) -> bytes:
+        return struct.pack(">BHI", kind, channel, len(payload)) + payload + b"\xce"
+
+    def short(text: str) -> bytes:
+        return bytes([len(text)]) + text.encode()
+
+    def call(channel: int, klass: int, method: int, arguments: bytes) -> bytes:
+        return frame(1, channel, struct.pack(">HH", klass, method) + arguments)
+
+    login = f"\0{url.username}\0{url.password}".encode()
+    writer.write(b"AMQP\x00\x00\x09\x01")
+    await read()
+    start = struct.pack(">I", 0) + short("PLAIN") + struct.pack(">I", len(login)) + login
+    writer.write(call(0, 10, 11, start + short("en_US")))
+    await read()
+    writer.write(call(0, 10, 31, struct.pack(">HIH", 2047, 131072, 0)))
+    writer.write(call(0, 10, 40, short(url.path[1:]) + b"\0\0"))
+    await read()
+    writer.write(call(1, 20, 10, b"\0"))
+    await read()
+    target = struct.pack(">H", 0) + short(contract.EXCHANGE) + short(contract.ROUTING_KEY) + b"\0"
+    writer.write(call(1, 60, 40, target))
+    writer.write(frame(2, 1, struct.pack(">HHQ", 60, 0, len(body)) + properties))
+    writer.write(frame(3, 1, body))
+    writer.write(call(1, 20, 40, struct.pack(">H", 0) + short("") + struct.pack(">HH", 0, 0)))
+    await read()  # closed: all before it was taken
+    writer.close()
+
+
+async def ready_messages(channel) -> int:
+    """Messages that are ready in the queue."""
+    return (
+        await channel.declare_queue(contract.QUEUE, durable=True)
+    ).declaration_result.message_count

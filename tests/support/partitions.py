@@ -1,0 +1,55 @@
+"""Partitions of past days, and parts that were received then."""
+
+from datetime import UTC, datetime, timedelta
+
+from db import aggregation, logs, partitions
+from tests.support.parts import part
+
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+RETENTION = 2 * DAY
+LOCK_SECONDS = 0.1
+
+
+def ago(days: float, microseconds: int = 0) -> datetime:
+    """Noon, so many days ago."""
+    noon = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
+    return noon - days * DAY + timedelta(microseconds=microseconds)
+
+
+def old_part(job_id, number, text=b"", *, at, **fields):
+    """A part that was received then."""
+    fields.setdefault("published_at", at)
+    one = part(job_id, number, text, **fields)
+    return type(one)(
+        **{name: getattr(one, name) for name in one.__struct_fields__} | {"received_at": at}
+    )
+
+
+async def make_past(connection, days=10):
+    """The partitions that maintenance would have made day by day."""
+    begins = [ago(day).replace(hour=0) for day in range(1, days + 1)]
+    await connection.execute(
+        "SELECT partman.create_partition_time('public.log_parts', $1::timestamptz[])", begins
+    )
+
+
+async def finish(connection, job_id) -> bytes:
+    """Take a log to the end of its life, as its workflow does."""
+    made = await aggregation.aggregate(connection, job_id, force=True, restore=False)
+    assert await logs.mark_verified(connection, job_id, made.sha256)
+    assert await logs.purge(connection, job_id, made.sha256)
+    return made.sha256
+
+
+async def names(connection) -> list[str]:
+    return [one.name for one in (await partitions.partitions(connection)).ranges]
+
+
+async def name_of(connection, at) -> str:
+    one = (await partitions.partitions(connection)).holding(at)
+    assert one
+    return one.name
+
+
+async def drop(connection, name) -> bool:
+    return await partitions.drop(connection, name, RETENTION, LOCK_SECONDS)

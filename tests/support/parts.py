@@ -1,0 +1,58 @@
+"""Makes log parts, and reads and writes the content of a log as the services do."""
+
+import itertools
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from db import logs, reading
+from logflume.domain import Part
+
+_clock = itertools.count()
+BEGIN = datetime.now(UTC).replace(microsecond=0)
+
+
+def part(job_id: int, number: int, content: bytes = b"", **fields: Any) -> Part:
+    """A part, received after every one made before it."""
+    received_at = BEGIN + timedelta(microseconds=next(_clock))
+    defaults: dict[str, Any] = {"attempt": "a", "final": False, "published_at": received_at}
+    return Part(
+        job_id=job_id,
+        number=number,
+        content=content,
+        received_at=received_at,
+        **(defaults | fields),
+    )
+
+
+async def write_whole(connection: Any, job_id: int, content: bytes) -> None:
+    """Write a log's content whole, as `PUT /logs/{id}` does."""
+    await logs.replace_contents(connection, [logs.WholeContent(job_id, content)])
+
+
+async def content(connection: Any, job_id: int) -> bytes:
+    """The bytes of a log by the content rule, read from its parts."""
+    found = await reading.snapshot(connection, await reading.find(connection, job_id))
+    assert found.parts is not None
+    if not found.parts:
+        return b""
+    parts = await reading.read_parts(connection, found.log.id, found.parts, range(len(found.parts)))
+    return b"".join(part.content for part in parts)
+
+
+async def stored_content(pool, job_id: int) -> bytes:
+    async with pool.acquire() as connection:
+        return await content(connection, job_id)
+
+
+async def count_parts(pool) -> int:
+    return await pool.fetchval("SELECT count(*) FROM log_parts")
+
+
+async def row_content(connection, job_id: int) -> bytes | None:
+    """The row's own copy of the content."""
+    return await connection.fetchval("SELECT content FROM logs WHERE job_id = $1", job_id)
+
+
+async def pieces(*content: bytes):
+    for piece in content:
+        yield piece

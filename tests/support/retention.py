@@ -1,0 +1,65 @@
+"""Archives logs, ages them and expires them as the retention workflow does."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from activities.retention import RetentionActivities
+from activities.types import DeleteOrder, ExpireOrder, Reached
+from db import aggregation, logs
+from db.parts import store_batch
+from logflume.archive.store import Archive
+from logflume.domain import Policy
+from tests.support.parts import part
+from tests.support.s3 import s3
+
+OLD = Policy("old", older_than_days=30, delete="archive")
+ROWS = replace(OLD, name="rows", delete="row")
+
+
+class Keeper:
+    """Archives logs, lets them grow old, and deletes them as the workflow does."""
+
+    def __init__(self, pool, settings, archive=None):
+        self.pool = pool
+        self.settings = settings
+        self.archive = archive or Archive(settings.s3, 2)
+        self.activities = RetentionActivities(pool, self.archive)
+
+    async def store(self, *parts):
+        async with self.pool.acquire() as connection:
+            await store_batch(connection, parts)
+
+    async def finish(self, job_id, content=b"one log", *, days=40, attempt="a"):
+        """Bring a log to its end, so many days ago."""
+        await self.store(part(job_id, 0, content, final=True, attempt=attempt))
+        async with self.pool.acquire() as connection:
+            made = await aggregation.aggregate(connection, job_id, force=True, restore=False)
+            await logs.mark_archiving(connection, job_id, made.sha256)
+
+            async def read(start, size):
+                return content[start : start + size]
+
+            await self.archive.upload(job_id, read, made.bytes, sha256=made.sha256, parts=1)
+            await logs.mark_verified(connection, job_id, made.sha256)
+            assert await logs.purge(connection, job_id, made.sha256)
+            await self.age(days)
+
+    async def age(self, days):
+        await self.pool.execute(
+            "UPDATE logs SET archived_at = archived_at - $1::interval,"
+            " updated_at = updated_at - $1::interval, removed_at = removed_at - $1::interval",
+            timedelta(days=days),
+        )
+
+    async def expire(self, policy=OLD):
+        return await self.activities.expire_logs(ExpireOrder(policy, Reached(), 100))
+
+    async def delete(self, policy=OLD):
+        """One page, as the workflow does it; returns the jobs."""
+        page = await self.expire(policy)
+        order = DeleteOrder(page.job_ids, rows=policy.delete == "row")
+        return page.job_ids, await self.activities.delete_expired(order)
+
+    def keys(self):
+        found = s3(self.settings).list_objects_v2(Bucket=self.settings.s3.bucket)
+        return [one["Key"] for one in found.get("Contents", ())]

@@ -1,0 +1,96 @@
+"""The drain and the web service, run inside the test's own process."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import asyncpg
+import httpx
+import uvicorn
+from pydantic import SecretStr
+
+from db.connect import open_pool
+from drain.drain import Drain
+from drain.live.forwarder import Forwarder
+from drain.shards import Shards
+from drain.signals import Signaller
+from logflume.pusher import make_sender
+from logflume.settings import Settings
+from logflume_cli.devstack.home import open_home
+from logflume_cli.web import web_services
+from web.app import make_app
+from workflows.client import connection as temporal
+from workflows.client.logs import LogWorkflows
+from workflows.types import LifecycleOptions
+
+
+def as_process(settings: Settings, process: str) -> Settings:
+    """The same, with the user that this process has in the database."""
+    home = open_home(settings.stack.data_dir, {})
+    owner, own = (home.database_url("", one).split("@")[0] for one in (None, process))
+    changed = {
+        name: SecretStr(url.get_secret_value().replace(owner, own))
+        for name in ("url", "direct_url")
+        if (url := getattr(settings.database, name))
+    }
+    return settings.model_copy(update={"database": settings.database.model_copy(update=changed)})
+
+
+@asynccontextmanager
+async def draining(settings: Settings, *, sharded: bool = False) -> AsyncIterator[Drain]:
+    """A drain in this process; stopped as SIGTERM stops it."""
+    async with AsyncExitStack() as stack:
+        shards = Shards(settings.amqp) if sharded else None
+        if shards:
+            stack.push_async_callback(shards.close)
+        database = as_process(settings, "drain").database
+        pool = await open_pool(database, settings.drain.flushes)
+        stack.push_async_callback(pool.close)
+        client = await temporal.connect(settings.temporal, lazy=True)
+        options = LifecycleOptions(**settings.lifecycle.model_dump())
+        workflows = LogWorkflows(client, settings.temporal.task_queue, options)
+        signaller = Signaller(workflows, interval=0.2, in_flight=4)
+        sender = make_sender(settings.pusher)
+        live = Forwarder(sender, settings.pusher) if sender else None
+        drain = Drain(settings.amqp, settings.drain, pool, signaller, live, shards)
+        running = asyncio.create_task(drain.run())
+        try:
+            yield drain
+        finally:
+            drain.stop()
+            await running
+
+
+TOKEN = "the-token"
+
+
+@asynccontextmanager
+async def serving(
+    settings: Settings, pool: asyncpg.Pool, *, port: int = 0, **web: Any
+) -> AsyncIterator[httpx.AsyncClient]:
+    """The web on a port of its own, and a client of it that sends the token."""
+    changed = {"auth_token": SecretStr(TOKEN), **web}
+    settings = settings.model_copy(update={"web": settings.web.model_copy(update=changed)})
+    async with AsyncExitStack() as stack:
+        services = await web_services(settings, pool, stack)
+        config = uvicorn.Config(
+            make_app(settings, services), port=port, http="httptools", log_config=None
+        )
+        server = uvicorn.Server(config)
+        task = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
+            if task.done():
+                task.result()
+        address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        headers = {"Authorization": f"token {TOKEN}"}
+        try:
+            async with httpx.AsyncClient(
+                base_url=address, headers=headers, timeout=30, verify=False
+            ) as client:
+                yield client
+        finally:
+            services.hub.close()
+            server.should_exit = True
+            await task
