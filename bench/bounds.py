@@ -204,9 +204,8 @@ async def timed(work: Callable[[], Awaitable[None]]) -> float:
 
 def part(number: int, text: str) -> bytes:
     """One part of one of the jobs, in turn."""
-    return msgspec.json.encode(
-        {"id": 1 + number % JOBS, "number": number // JOBS, "log": text, "uuid": "run"}
-    )
+    message = contract.PartMessage.of(1 + number % JOBS, number // JOBS, text.encode(), uuid="run")
+    return message.encode()
 
 
 async def send(channel: aio_pika.abc.AbstractChannel, body: bytes) -> None:
@@ -223,7 +222,7 @@ async def stored(pool: asyncpg.Pool) -> int:
 
 async def kept(channel: aio_pika.abc.AbstractChannel) -> int:
     """How many rejects are there."""
-    queue = await channel.declare_queue(contract.REJECTED_QUEUE, durable=True)
+    queue = await channel.declare_queue(contract.DEAD_LETTER_QUEUE, durable=True)
     return queue.declaration_result.message_count or 0
 
 

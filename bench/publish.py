@@ -5,10 +5,8 @@ import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 
 import aio_pika
-import msgspec
 from aio_pika.abc import AbstractExchange
 
 from bench.logs import PART
@@ -21,8 +19,9 @@ TICK_SECONDS = 0.005
 
 def part(job_id: int, number: int, content: bytes, *, final: bool = False) -> aio_pika.Message:
     """One part, as a runner sends it."""
-    body = {"id": job_id, "number": number, "log": content.decode(), "uuid": "run", "final": final}
-    return aio_pika.Message(msgspec.json.encode(body), delivery_mode=2, timestamp=datetime.now(UTC))
+    return amqp.part_message(
+        contract.PartMessage.of(job_id, number, content, uuid="run", final=final)
+    )
 
 
 @asynccontextmanager

@@ -67,7 +67,7 @@ async def kept_rejects(url: str) -> AsyncIterator[AsyncIterator[KeptReject]]:
 
 
 async def _each(channel: AbstractChannel, exchange: AbstractExchange) -> AsyncIterator[KeptReject]:
-    queue = await channel.declare_queue(contract.REJECTED_QUEUE, durable=True)
+    queue = await channel.declare_queue(contract.DEAD_LETTER_QUEUE, durable=True)
     # As many as there are now: what is sent on and rejected once more is not met again.
     for _ in range(queue.declaration_result.message_count or 0):
         message = await queue.get(fail=False)

@@ -35,7 +35,7 @@ class Rejects:
     async def keep(self, message: Delivery, reason: str) -> bool:
         """Keep a message; False where RabbitMQ does not take it now."""
         try:
-            await self._publisher.publish(_kept(message, reason), contract.REJECTED_QUEUE)
+            await self._publisher.publish(_kept(message, reason), contract.DEAD_LETTER_QUEUE)
         except ComponentError as error:
             REQUEUED.inc()
             log.warning("reject_not_kept", reason=reason, error=str(error))
@@ -50,7 +50,7 @@ class Rejects:
 
 
 async def _declare(channel: AbstractChannel) -> AbstractExchange:
-    await channel.declare_queue(contract.REJECTED_QUEUE, durable=True)
+    await channel.declare_queue(contract.DEAD_LETTER_QUEUE, durable=True)
     return channel.default_exchange
 
 

@@ -13,14 +13,13 @@ from aiormq.abc import DeliveredMessage
 
 from drain import metrics
 from drain.batch import AckLedger, Batch, Batcher, Reject
-from drain.decode import decode
 from drain.deliveries import Connection, Delivery
 from drain.flow_control import Room
 from drain.flush import Flusher
 from drain.signals import Signaller
 from logflume import amqp, contract
 from logflume.domain import Part
-from logflume.errors import ComponentError, RejectedPart
+from logflume.errors import ComponentError, InvalidMessage
 from logflume.settings.groups import DrainSettings
 
 log = structlog.get_logger()
@@ -108,7 +107,7 @@ class Session:
                 ]
                 # Declared as for the first reject: a queue that is not there is an error in
                 # RabbitMQ's log each time that somebody looks.
-                queue = await channel.declare_queue(contract.REJECTED_QUEUE, durable=True)
+                queue = await channel.declare_queue(contract.DEAD_LETTER_QUEUE, durable=True)
         messages = sum(one.message_count or 0 for one in found)
         consumers = min(one.consumer_count or 0 for one in found)
         return messages, consumers, queue.declaration_result.message_count or 0
@@ -181,8 +180,8 @@ class Session:
         # No two parts are received at the same time: the content rule asks which came last.
         self._received_at = max(datetime.now(UTC), self._received_at + MICROSECOND)
         try:
-            return decode(message.body, message.published_at, self._received_at)
-        except RejectedPart as error:
+            return contract.decode(message.body, message.published_at, self._received_at)
+        except InvalidMessage as error:
             return Reject(message, str(error))
         except Exception as error:  # noqa: BLE001 - a tag in no batch would be acked unstored
             log.error("decode_broke", error=type(error).__name__)

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import aio_pika
-from aio_pika import ExchangeType, Message
+from aio_pika import DeliveryMode, ExchangeType, Message
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from aiormq.abc import FieldTable
@@ -26,6 +27,17 @@ async def declare(channel: AbstractChannel) -> AbstractExchange:
     queue = await channel.declare_queue(contract.QUEUE, durable=True)
     await queue.bind(exchange, contract.ROUTING_KEY)
     return exchange
+
+
+def part_message(part: contract.PartMessage, published_at: datetime | None = None) -> Message:
+    """Make the AMQP message of a part, with a runner's properties; published now by default."""
+    return Message(
+        part.encode(),
+        content_type=contract.CONTENT_TYPE,
+        type=contract.MESSAGE_TYPE,
+        timestamp=published_at or datetime.now(UTC),
+        delivery_mode=DeliveryMode.PERSISTENT,
+    )
 
 
 def describe(url: str) -> str:

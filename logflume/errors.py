@@ -9,7 +9,7 @@ LogflumeError            its text is one line: what is wrong, then what to do
 │   ├── PartsGone        parts that a log was made of no longer exist, and neither does its content
 │   └── PartitionError   a partition cannot be created, drained or dropped
 ├── NotArchived          the archive has no object under the job's key
-├── RejectedPart         a message violates the wire contract; the text is the reason
+├── InvalidMessage         a message violates the wire contract; the text is the reason
 ├── UnknownLog           there is no log with this id
 ├── LogExpired           retention deleted the text of the log
 ├── UnderHold            the log is under legal hold: its text must not change
@@ -54,7 +54,7 @@ class NotArchived(LogflumeError):
     """The archive has no object under the job's key."""
 
 
-class RejectedPart(LogflumeError):
+class InvalidMessage(LogflumeError):
     """A message violates the wire contract; the text is the reason stored with it."""
 
 

@@ -1,26 +1,24 @@
 """Parts of logs over HTTP: out by number, in by way of RabbitMQ."""
 
 import asyncio
-import base64
 import hashlib
 import hmac
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
 import structlog
-from aio_pika import DeliveryMode, Message
+from aio_pika import Message
 from litestar import MediaType, get, post, put
 from litestar.exceptions import HTTPException, PermissionDeniedException, ValidationException
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import Stream
 
 from db.reading import PartList
-from logflume import contract
+from logflume import amqp, contract
 from logflume.contract import ROUTING_KEY
 from logflume.domain import LAST, WHOLE, Log
-from logflume.errors import RejectedPart
+from logflume.errors import InvalidMessage
 from web.auth import JOB, OWN, READERS, Access
 from web.content import Content, groups
 from web.logs import REVALIDATE
@@ -197,7 +195,7 @@ async def _messages(access: Access, parts: list[PartOfMany]) -> AsyncIterator[Me
     for place, part in enumerate(parts):
         try:
             message = _message(contract.parse_job_id(part.job_id), part.number, part)
-        except (RejectedPart, ValidationException) as error:
+        except (InvalidMessage, ValidationException) as error:
             raise ValidationException(f"[{place}].{getattr(error, 'detail', error)}") from None
         token = (part.tok or "", str(part.job_id))
         if token not in is_good:
@@ -227,22 +225,17 @@ def _message(job_id: int, number: int | str, part: PartToStore) -> Message:
     if isinstance(number, str) and number.isascii() and number.isdecimal() and len(number) <= 10:
         number = int(number)
     try:
-        body = {
-            "id": job_id,
-            "number": contract.parse_number(number),
-            "log": base64.b64encode(contract.parse_base64(part.content)).decode(),
-            "encoding": "base64",
-            "final": bool(part.final),
-        }
-    except RejectedPart as error:
+        contract.parse_base64(part.content)
+        body = contract.PartMessage(
+            id=job_id,
+            number=contract.parse_number(number),
+            log="".join(part.content.split()),
+            encoding="base64",
+            final=bool(part.final),
+        )
+    except InvalidMessage as error:
         raise ValidationException(str(error).replace("log:", "content:")) from None
-    return Message(
-        msgspec.json.encode(body),
-        content_type=contract.CONTENT_TYPE,
-        type=contract.MESSAGE_TYPE,
-        timestamp=datetime.now(UTC),
-        delivery_mode=DeliveryMode.PERSISTENT,
-    )
+    return amqp.part_message(body)
 
 
 ROUTES = [get_parts, put_part, post_parts]

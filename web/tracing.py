@@ -9,7 +9,7 @@ from typing import Any
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from logflume import contract
-from logflume.errors import RejectedPart
+from logflume.errors import InvalidMessage
 from logflume.observability import spans
 
 # Runners and scrapers come all the time: a span for each part, too, would be no use to anyone.
@@ -50,6 +50,6 @@ def _is_left_out(method: str, route: str) -> bool:
 def _links(scope: Any) -> list[spans.SpanContext]:
     caller = spans.read_traceparent(dict(scope["headers"]).get(b"traceparent"))
     links = [caller] if caller else []
-    with suppress(KeyError, RejectedPart):  # not every request is about one log
+    with suppress(KeyError, InvalidMessage):  # not every request is about one log
         links.append(spans.of_log(contract.parse_job_id(scope["path_params"]["job_id"])))
     return links

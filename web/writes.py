@@ -13,7 +13,7 @@ from db import logs
 from db.logs import WholeContent
 from logflume.contract import parse_job_id
 from logflume.domain import Log
-from logflume.errors import RejectedPart
+from logflume.errors import InvalidMessage
 from web.auth import TOKEN_ONLY
 from web.content import ACQUIRE_SECONDS, SLICE_BYTES
 from web.logs import log_answer
@@ -76,7 +76,7 @@ async def post_logs(services: Injected, data: JSONBody[list[LogToWrite]]) -> Non
 def _whole(place: int, log: LogToWrite) -> WholeContent:
     try:
         job_id = parse_job_id(log.job_id)
-    except RejectedPart as error:
+    except InvalidMessage as error:
         raise ValidationException(f"[{place}].job_{error}") from None
     try:
         return WholeContent(job_id, (log.content or "").encode(), _user(log.removed_by))

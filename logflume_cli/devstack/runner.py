@@ -4,7 +4,6 @@ Like them it uses no publisher confirms and cuts at byte offsets, so through cha
 """
 
 import asyncio
-import base64
 import gzip
 import hashlib
 import io
@@ -19,7 +18,6 @@ from typing import Any, BinaryIO
 from uuid import uuid4
 
 import aio_pika
-import msgspec
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
@@ -151,26 +149,17 @@ class _Run:
             raise LogflumeError(f"cannot read the output of job {self._job_id}: {error}") from error
 
     async def _publish(self, chunk: bytes, *, final: bool = False) -> None:
-        body = {"id": self._job_id, "number": self._number, "uuid": self._uuid, "final": final}
-        body |= _text(chunk)
-        if self._number == 0:
-            body["meta"] = self._meta
-        message = aio_pika.Message(
-            msgspec.json.encode(body),
-            content_type=contract.CONTENT_TYPE,
-            type=contract.MESSAGE_TYPE,
-            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-            timestamp=datetime.now(UTC),
+        part = contract.PartMessage.of(
+            self._job_id,
+            self._number,
+            chunk,
+            uuid=self._uuid,
+            final=final,
+            meta=self._meta if self._number == 0 else None,
         )
+        message = amqp.part_message(part)
         await self._exchange.publish(message, contract.ROUTING_KEY, mandatory=False)
         self._sha256.update(chunk)
         self._number += 1
         self._bytes += len(chunk)
         self._on_part(len(chunk))
-
-
-def _text(chunk: bytes) -> dict[str, Any]:
-    try:
-        return {"log": chunk.decode()}
-    except UnicodeDecodeError:
-        return {"log": base64.b64encode(chunk).decode(), "encoding": "base64"}

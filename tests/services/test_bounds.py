@@ -112,7 +112,7 @@ async def test_a_storm_of_rejects_is_kept_whole_and_parts_beside_it_go_through(
             under_way -= 1
 
     monkeypatch.setattr(Rejects, "keep", counted)
-    await channel.declare_queue(contract.REJECTED_QUEUE, durable=True)
+    await channel.declare_queue(contract.DEAD_LETTER_QUEUE, durable=True)
     exchange = await channel.get_exchange(contract.EXCHANGE)
     bodies = [b"no part %d " % n + bytes(2000) for n in range(STORM)]
     good = [message(job_id, n, f"{n},") for n in range(STORM // 10)]
@@ -127,12 +127,12 @@ async def test_a_storm_of_rejects_is_kept_whole_and_parts_beside_it_go_through(
         await until(lambda: _equals(count_parts(pool), STORM // 10))
         await until(lambda: _equals(kept(channel), STORM))
     assert 0 < most <= REJECTS_AT_ONCE * settings.drain.flushes
-    queue = await channel.get_queue(contract.REJECTED_QUEUE)
+    queue = await channel.get_queue(contract.DEAD_LETTER_QUEUE)
     found = [(await queue.get(no_ack=True)).body for _ in range(STORM)]
     assert sorted(found) == sorted(bodies)
     assert await ready_messages(channel) == 0
 
 
 async def kept(channel) -> int:
-    queue = await channel.declare_queue(contract.REJECTED_QUEUE, durable=True)
+    queue = await channel.declare_queue(contract.DEAD_LETTER_QUEUE, durable=True)
     return queue.declaration_result.message_count

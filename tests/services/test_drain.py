@@ -27,7 +27,7 @@ def settings(amqp_settings: Settings) -> Settings:
 
 async def next_reject(channel):
     """The next message of the reject queue, as soon as there is one."""
-    queue = await channel.declare_queue(contract.REJECTED_QUEUE, durable=True)
+    queue = await channel.declare_queue(contract.DEAD_LETTER_QUEUE, durable=True)
     rejects = asyncio.Queue()
     tag = await queue.consume(rejects.put, no_ack=True)
     try:
@@ -210,7 +210,7 @@ async def test_while_rejects_cannot_be_kept_parts_are_still_stored_and_acked(
 ):
     """The reject queue refuses: what is bad waits in the queue, what is good goes through."""
     await channel.declare_queue(
-        contract.REJECTED_QUEUE,
+        contract.DEAD_LETTER_QUEUE,
         durable=True,
         arguments={"x-max-length": 0, "x-overflow": "reject-publish"},
     )

@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from drain.dead_letters import AT, REASON
-from drain.decode import decode
 from logflume import contract
-from logflume.errors import RejectedPart
+from logflume.contract import decode
+from logflume.errors import InvalidMessage
 from logflume.settings import Settings
 from logflume_cli.rejected import rejected
 from tests.support import poison
@@ -127,7 +127,7 @@ def sort(bodies: list[bytes]) -> tuple[Counter, Counter]:
     for body in bodies:
         try:
             one = decode(body, NOW, NOW)
-        except RejectedPart as error:
+        except InvalidMessage as error:
             rejects[body, str(error)] += 1
         else:
             parts[one.job_id, one.attempt, one.number, one.content, one.final] += 1
@@ -135,8 +135,8 @@ def sort(bodies: list[bytes]) -> tuple[Counter, Counter]:
 
 
 async def _all_are_kept(channel, pool, total: int) -> bool:
-    kept = (await channel.declare_queue(contract.REJECTED_QUEUE, durable=True)).declaration_result
-    return await count_parts(pool) + kept.message_count >= total
+    queue = await channel.declare_queue(contract.DEAD_LETTER_QUEUE, durable=True)
+    return await count_parts(pool) + queue.declaration_result.message_count >= total
 
 
 async def check_commands(settings, channel, monkeypatch, rejects: Counter) -> None:

@@ -18,8 +18,8 @@ import jwt
 import pytest
 from pydantic import SecretStr
 
-from drain.decode import decode
 from logflume import contract
+from logflume.contract import decode
 from logflume.settings.groups import PusherSettings
 from tests.support import poison
 from tests.support.parts import content, write_whole

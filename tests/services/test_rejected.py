@@ -32,7 +32,7 @@ async def broken(amqp_settings, channel, call):
         exchange = await amqp.declare(channel)
         for body in BROKEN:
             await exchange.publish(aio_pika.Message(body, headers={"x": 1}), contract.ROUTING_KEY)
-        await until(lambda: waiting(channel, contract.REJECTED_QUEUE, 3))
+        await until(lambda: waiting(channel, contract.DEAD_LETTER_QUEUE, 3))
     return [line.split()[0] for line in (await call("list")).stdout.splitlines()]
 
 
@@ -58,13 +58,13 @@ async def test_one_is_sent_on_as_it_came_and_one_dropped(call, broken, channel):
     await again.ack()
     assert (again.body, again.headers) == (BROKEN[1], {"x": 1})
     assert (await call("drop", broken[0])).stdout == "1 dropped\n"
-    assert await waiting(channel, contract.REJECTED_QUEUE, 1)
+    assert await waiting(channel, contract.DEAD_LETTER_QUEUE, 1)
 
 
 async def test_what_is_rejected_once_more_is_met_once(call, broken, amqp_settings, channel):
     async with draining(amqp_settings):
         assert (await call("requeue", "--all")).stdout == "3 sent on\n"
-        await until(lambda: waiting(channel, contract.REJECTED_QUEUE, 3))
+        await until(lambda: waiting(channel, contract.DEAD_LETTER_QUEUE, 3))
     assert (await call("drop", "--all")).stdout == "3 dropped\n"
     assert (await call("list")).stdout == "there are none\n"
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drain.decode import decode, utc
+from logflume.contract import PartMessage, decode, utc
 from logflume.domain import LAST, MAX_JOB_ID
-from logflume.errors import RejectedPart
+from logflume.errors import InvalidMessage
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 GOOD = {"id": 4242, "log": "text", "number": 7, "uuid": "run", "final": False}
@@ -109,7 +109,7 @@ def test_what_the_contract_allows(fields, name, value):
     ],
 )
 def test_what_breaks_the_contract_is_rejected_with_the_field(raw, reason):
-    with pytest.raises(RejectedPart, match=reason):
+    with pytest.raises(InvalidMessage, match=reason):
         read(raw)
 
 
@@ -127,7 +127,7 @@ def test_any_bytes_in_base64_come_back(content):
 
 @given(st.binary(max_size=80))
 def test_any_message_is_a_part_or_rejected(raw):
-    with contextlib.suppress(RejectedPart):
+    with contextlib.suppress(InvalidMessage):
         read(raw)
 
 
@@ -135,3 +135,16 @@ def test_times_without_a_zone_are_utc():
     naive = datetime(2026, 11, 24, 10)  # noqa: DTZ001 - as pamqp may give it
     assert utc(naive) == datetime(2026, 11, 24, 10, tzinfo=UTC)
     assert utc(None) is None
+
+
+@given(st.binary(max_size=80), st.booleans(), st.none() | st.text("ab", min_size=1))
+def test_what_is_encoded_is_decoded(content, final, uuid):
+    meta = {"queued_at": "2026-11-23T10:00:00Z"}
+    part = read(PartMessage.of(7, 3, content, uuid=uuid, final=final, meta=meta).encode())
+    assert (part.job_id, part.number, part.attempt) == (7, 3, uuid or "")
+    assert (part.content, part.final) == (content, final)
+    assert part.queued_at == datetime(2026, 11, 23, 10, tzinfo=UTC)
+
+
+def test_absent_fields_are_left_out():
+    assert PartMessage.of(7, 0, b"x").encode() == b'{"id":7,"log":"x","number":0,"final":false}'

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 
 from drain.dead_letters import HEADER_BYTES
-from drain.decode import MAX_UUID, decode
+from logflume.contract import MAX_UUID, decode
 from logflume.domain import LAST, MAX_JOB_ID
-from logflume.errors import RejectedPart
+from logflume.errors import InvalidMessage
 from tests.support import poison
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -29,7 +29,7 @@ def test_every_message_is_the_part_it_says_or_is_rejected_with_a_reason():
 def check(body: bytes) -> str:
     try:
         part = decode(body, NOW, NOW)
-    except RejectedPart as error:
+    except InvalidMessage as error:
         reason = str(error)
         assert reason.isprintable() and 0 < len(reason.encode()) <= HEADER_BYTES
         assert poison.PRECIOUS not in reason

@@ -8,7 +8,6 @@ were lost, doubled or misplaced.
 import asyncio
 import base64
 import itertools
-import json
 import random
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -371,18 +370,10 @@ class Job:
 
 
 def message_of(one: Part) -> aio_pika.Message:
-    body = {"id": one.job_id, "number": one.number, "uuid": one.attempt, "final": one.final}
-    try:
-        body["log"] = one.content.decode()
-    except UnicodeDecodeError:
-        body |= {"log": base64.b64encode(one.content).decode(), "encoding": "base64"}
-    return aio_pika.Message(
-        json.dumps(body).encode(),
-        content_type=contract.CONTENT_TYPE,
-        type=contract.MESSAGE_TYPE,
-        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-        timestamp=one.published_at,
+    message = contract.PartMessage.of(
+        one.job_id, one.number, one.content, uuid=one.attempt, final=one.final
     )
+    return amqp.part_message(message, one.published_at)
 
 
 class Load:
