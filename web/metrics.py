@@ -6,7 +6,7 @@ from litestar.plugins.prometheus import PrometheusConfig
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_latest
 
 from db.connect import used_ratio
-from logflume.observability.metrics import Process
+from logflume.observability.metrics import ProcessCollector
 
 PARTS_RECEIVED = Counter("logflume_web_parts_received", "Parts taken over HTTP and kept.")
 PARTS_DROPPED = Counter(
@@ -19,7 +19,7 @@ STREAMS_SENT_AWAY = Counter(
 POOL_USED = Gauge(
     "logflume_web_database_used_ratio", "Connections to Postgres in use, of those allowed."
 )
-PROCESS = Process("web")
+PROCESS = ProcessCollector("web")
 # By route, such as `/logs/{id}`: paths as they came would be a series for each log.
 REQUESTS = PrometheusConfig(
     app_name="logflume",
