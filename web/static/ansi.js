@@ -26,7 +26,8 @@ const STRING = /\x1b[\]PX^_][^\x07\x1b]{0,4096}(?:\x07|\x1b\\)/y;
 const CHARSET = /\x1b[ -/]{1,4}[0-~]/y;
 const PLAIN = /\x1b[0-OQ-WYZ\\`-~]/y;
 const MOVES = /[\r\b]|\x1b\[[0-9;]*[CDG]|\x1b\[[12]K/;
-const MARKER = /travis_(?:fold|time):(?:start|end):[\w.,=:/+@-]{1,200}(?:\r?\x1b\[0?K|\r(?!\x1b)|$)/g;
+const MARKER =
+  /travis_(?:fold|time):(?:start|end):[\w.,=:/+@-]{1,200}(?:\r?\x1b\[0?K|\r(?!\x1b)|$)/g;
 
 // What is on for a code, and off again.
 const ON = { 1: BOLD, 2: DIM, 3: ITALIC, 4: UNDERLINE, 7: REVERSE, 9: STRIKE, 21: UNDERLINE };

@@ -23,7 +23,11 @@ let timer = 0;
 
 function ago(text) {
   const seconds = (new Date(text) - Date.now()) / 1000;
-  for (const [unit, length] of [["day", 86_400], ["hour", 3600], ["minute", 60]]) {
+  for (const [unit, length] of [
+    ["day", 86_400],
+    ["hour", 3600],
+    ["minute", 60],
+  ]) {
     if (Math.abs(seconds) >= length) return relative.format(Math.round(seconds / length), unit);
   }
   return relative.format(Math.min(Math.round(seconds), 0), "second");

@@ -23,7 +23,14 @@ const KEYS = [
   [["Escape"], "escape", "Close what is open, or select nothing"],
   [["?"], "help", "This help"],
 ];
-const NAMES = { " ": "Space", ArrowDown: "↓", ArrowUp: "↑", PageDown: "PgDn", PageUp: "PgUp", Escape: "Esc" };
+const NAMES = {
+  " ": "Space",
+  ArrowDown: "↓",
+  ArrowUp: "↑",
+  PageDown: "PgDn",
+  PageUp: "PgUp",
+  Escape: "Esc",
+};
 
 /** Call the action of a key, unless the person is typing or in a dialog. */
 export function listen(actions) {

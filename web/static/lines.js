@@ -1,6 +1,6 @@
 /** Lines of a log, read out of its blocks: a line may begin in one and end many blocks later. */
 
-import { RESET, parseLine } from "./ansi.js";
+import { parseLine, RESET } from "./ansi.js";
 
 // Up to here a line is read whole; of a longer one only its head, or its end if it rewrites itself.
 const WHOLE_BYTES = 16 * 1024;
@@ -33,7 +33,8 @@ export class Lines {
     const { outline, blocks } = this;
     const [first, last] = outline.span(line);
     const begin = line === 0 ? 0 : this.#newline(first, line);
-    const end = line < outline.newlines[outline.blocks] ? this.#newline(last, line + 1) - 1 : outline.bytes;
+    const end =
+      line < outline.newlines[outline.blocks] ? this.#newline(last, line + 1) - 1 : outline.bytes;
     return begin === null || end === -1 || !blocks.get(last) ? null : { begin, end };
   }
 

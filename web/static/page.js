@@ -4,8 +4,8 @@ import { address, call, hasToken } from "./api.js";
 import { cleanCopies, textOf, toClipboard } from "./copy.js";
 import { fillHelp, listen } from "./keys.js";
 import { LifecyclePill, size } from "./lifecycle.js";
-import { LongLine } from "./longline.js";
 import { Log } from "./log.js";
+import { LongLine } from "./longline.js";
 import { Rows } from "./rows.js";
 import { Search } from "./search.js";
 import { hashOf, Selection } from "./selection.js";
@@ -51,7 +51,11 @@ const search = new Search($("search"), {
   failed: (error) => say(error.message),
 });
 const pill = new LifecyclePill($("phase"), $("about"), jobId, lived);
-const longLine = new LongLine($("line"), (from, to) => log.fetchRange(from, to), (e) => say(e.message));
+const longLine = new LongLine(
+  $("line"),
+  (from, to) => log.fetchRange(from, to),
+  (e) => say(e.message),
+);
 
 // -- what the log tells ---------------------------------------------------------------------
 
@@ -162,7 +166,9 @@ function showFoldsButton() {
 
 /** To the next fold from the one with the focus, or from the top of the window. */
 function stepFold(by) {
-  const from = Number(document.activeElement?.closest?.(".row")?.dataset.line ?? rows.anchor().line);
+  const from = Number(
+    document.activeElement?.closest?.(".row")?.dataset.line ?? rows.anchor().line,
+  );
   const starts = [...log.folds.headers.keys()].filter((line) => !log.folds.isHidden(line));
   starts.sort((a, b) => by * (a - b));
   const line = starts.find((start) => by * (start - from) > 0);
@@ -210,7 +216,8 @@ function showSelection() {
   const { range, count } = selection;
   $("selected").hidden = !range;
   if (range) {
-    const lines = count === 1 ? `Line ${range.first + 1}` : `Lines ${range.first + 1}–${range.last + 1}`;
+    const lines =
+      count === 1 ? `Line ${range.first + 1}` : `Lines ${range.first + 1}–${range.last + 1}`;
     $("range").textContent = lines;
   }
   rows.decorate();
@@ -222,7 +229,11 @@ async function copyLines() {
   const range = selection.range ?? { first: 0, last: Math.max(log.folds.lines - 1, 0) };
   try {
     await toClipboard(log.folds.lines ? await textOf(log.lines, range.first, range.last) : "");
-    say(selection.range ? `Copied ${selection.count === 1 ? "a line" : `${selection.count} lines`}` : "Copied the log");
+    say(
+      selection.range
+        ? `Copied ${selection.count === 1 ? "a line" : `${selection.count} lines`}`
+        : "Copied the log",
+    );
   } catch (error) {
     say(error.message);
   }
@@ -248,7 +259,11 @@ async function fetchLink(event, use) {
   say("Loading the log…");
   try {
     const answer = await call(`/logs/${jobId}/raw`);
-    use(URL.createObjectURL(new Blob([await answer.arrayBuffer()], { type: "text/plain;charset=utf-8" })));
+    use(
+      URL.createObjectURL(
+        new Blob([await answer.arrayBuffer()], { type: "text/plain;charset=utf-8" }),
+      ),
+    );
     say("");
   } catch (error) {
     say(error.message);

@@ -103,5 +103,12 @@ export function paintRuns(parent, runs) {
     parent.append(span);
   }
   // Symbols are elements too, so a flood of them is cut by the caller's limit of characters.
-  if (runs.length > MAX_RUNS) addText(parent, runs.slice(MAX_RUNS).map((run) => run.text).join(""));
+  if (runs.length > MAX_RUNS)
+    addText(
+      parent,
+      runs
+        .slice(MAX_RUNS)
+        .map((run) => run.text)
+        .join(""),
+    );
 }

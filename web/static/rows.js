@@ -6,8 +6,8 @@
  * scrolling rests the bar is put where the proportion says.
  */
 
-import { cutRuns, paintRuns } from "./paint.js";
 import { duration } from "./folds.js";
+import { cutRuns, paintRuns } from "./paint.js";
 
 const ROW_HEIGHT = 20; // as --row in the style sheet
 const MAX_HEIGHT = 8_000_000;
@@ -132,7 +132,8 @@ export class Rows {
   /** Bring a line into sight, a third from the top, unless it is in sight already. */
   showLine(line, { always = false } = {}) {
     const at = this.model.folds.rowOf(line) * ROW_HEIGHT;
-    const inSight = at >= this.top + ROW_HEIGHT && at <= this.top + this.windowHeight - 3 * ROW_HEIGHT;
+    const inSight =
+      at >= this.top + ROW_HEIGHT && at <= this.top + this.windowHeight - 3 * ROW_HEIGHT;
     if (always || !inSight) this.scrollTo(at - this.windowHeight / 3);
     else this.refresh();
   }
@@ -172,7 +173,10 @@ export class Rows {
     if (this.pinned) this.top = this.#maxTop;
     this.top = Math.min(this.top, this.#maxTop);
     const first = Math.max(Math.floor(this.top / ROW_HEIGHT) - OVERSCAN, 0);
-    const last = Math.min(Math.ceil((this.top + this.windowHeight) / ROW_HEIGHT) + OVERSCAN, this.rows);
+    const last = Math.min(
+      Math.ceil((this.top + this.windowHeight) / ROW_HEIGHT) + OVERSCAN,
+      this.rows,
+    );
     this.firstRow = first;
     const wanted = [];
     const kept = new Map();
@@ -203,14 +207,17 @@ export class Rows {
 
   #fetchSoon() {
     if (this.fetching) return;
-    this.fetching = setTimeout(() => {
-      this.fetching = 0;
-      const wanted = [];
-      for (const [line, element] of this.shown) {
-        if (!element.isComplete) wanted.push(...this.model.lines.needs(line));
-      }
-      this.model.want(wanted);
-    }, this.hasDrawn ? FETCH_MS : 0);
+    this.fetching = setTimeout(
+      () => {
+        this.fetching = 0;
+        const wanted = [];
+        for (const [line, element] of this.shown) {
+          if (!element.isComplete) wanted.push(...this.model.lines.needs(line));
+        }
+        this.model.want(wanted);
+      },
+      this.hasDrawn ? FETCH_MS : 0,
+    );
     this.hasDrawn = true;
   }
 
@@ -296,7 +303,10 @@ function setArrow(element, arrow, fold) {
 }
 
 function moreButton(bytes) {
-  const size = bytes < 1024 * 1024 ? `${Math.ceil(bytes / 1024)} KiB` : `${(bytes / 1024 / 1024).toFixed(1)} MiB`;
+  const size =
+    bytes < 1024 * 1024
+      ? `${Math.ceil(bytes / 1024)} KiB`
+      : `${(bytes / 1024 / 1024).toFixed(1)} MiB`;
   const button = make("button", "more", `show the whole line (${size})`);
   return button;
 }

@@ -136,7 +136,8 @@ export class Search {
   #tell() {
     const of = number.format(this.count);
     if (!this.count) this.output.textContent = "no match";
-    else if (this.at === null) this.output.textContent = this.count === 1 ? "1 match" : `${of} matches`;
+    else if (this.at === null)
+      this.output.textContent = this.count === 1 ? "1 match" : `${of} matches`;
     else this.output.textContent = `${number.format(this.at + 1)} of ${of}`;
     const more = this.count > this.lines.length;
     this.output.title = more ? `the first ${number.format(this.lines.length)} can be visited` : "";
