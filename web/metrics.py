@@ -1,4 +1,4 @@
-"""The metrics of the web, and the route that serves them."""
+"""What the web counts, for `/metrics`."""
 
 import asyncpg
 from litestar import Response, get
@@ -6,24 +6,21 @@ from litestar.plugins.prometheus import PrometheusConfig
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_latest
 
 from db.connect import used_ratio
-from logflume.observability.metrics import ProcessCollector
+from logflume.observability.metrics import Process
 
-PARTS_RECEIVED = Counter(
-    "logflume_web_parts_received", "Parts received over HTTP and confirmed by RabbitMQ."
-)
+PARTS_RECEIVED = Counter("logflume_web_parts_received", "Parts taken over HTTP and kept.")
 PARTS_DROPPED = Counter(
-    "logflume_web_parts_dropped", "Parts received over HTTP and dropped: their token is invalid."
+    "logflume_web_parts_dropped", "Parts over HTTP whose own token was not good."
 )
-STREAMS = Gauge("logflume_web_streams", "Open live streams.")
-STREAMS_DISCONNECTED = Counter(
-    "logflume_web_streams_disconnected",
-    "Streams closed by the server: slow reader, failed dependency or shutdown.",
+STREAMS = Gauge("logflume_web_streams", "Readers of live streams now.")
+STREAMS_SENT_AWAY = Counter(
+    "logflume_web_streams_sent_away", "Readers told to come back, being too slow or at a stop."
 )
 POOL_USED = Gauge(
-    "logflume_web_database_used_ratio", "Share of the Postgres connection pool in use, 0 to 1."
+    "logflume_web_database_used_ratio", "Connections to Postgres in use, of those allowed."
 )
-PROCESS = ProcessCollector("web")
-# By route, such as `/logs/{id}`: full paths would make a time series for each log.
+PROCESS = Process("web")
+# By route, such as `/logs/{id}`: paths as they came would be a series for each log.
 REQUESTS = PrometheusConfig(
     app_name="logflume",
     prefix="logflume_web",
@@ -33,14 +30,14 @@ REQUESTS = PrometheusConfig(
 )
 
 
-def observe_pool(pool: asyncpg.Pool) -> None:
-    """Read the use of this pool at each scrape."""
+def show(pool: asyncpg.Pool) -> None:
+    """Have the gauge look at this pool when somebody asks."""
     POOL_USED.set_function(lambda: used_ratio(pool))
 
 
-@get("/metrics", summary="Metrics for Prometheus", tags=["health"], media_type="text/plain")
+@get("/metrics", summary="Figures for Prometheus", tags=["health"], media_type="text/plain")
 async def metrics() -> Response[bytes]:
-    """Return all metrics in the Prometheus text format."""
+    """Answer in Prometheus' text format."""
     return Response(generate_latest(PROCESS), media_type=CONTENT_TYPE_LATEST)
 
 

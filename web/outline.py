@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from logflume.markers import MarkReader
+from logflume.markers import MarkerReader
 from web.content import Content
 from web.models import OutlineBody
 from web.streams.cursor import Cursor
@@ -34,7 +34,7 @@ class _Reader:
     def __init__(self) -> None:
         self.outline = Outline()
         self._block = b""  # less than a block
-        self._marks = MarkReader()
+        self._marks = MarkerReader()
 
     def feed(self, piece: bytes) -> None:
         block = self._block + piece

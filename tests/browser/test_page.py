@@ -19,7 +19,7 @@ LOG = (
         + "\x1b[31;1mred\x1b[0m \x1b[38;2;1;2;3mtrue\x1b[0m \x1b[38;5;208morange\x1b[0m\r\n"  # 7
         "10%\r50%\r\x1b[K100%\r\n"  # 8
         "needle again, a Needle\r\n"  # 9
-        "travis_time:end:0a:start=1,finish=2,duration=83000000000\r\x1b[0Kdone\r\n"  # 10
+        f"travis_time:end:0a:start=158{0:016},finish=158{83 * 10**9:016}\r\x1b[0Kdone\r\n"  # 10
          + "".join(f"filler {n}\r\n" for n in range(11, 401)) + "the last needle\r\n"  # 401
     ).encode()
 )

@@ -67,11 +67,11 @@ FUZZ = r"""async ([seed, cases]) => {
       if (String(whole[name]) !== String(pieces[name])) return `${name} of pieces`;
     }
     const folds = new Folds();
-    folds.update(pieces.marks, pieces.lines, false);
+    folds.update(pieces.markers, pieces.lines, false);
     for (const closed of [true, false]) {
       folds.setAll(closed);
       for (let row = 0; row < folds.rows; row++) {
-        if (folds.rowOf(folds.lineOf(row)) !== row) return JSON.stringify([row, pieces.marks]);
+        if (folds.rowOf(folds.lineOf(row)) !== row) return JSON.stringify([row, pieces.markers]);
       }
     }
     return null;

@@ -1,25 +1,25 @@
+/** The folds and step times of a log, and the mapping between its lines and the visible rows. */
+
+import { readMarkers, secondsCovered } from "./markers.js";
+
+/** @typedef {import("./markers.js").Fold} Fold */
+/** @typedef {import("./markers.js").Marker} Marker */
+/** @typedef {import("./markers.js").Step} Step */
 /**
- * Folds and step times, made of the marks in the outline, and which lines are hidden.
- *
- * Marks are as hostile as the rest of a log: ends without starts, starts without ends and folds
- * that cross each other are taken as far as they make sense.
+ * @typedef {object} Span a range of hidden lines
+ * @property {number} first
+ * @property {number} last
+ * @property {number} before lines hidden before `first`
+ * @property {boolean} growing it extends to the end of a log that may grow
  */
 
-const FOLD = /^travis_fold:(start|end):([\w.-]{1,100})$/;
-const TIME = /^travis_time:(start|end):([\w.-]{1,64})((?::[\w=,.-]*)?)$/;
-const MAX_DEPTH = 100;
-const MAX_SECONDS = 10 * 365 * 86_400;
+/** @param {Span} span */
+const length = (span) => span.last - span.first + 1;
 
-function secondsOf(fields) {
-  const found = Object.fromEntries(
-    fields.slice(1).split(",").map((field) => field.split("=", 2)),
-  );
-  const nanoseconds = found.duration ?? Number(found.finish) - Number(found.start);
-  const seconds = Number(nanoseconds) / 1e9;
-  return seconds >= 0 && seconds < MAX_SECONDS ? seconds : null;
-}
-
-/** Seconds as people say them. */
+/**
+ * Seconds for display.
+ * @param {number} seconds
+ */
 export function duration(seconds) {
   if (seconds < 10) return `${seconds.toFixed(2)}s`;
   if (seconds < 60) return `${seconds.toFixed(1)}s`;
@@ -29,178 +29,184 @@ export function duration(seconds) {
 }
 
 /**
- * Read the marks.
- * @param {[number, number, string][]} marks offset, line (from 0) and text
- * @returns {{folds: object[], times: Map<number, number>}} folds by their first line, outer ones
- *   first; seconds by the line where the step began
+ * The first index at which `isAfter` holds; it must hold for every later one.
+ * @template T
+ * @param {T[]} items
+ * @param {(item: T) => boolean} isAfter
  */
-export function readMarks(marks) {
-  const folds = [];
-  const times = new Map();
-  const open = [];
-  const started = new Map();
-  for (const [, line, text] of marks) {
-    const fold = FOLD.exec(text);
-    if (fold?.[1] === "start" && open.length < MAX_DEPTH) {
-      open.push({ name: fold[2], start: line, end: null });
-      folds.push(open.at(-1));
-    } else if (fold?.[1] === "end") endFold(open, fold[2], line);
-    const time = TIME.exec(text);
-    if (time?.[1] === "start") started.set(time[2], line);
-    else if (time?.[1] === "end" && started.has(time[2])) {
-      const seconds = secondsOf(time[3]);
-      const begun = started.get(time[2]);
-      if (seconds !== null) times.set(begun, (times.get(begun) ?? 0) + seconds);
-      started.delete(time[2]);
-    }
+function bisect(items, isAfter) {
+  let low = 0;
+  let high = items.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (isAfter(items[middle])) high = middle;
+    else low = middle + 1;
   }
-  return { folds, times };
+  return low;
 }
 
-/** The innermost open fold of that name ends, and with it what was begun inside and never ended. */
-function endFold(open, name, line) {
-  const at = open.findLastIndex((fold) => fold.name === name);
-  if (at < 0) return;
-  for (const inner of open.splice(at)) inner.end = line;
-}
-
-/** The folds of a log: which are closed, and where every line is while some are hidden. */
+/** The folds of a log: which are closed, and which row shows which line. */
 export class Folds {
   constructor() {
-    this.choices = new Map(); // what the person chose, by name and first line
+    /** @type {Map<string, boolean>} the reader's choices: whether a fold is closed */
+    this.choices = new Map();
+    /** @type {Map<number, Fold>} the fold that a line starts */
     this.headers = new Map();
+    /** @type {Map<number, number>} seconds of the steps that a line starts */
     this.times = new Map();
     this.lines = 0;
-    this.hidden = []; // [first, last, hidden before first], in order, apart from each other
+    /** @type {Span[]} in order and disjoint */
+    this.hidden = [];
   }
 
   /**
-   * Take new marks in.
-   * @param {object[]} marks
+   * Replace the markers.
+   * @param {Marker[]} markers
    * @param {number} lines of the log
-   * @param {boolean} quiet folds that were open in front of the reader stay as they are
+   * @param {boolean} quiet open folds in front of the reader stay open when they end
    */
-  update(marks, lines, quiet) {
-    const { folds, times } = readMarks(marks);
+  update(markers, lines, quiet) {
+    const { folds, steps } = readMarkers(markers);
     const before = this.headers;
     this.lines = lines;
-    this.times = times;
     this.headers = new Map();
     for (const fold of folds) {
-      if (this.headers.has(fold.start)) continue; // one header a line: the outermost
+      if (this.headers.has(fold.start)) continue; // one header per line: the outermost
       if (fold.end !== null && fold.end - fold.start < 2) continue; // nothing to hide
-      const was = before.get(fold.start);
-      const chosen = this.choices.get(fold.start + fold.name);
-      const stays = quiet && was && was.end === null;
+      const previous = before.get(fold.start);
+      const chosen = this.choices.get(choice(fold));
+      const stays = quiet && previous?.end === null;
       fold.closed = chosen ?? (fold.end !== null && !stays);
-      if (stays && chosen === undefined) this.choices.set(fold.start + fold.name, false);
+      if (stays && chosen === undefined) this.choices.set(choice(fold), false);
       this.headers.set(fold.start, fold);
     }
-    this.#sumTimes();
+    this.#setTimes(steps.sort((a, b) => a.line - b.line));
     this.#hide();
   }
 
-  /** The log grew, without new marks. */
+  /**
+   * Add lines that contain no markers.
+   * @param {number} lines of the log
+   */
   grow(lines) {
     this.lines = lines;
-    const tail = this.hidden.at(-1);
-    if (tail?.[3]) this.#hide();
+    if (this.hidden.at(-1)?.growing) this.#hide();
   }
 
-  #sumTimes() {
-    const timed = [...this.times].sort((a, b) => a[0] - b[0]);
+  /** @param {Step[]} steps by line */
+  #setTimes(steps) {
+    /** @param {number} first @param {number} end */
+    const secondsBetween = (first, end) => {
+      const from = bisect(steps, (step) => step.line >= first);
+      const to = bisect(steps, (step) => step.line >= end);
+      return to > from ? secondsCovered(steps.slice(from, to)) : undefined;
+    };
+    this.times = new Map();
+    for (const { line } of steps) {
+      if (!this.times.has(line)) this.times.set(line, secondsBetween(line, line + 1) ?? 0);
+    }
     for (const fold of this.headers.values()) {
-      if (this.times.has(fold.start)) fold.seconds = this.times.get(fold.start);
-      else if (fold.end !== null) fold.seconds = sumBetween(timed, fold.start, fold.end);
+      if (fold.end !== null) fold.seconds = secondsBetween(fold.start, fold.end);
     }
   }
 
   #hide() {
+    /** @type {Span[]} */
     const spans = [];
     for (const fold of this.headers.values()) {
       if (!fold.closed) continue;
-      const last = fold.end === null ? this.lines - 1 : Math.min(fold.end, this.lines) - 1;
-      if (last > fold.start) spans.push([fold.start + 1, last, 0, fold.end === null]);
+      const last = Math.min(fold.end ?? this.lines, this.lines) - 1;
+      const growing = fold.end === null;
+      if (last > fold.start) spans.push({ first: fold.start + 1, last, before: 0, growing });
     }
-    spans.sort((a, b) => a[0] - b[0]);
+    spans.sort((a, b) => a.first - b.first);
     this.hidden = [];
     for (const span of spans) {
       const last = this.hidden.at(-1);
-      if (last && span[0] <= last[1] + 1) {
-        if (span[1] > last[1]) [last[1], last[3]] = [span[1], span[3]];
-      } else this.hidden.push(span);
+      if (!last || span.first > last.last + 1) this.hidden.push(span);
+      else if (span.last > last.last) {
+        last.last = span.last;
+        last.growing = span.growing;
+      }
     }
     let count = 0;
     for (const span of this.hidden) {
-      span[2] = count;
-      count += span[1] - span[0] + 1;
+      span.before = count;
+      count += length(span);
     }
   }
 
-  /** How many of the hidden spans begin at or before `line`, by halving. */
-  #spansBefore(line) {
-    let low = 0;
-    let high = this.hidden.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.hidden[middle][0] <= line) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+  /**
+   * The last hidden span that starts at or before `line`.
+   * @param {number} line
+   * @returns {Span | undefined}
+   */
+  #spanBefore(line) {
+    return this.hidden[bisect(this.hidden, (span) => span.first > line) - 1];
   }
 
-  /** How many rows are to be seen. */
+  /** The number of visible rows. */
   get rows() {
     const last = this.hidden.at(-1);
-    return this.lines - (last ? last[2] + last[1] - last[0] + 1 : 0);
+    return this.lines - (last ? last.before + length(last) : 0);
   }
 
-  /** The line that row `row` shows. */
+  /**
+   * The line that a row shows.
+   * @param {number} row
+   */
   lineOf(row) {
-    let low = 0;
-    let high = this.hidden.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      const [first, , before] = this.hidden[middle];
-      if (first - before <= row) low = middle + 1;
-      else high = middle;
-    }
-    const span = this.hidden[low - 1];
-    return span ? row + span[2] + span[1] - span[0] + 1 : row;
+    const span = this.hidden[bisect(this.hidden, (span) => span.first - span.before > row) - 1];
+    return span ? row + span.before + length(span) : row;
   }
 
-  /** The row of a line; of a hidden one, that of the fold it is in. */
+  /**
+   * The row of a line; of a hidden line, that of the fold that hides it.
+   * @param {number} line
+   */
   rowOf(line) {
-    const span = this.hidden[this.#spansBefore(line) - 1];
+    const span = this.#spanBefore(line);
     if (!span) return line;
-    if (line <= span[1]) return span[0] - span[2] - 1;
-    return line - (span[2] + span[1] - span[0] + 1);
+    if (line <= span.last) return span.first - span.before - 1;
+    return line - span.before - length(span);
   }
 
+  /** @param {number} line */
   isHidden(line) {
-    const span = this.hidden[this.#spansBefore(line) - 1];
-    return span !== undefined && line <= span[1];
+    const span = this.#spanBefore(line);
+    return span !== undefined && line <= span.last;
   }
 
-  /** Open or close the fold that begins at this line. */
+  /**
+   * Open or close the fold that starts at a line.
+   * @param {number} line
+   * @param {boolean} closed
+   */
   set(line, closed) {
     const fold = this.headers.get(line);
     if (!fold) return;
     fold.closed = closed;
-    this.choices.set(line + fold.name, closed);
+    this.choices.set(choice(fold), closed);
     this.#hide();
   }
 
-  /** Open or close all. */
+  /**
+   * Open or close all folds.
+   * @param {boolean} closed
+   */
   setAll(closed) {
     for (const fold of this.headers.values()) {
       fold.closed = closed && fold.end !== null;
-      this.choices.set(fold.start + fold.name, fold.closed);
+      this.choices.set(choice(fold), fold.closed);
     }
     this.#hide();
   }
 
-  /** Open whatever hides this line; returns whether something did. */
+  /**
+   * Open all folds that hide a line.
+   * @param {number} line
+   * @returns {boolean} whether the line was hidden
+   */
   reveal(line) {
     if (!this.isHidden(line)) return false;
     for (const fold of this.headers.values()) {
@@ -211,15 +217,5 @@ export class Folds {
   }
 }
 
-function sumBetween(timed, first, last) {
-  let low = 0;
-  let high = timed.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (timed[middle][0] < first) low = middle + 1;
-    else high = middle;
-  }
-  let sum = 0;
-  for (let i = low; i < timed.length && timed[i][0] < last; i++) sum += timed[i][1];
-  return sum || undefined;
-}
+/** @param {Fold} fold */
+const choice = (fold) => `${fold.start}${fold.name}`;

@@ -56,7 +56,7 @@ export class Log {
     if (this.run !== run) return;
     this.blocks.reset(outline);
     this.ended = outline.ended;
-    this.folds.update(outline.marks, outline.lines, false);
+    this.folds.update(outline.markers, outline.lines, false);
     await this.#tail(run);
     if (this.run !== run) return;
     this.on.opened(again);
@@ -151,7 +151,7 @@ export class Log {
     const { outline } = this;
     const marked = outline.append(all);
     this.blocks.append(all);
-    if (marked) this.folds.update(outline.marks, outline.lines, !this.on.following());
+    if (marked) this.folds.update(outline.markers, outline.lines, !this.on.following());
     else this.folds.grow(outline.lines);
     this.on.grew();
   }

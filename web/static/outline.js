@@ -25,8 +25,8 @@ export class Outline {
     this.bytes = body.bytes;
     this.newlines = body.newlines.length ? body.newlines : [0];
     this.lines = body.lines;
-    this.marks = body.marks;
-    this.marksTruncated = body.marks_truncated;
+    this.markers = body.marks;
+    this.markersTruncated = body.marks_truncated;
     this.cursor = body.cursor;
     this.ended = body.ended;
     this.attempt = body.attempt;
@@ -102,14 +102,15 @@ export class Outline {
   }
 
   #addMark(mark) {
-    const last = this.marks[this.marks.length - 1];
-    if (last && last[0] === mark[0]) this.marks.pop(); // its text was cut, and went on
+    const last = this.markers[this.markers.length - 1];
+    if (last && last[0] === mark[0])
+      this.markers.pop(); // its text was cut, and went on
     else if (last && last[0] > mark[0]) return false;
-    if (this.marks.length >= MAX_MARKS) {
-      this.marksTruncated = true;
+    if (this.markers.length >= MAX_MARKS) {
+      this.markersTruncated = true;
       return false;
     }
-    this.marks.push(mark);
+    this.markers.push(mark);
     return true;
   }
 }
