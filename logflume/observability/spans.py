@@ -1,8 +1,8 @@
-"""Spans, one trace per log; without a collector they cost nothing.
+"""Spans of what happens to a log; without a collector there are none, at no cost.
 
-The trace id and the id of a trace's root span are derived from the job id, so every process can
-compute them and no message has to carry them. The trace id alone decides whether a trace is
-sampled, so all processes agree.
+One trace for each log. Its id, and that of the span that all others are under, are made of the
+job's id: every process finds them, and nothing carries them along. Whether a trace is kept is
+decided by its id alone, so all processes agree.
 """
 
 import hashlib
@@ -13,7 +13,6 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from logflume.errors import SettingsError
 from logflume.settings.groups import TelemetrySettings
 
 if TYPE_CHECKING:
@@ -24,27 +23,26 @@ NO_ATTRIBUTES: Mapping[str, Value] = MappingProxyType({})
 
 
 class SpanContext(NamedTuple):
-    """The ids by which other spans refer to a span; `job_id` if the trace is a job's log."""
+    """A span as others refer to it; `job_id` where its trace is that of a job's log."""
 
     trace_id: int
     span_id: int
     job_id: int | None = None
 
     def inner(self, name: str) -> "SpanContext":
-        """The context of a child span, always the same for the same name."""
+        """The place of a span inside, always the same for the same name."""
         return self._replace(span_id=_digest(f"{self.trace_id:032x} {name}")[1])
 
     def beside(self) -> "SpanContext":
-        """The context of a new trace, sampled like this one: the low half of the id decides."""
+        """The place of a new trace that is kept if this one is: the low half of the id decides."""
         low = self.trace_id & (1 << 64) - 1
         return SpanContext(secrets.randbits(64) << 64 | low, secrets.randbits(64))
 
 
 class FinishedSpan(NamedTuple):
-    """A span of something that already happened.
+    """A span of what is over; `times_ns` are its begin and end, since the epoch.
 
-    `times_ns` are its start and end, in nanoseconds since the epoch. `own` is its context; None: a
-    random one. Without a `parent` it starts a trace.
+    `own` is its place, else one that nobody refers to; without a `parent` it begins a trace.
     """
 
     name: str
@@ -54,7 +52,7 @@ class FinishedSpan(NamedTuple):
     links: Sequence[SpanContext] = ()
     attributes: Mapping[str, Value] = NO_ATTRIBUTES
     error: str | None = None
-    """The type of the error that ended it."""
+    """The type of the error that it ended with."""
 
 
 class _Process:
@@ -65,37 +63,31 @@ _process = _Process()
 
 
 def _digest(name: str) -> tuple[int, int]:
-    digest = hashlib.sha256(b"logflume " + name.encode()).digest()
-    return int.from_bytes(digest[:16]), int.from_bytes(digest[16:24])
+    made = hashlib.sha256(b"logflume " + name.encode()).digest()
+    return int.from_bytes(made[:16]), int.from_bytes(made[16:24])
 
 
 def of_log(job_id: int) -> SpanContext:
-    """The root span of a job's trace, which covers the whole log."""
+    """The span of a job's whole log, which every other of its trace is under."""
     return SpanContext(*_digest(f"log {job_id}"), job_id)
 
 
 def of_run(run_id: str) -> SpanContext:
-    """The root span of a workflow run that belongs to no log."""
+    """The span of a run of a workflow that is no log's."""
     return SpanContext(*_digest(f"run {run_id}"))
 
 
 @contextmanager
 def exporting(settings: TelemetrySettings, process: str) -> Iterator[None]:
-    """Export the block's spans to the collector, if one is configured.
+    """Send the spans made in the block to the collector, if there is one.
 
     Raises:
-        SettingsError: OpenTelemetry is not installed, or the headers are invalid.
+        SettingsError: the headers for it cannot be read.
     """
     if settings.otlp_endpoint is None:
         yield
         return
-    try:
-        from logflume.observability.otlp import Tracer  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise SettingsError(
-            "LOGFLUME_TELEMETRY__OTLP_ENDPOINT is set, but OpenTelemetry is not installed: "
-            f"install logflume[otel], or unset it ({error})"
-        ) from None
+    from logflume.observability.otlp import Tracer  # noqa: PLC0415 - who has no collector does not load it
 
     tracer = Tracer(settings, process)
     _process.tracer = tracer
@@ -107,19 +99,19 @@ def exporting(settings: TelemetrySettings, process: str) -> Iterator[None]:
 
 
 def ns(time: datetime) -> int:
-    """Nanoseconds since the epoch, the unit of spans."""
+    """Nanoseconds since the epoch, as spans count."""
     return int(time.timestamp() * 1e9)
 
 
 def is_on() -> bool:
-    """Whether spans are exported."""
+    """Whether spans go anywhere."""
     return _process.tracer is not None
 
 
-def is_sampled(context: SpanContext) -> bool:
-    """Whether spans of this trace are exported."""
+def is_kept(place: SpanContext) -> bool:
+    """Whether spans of this trace go anywhere."""
     tracer = _process.tracer
-    return tracer is not None and tracer.samples(context.trace_id)
+    return tracer is not None and tracer.keeps(place.trace_id)
 
 
 @contextmanager
@@ -131,37 +123,37 @@ def span(
     links: Sequence[SpanContext] = (),
     attributes: Mapping[str, Value] = NO_ATTRIBUTES,
 ) -> Iterator[dict[str, Value]]:
-    """Record a span of the block and yield its attributes, to which the block may add.
+    """Make a span of the block, which may add to its attributes.
 
-    Its parent is `parent` or else the current span; without either it is recorded only if it
-    `begins` a trace. Of an error that ends the block only the type is recorded: the text may quote
-    a log or a secret.
+    It is under `parent`, or else under the span that this runs in; where there is none it is made
+    only if it `begins` a trace. An error that ends the block is told by its type alone: its text
+    may quote anything.
     """
-    mutable = dict(attributes)
+    told = dict(attributes)
     tracer = _process.tracer
     if tracer is None or not (parent or begins or tracer.current()):
-        yield mutable
+        yield told
         return
-    with tracer.span(name, parent, links, mutable):
-        yield mutable
+    with tracer.span(name, parent, links, told):
+        yield told
 
 
-def record(finished: FinishedSpan) -> None:
-    """Record a finished span."""
+def record(made: FinishedSpan) -> None:
+    """Make a span of what is over."""
     if tracer := _process.tracer:
-        tracer.record(finished)
+        tracer.record(made)
 
 
 def read_traceparent(header: object) -> SpanContext | None:
-    """Parse a W3C `traceparent` header; None if it is invalid."""
+    """The span that a W3C `traceparent` header names, None where it makes no sense."""
     text = header.decode("latin-1") if isinstance(header, bytes) else header
     tracer = _process.tracer
     return tracer.read(text) if tracer and isinstance(text, str) else None
 
 
 def add_ids(_: Any, __: str, line: Any) -> Any:
-    """Add the ids of the current span to a log line (a structlog processor)."""
-    if (tracer := _process.tracer) and (context := tracer.current()):
-        line["trace_id"] = f"{context.trace_id:032x}"
-        line["span_id"] = f"{context.span_id:016x}"
+    """Give a log line the ids of the span it is written in (a processor of structlog)."""
+    if (tracer := _process.tracer) and (place := tracer.current()):
+        line["trace_id"] = f"{place.trace_id:032x}"
+        line["span_id"] = f"{place.span_id:016x}"
     return line
