@@ -143,7 +143,7 @@ class ArchiveActivities:
                     return Verdict(ok=False, replaced=True)
                 # After the commit: a hold put on before it did not find the content verified.
                 held = await holds.read(connection, order.job_id)
-                if spans.is_kept(spans.of_log(order.job_id)):
+                if spans.is_sampled(spans.of_log(order.job_id)):
                     log = await reading.find(connection, order.job_id)
                     tracing.verified(log, reader.steps)
             if held:

@@ -30,7 +30,7 @@ UNREACHABLE = (
 )
 # The content rule takes longer to plan than to run, the more partitions there are. A plan for all
 # values serves, as all goes by the key, if reading a partition as a whole is no choice; compiling
-# it would take longer than any of them. docs/decisions/0033-plans-and-the-order-of-the-key.md
+# it would take longer than any of them. docs/decisions/0001-the-content-rule-is-sql.md
 PLANS = {"plan_cache_mode": "force_generic_plan", "seq_page_cost": "1000", "jit": "off"}
 # What an older Postgres, as travis-logs may have, does not know is left alone.
 SET_PLANS = """

@@ -14,7 +14,7 @@ def flushed(batch: Batch, stored: Mapping[int, Stored], began_ns: int) -> None:
     kept = {
         job_id: place
         for job_id, added in stored.items()
-        if (added.begun or added.final) and spans.is_kept(place := spans.of_log(job_id))
+        if (added.begun or added.final) and spans.is_sampled(place := spans.of_log(job_id))
     }
     if not kept:
         return

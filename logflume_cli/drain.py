@@ -10,7 +10,7 @@ from drain.live.forwarder import Forwarder
 from drain.metrics import readings
 from drain.shards import Shards
 from drain.signals import Signaller
-from logflume.observability.server import showing
+from logflume.observability.server import metrics_server
 from logflume.pusher import make_sender
 from logflume.settings import Settings
 from logflume_cli.services import lazy_workflows, on_stop, run
@@ -52,6 +52,6 @@ async def _drain(settings: Settings, *, sharded: bool) -> None:
         on_stop(process.stop)
         # Temporal is none of them: parts are taken and stored without it.
         needs = {"rabbitmq": process.queue, "postgres": lambda: pool.fetchval("SELECT 1")}
-        shown = showing("drain", settings.telemetry, needs, readings(process.queue))
+        shown = metrics_server("drain", settings.telemetry, needs, readings(process.queue))
         await stack.enter_async_context(shown)
         await process.run()

@@ -47,7 +47,7 @@ def up(names: tuple[str, ...], *, detach: bool, pusher: bool) -> None:
 
     Stays until Ctrl-C and then stops what it started, unless --detach is given.
     """
-    local = LocalStack(load_settings().stack.data_dir)
+    local = LocalStack(load_settings().stack.folder)
     wanted = (names or DEFAULT) + (("pusher",) if pusher else ())
     sys.exit(run_until_signal(_up(local, wanted, detach=detach)))
 
@@ -58,9 +58,9 @@ def down(names: tuple[str, ...]) -> None:
     """Stop components; all, when none is named. Their data stays."""
     settings = load_settings()
     if not _was_started(settings):
-        click.echo(f"nothing to stop: no local stack in {settings.stack.data_dir}")
+        click.echo(f"nothing to stop: no local stack in {settings.stack.folder}")
         return
-    asyncio.run(LocalStack(settings.stack.data_dir).down(names or NAMES))
+    asyncio.run(LocalStack(settings.stack.folder).down(names or NAMES))
 
 
 @stack.command()
@@ -70,9 +70,9 @@ def status(*, as_json: bool) -> None:
     settings = load_settings()
     if not _was_started(settings):
         raise ComponentError(
-            f"no local stack was ever started in {settings.stack.data_dir}: run `logflume stack up`"
+            f"no local stack was ever started in {settings.stack.folder}: run `logflume stack up`"
         )
-    local = LocalStack(settings.stack.data_dir)
+    local = LocalStack(settings.stack.folder)
     if as_json:
         click.echo(json.dumps(_description(load_settings(), local), indent=2))
     else:
@@ -80,7 +80,7 @@ def status(*, as_json: bool) -> None:
 
 
 def _was_started(settings: Settings) -> bool:
-    return stack_file(settings.stack.data_dir).exists()
+    return stack_file(settings.stack.folder).exists()
 
 
 async def _up(local: LocalStack, names: tuple[str, ...], *, detach: bool) -> int:

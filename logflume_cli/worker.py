@@ -18,8 +18,8 @@ from activities.sweep import SweepActivities
 from activities.types import archive_queue
 from db.connect import check_schema, close_pool, open_pool
 from logflume.archive.store import Archive
-from logflume.observability.health import Ask
-from logflume.observability.server import showing
+from logflume.observability.health import Check
+from logflume.observability.server import metrics_server
 from logflume.settings import Settings
 from logflume.settings.groups import WorkerSettings
 from logflume_cli.services import make_workflows, on_stop, run
@@ -100,13 +100,13 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
                 graceful_shutdown_timeout=limits.shutdown,
             )
             await stack.enter_async_context(archive_worker)
-        needs: dict[str, Ask] = {
+        needs: dict[str, Check] = {
             "postgres": lambda: pool.fetchval("SELECT 1"),
             "temporal": lambda: temporal.check(client),
             **({"archive": store.check} if "archive" in queues else {}),
         }
         gauges = readings(pool, client)
-        shown = showing("worker", settings.telemetry, needs, gauges, sdk_metrics)
+        shown = metrics_server("worker", settings.telemetry, needs, gauges, sdk_metrics)
         await stack.enter_async_context(shown)
         log.info("worker_started", queues=queues, task_queue=task_queue, build_id=limits.build_id)
         await stop.wait()

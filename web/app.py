@@ -70,7 +70,7 @@ SECURITY: dict[str, SecurityScheme | Reference] = {
 def make_app(settings: Settings, services: Services) -> Litestar:
     """Assemble the HTTP service from its routes; runs inside the event loop."""
     access = services.access
-    metrics.show(services.pool)
+    metrics.observe_pool(services.pool)
     most = settings.web.max_body_bytes
 
     def guarded(routes: list[HTTPRouteHandler], most_bytes: int) -> Router:

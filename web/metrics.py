@@ -1,4 +1,4 @@
-"""What the web counts, for `/metrics`."""
+"""The metrics of the web, and the route that serves them."""
 
 import asyncpg
 from litestar import Response, get
@@ -6,21 +6,24 @@ from litestar.plugins.prometheus import PrometheusConfig
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_latest
 
 from db.connect import used_ratio
-from logflume.observability.metrics import Process
+from logflume.observability.metrics import ProcessCollector
 
-PARTS_RECEIVED = Counter("logflume_web_parts_received", "Parts taken over HTTP and kept.")
-PARTS_DROPPED = Counter(
-    "logflume_web_parts_dropped", "Parts over HTTP whose own token was not good."
+PARTS_RECEIVED = Counter(
+    "logflume_web_parts_received", "Parts received over HTTP and confirmed by RabbitMQ."
 )
-STREAMS = Gauge("logflume_web_streams", "Readers of live streams now.")
-STREAMS_SENT_AWAY = Counter(
-    "logflume_web_streams_sent_away", "Readers told to come back, being too slow or at a stop."
+PARTS_DROPPED = Counter(
+    "logflume_web_parts_dropped", "Parts received over HTTP and dropped: their token is invalid."
+)
+STREAMS = Gauge("logflume_web_streams", "Open live streams.")
+STREAMS_DISCONNECTED = Counter(
+    "logflume_web_streams_disconnected",
+    "Streams closed by the server: slow reader, failed dependency or shutdown.",
 )
 POOL_USED = Gauge(
-    "logflume_web_database_used_ratio", "Connections to Postgres in use, of those allowed."
+    "logflume_web_database_used_ratio", "Share of the Postgres connection pool in use, 0 to 1."
 )
-PROCESS = Process("web")
-# By route, such as `/logs/{id}`: paths as they came would be a series for each log.
+PROCESS = ProcessCollector("web")
+# By route, such as `/logs/{id}`: full paths would make a time series for each log.
 REQUESTS = PrometheusConfig(
     app_name="logflume",
     prefix="logflume_web",
@@ -30,14 +33,14 @@ REQUESTS = PrometheusConfig(
 )
 
 
-def show(pool: asyncpg.Pool) -> None:
-    """Have the gauge look at this pool when somebody asks."""
+def observe_pool(pool: asyncpg.Pool) -> None:
+    """Read the use of this pool at each scrape."""
     POOL_USED.set_function(lambda: used_ratio(pool))
 
 
-@get("/metrics", summary="Figures for Prometheus", tags=["health"], media_type="text/plain")
+@get("/metrics", summary="Metrics for Prometheus", tags=["health"], media_type="text/plain")
 async def metrics() -> Response[bytes]:
-    """Answer in Prometheus' text format."""
+    """Return all metrics in the Prometheus text format."""
     return Response(generate_latest(PROCESS), media_type=CONTENT_TYPE_LATEST)
 
 

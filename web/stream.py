@@ -1,4 +1,4 @@
-"""`/stream`: a log's history and what follows it, as server-sent events."""
+"""`/stream`: the stored parts of a log, then new ones, as server-sent events."""
 
 import base64
 import re
@@ -22,15 +22,15 @@ from logflume.errors import LogflumeError
 from web.auth import READERS
 from web.content import ACQUIRE_SECONDS, SLICE_BYTES, Content, check_not_expired
 from web.lookup import check_maintenance, find_content, find_log
-from web.metrics import STREAMS, STREAMS_SENT_AWAY
+from web.metrics import STREAMS, STREAMS_DISCONNECTED
 from web.models import errors
 from web.services import HttpRequest, Injected, Services
 from web.streams.cursor import Cursor
-from web.streams.follower import Follower, Sign, Told
+from web.streams.follower import ControlEvent, Event, Follower, PartEvent
 
 log = structlog.get_logger()
 
-# `X-Accel-Buffering`: proxies must not hold events back.
+# `X-Accel-Buffering` keeps nginx from buffering the events.
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _OFFSET = re.compile(r"([0-9a-f]{64}):(\d{1,18})", re.ASCII)
 RETRY = b"retry: 1000\n\n"
@@ -38,20 +38,20 @@ HEARTBEAT = b": heartbeat\n\n"
 
 Encoding = Annotated[
     Literal["text", "base64"],
-    QueryParameter(description="base64: the bytes as they came, else text made of each part"),
+    QueryParameter(description="`base64`: exact bytes; `text`: each part decoded with replacement"),
 ]
 LastEventId = Annotated[
-    str, HeaderParameter(name="Last-Event-ID", description="go on after this event")
+    str, HeaderParameter(name="Last-Event-ID", description="Resume after this event.")
 ]
 
 
 @get(
     "/logs/{job_id:str}/stream",
-    summary="A log's parts as they come",
+    summary="Stream the parts of a log",
     tags=["logs"],
     media_type="text/event-stream",
     responses={
-        200: ResponseSpec(str, media_type="text/event-stream", description="events without end"),
+        200: ResponseSpec(str, media_type="text/event-stream", description="server-sent events"),
         **errors(400, 403, 404, 410, 500),
     },
     **READERS,
@@ -63,79 +63,84 @@ async def get_stream(
     encoding: Encoding = "text",
     last_event_id: LastEventId = "",
 ) -> Stream:
-    """Tell a log's history, then its parts as they come, then that it is final.
+    """Send all stored parts, then new ones as they arrive, until the log ends.
 
-    Events: `part` (`id`: where to resume; data: `number`, `content`, `final` and `in_order`, false
-    for a part that belongs above what was told), `reset` (what was told is no longer the log),
-    `final`, `reconnect`.
+    Events: `part` (its `id` is where to resume; data: `number`, `content`, `final`, `in_order`,
+    which is false for a part that belongs above earlier ones), `reset` (discard all earlier parts:
+    the log was replaced), `final`, `reconnect`.
     """
-    found = await find_log(services, job_id)
-    check_not_expired(found)
-    events = await _events(services, found, last_event_id, encoding)
+    log = await find_log(services, job_id)
+    check_not_expired(log)
+    events = await _events(services, log, last_event_id, encoding)
     ends_at = services.access.ends_at(request)
     return Stream(_guarded(events, ends_at), media_type="text/event-stream", headers=HEADERS)
 
 
 async def _events(
-    services: Services, found: Log, last_event_id: str, encoding: str
+    services: Services, log: Log, last_event_id: str, encoding: str
 ) -> AsyncIterator[bytes]:
-    if found.aggregated_at:
+    if log.aggregated_at:
         async with services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-            parts_are_there = await reading.has_all_parts(connection, found.id)
-        if not parts_are_there:
-            return _of_content(await find_content(services, found), last_event_id, encoding)
+            has_all_parts = await reading.has_all_parts(connection, log.id)
+        if not has_all_parts:
+            return _from_content(await find_content(services, log), last_event_id, encoding)
     await check_maintenance(services)
     cursor = Cursor.parse(last_event_id)
     if last_event_id and cursor is None:
-        cursor = Cursor(-1, 0)  # a place in no log there is: the reader is told to begin again
+        cursor = Cursor(-1, 0)  # a position in no log, so the client gets a reset
         cursor.next = 0
-    return _of_parts(Follower(services.hub, found.job_id, cursor), encoding)
+    return _from_parts(Follower(services.hub, log.job_id, cursor), encoding)
 
 
-async def _of_parts(follower: Follower, encoding: str) -> AsyncIterator[bytes]:
-    async with aclosing(follower.follow()) as following:
-        async for told in following:
-            match told:
-                case Told(part, in_order):
-                    yield _part(part, str(follower.cursor), encoding, in_order=in_order)
-                case Sign.HEARTBEAT:
-                    yield HEARTBEAT
-                case sign:
-                    if sign is Sign.RECONNECT:
-                        STREAMS_SENT_AWAY.inc()
-                    yield _event(sign.value, str(follower.cursor))
+async def _from_parts(follower: Follower, encoding: str) -> AsyncIterator[bytes]:
+    async with aclosing(follower.follow()) as events:
+        async for event in events:
+            yield _encode(event, str(follower.cursor), encoding)
 
 
-async def _of_content(content: Content, last_event_id: str, encoding: str) -> AsyncIterator[bytes]:
-    """Tell a log whose parts went with their partition: slices of its content, numbered anew."""
-    place = _OFFSET.fullmatch(last_event_id)
-    start = int(place[2]) if place and place[1] == content.etag else 0
+def _encode(event: Event, cursor: str, encoding: str) -> bytes:
+    match event:
+        case PartEvent(part, in_order):
+            return _part(part, cursor, encoding, in_order=in_order)
+        case ControlEvent.HEARTBEAT:
+            return HEARTBEAT
+        case ControlEvent.RECONNECT:
+            STREAMS_DISCONNECTED.inc()
+    return _event(event.value, cursor)
+
+
+async def _from_content(
+    content: Content, last_event_id: str, encoding: str
+) -> AsyncIterator[bytes]:
+    """Stream a log without parts: slices of its content, numbered from 0."""
+    resumed = _OFFSET.fullmatch(last_event_id)
+    start = int(resumed[2]) if resumed and resumed[1] == content.etag else 0
     start = start if start <= content.size else 0
     if last_event_id and not start:
-        yield _event(Sign.RESET.value, f"{content.etag}:0")
+        yield _event(ControlEvent.RESET.value, f"{content.etag}:0")
     number = -(-start // SLICE_BYTES)
     async for piece in content.read(start):
         start += len(piece)
         part = StoredPart(0, number, start == content.size, piece)
         yield _part(part, f"{content.etag}:{start}", encoding, in_order=True)
         number += 1
-    yield _event(Sign.FINAL.value, f"{content.etag}:{start}")
+    yield _event(ControlEvent.FINAL.value, f"{content.etag}:{start}")
 
 
 async def _guarded(events: AsyncIterator[bytes], ends_at: float) -> AsyncIterator[bytes]:
-    """Count the reader, and send it away where what it reads from is away, or its link ended."""
+    """Count the stream; end it with `reconnect` when a dependency fails or its link expires."""
     yield RETRY
     with STREAMS.track_inprogress():
         try:
             async for event in events:
                 if time.time() >= ends_at:
-                    yield _event(Sign.RECONNECT.value, None)
+                    yield _event(ControlEvent.RECONNECT.value, None)
                     return
                 yield event
         except (*UNREACHABLE, asyncpg.PostgresError, LogflumeError) as error:
             log.warning("stream_failed", error=str(error) or type(error).__name__)
-            STREAMS_SENT_AWAY.inc()
-            yield _event(Sign.RECONNECT.value, None)
+            STREAMS_DISCONNECTED.inc()
+            yield _event(ControlEvent.RECONNECT.value, None)
 
 
 def _part(part: StoredPart, cursor: str, encoding: str, *, in_order: bool) -> bytes:

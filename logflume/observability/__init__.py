@@ -1,4 +1,4 @@
-"""Logs, metrics, health and traces of a process.
+"""Logs, metrics, health, traces and error reports of a process.
 
-Without a collector or a DSN nothing leaves the process.
+Nothing is sent anywhere unless a collector or a DSN is configured.
 """

@@ -1,4 +1,4 @@
-"""Readiness: asks the dependencies of a process, each for a bounded time."""
+"""Readiness: checks the dependencies of a process, each with a timeout."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -6,43 +6,44 @@ from typing import TypeVar
 
 CHECK_SECONDS = 3
 
-Ask = Callable[[], Awaitable[object]]
+Check = Callable[[], Awaitable[object]]
 T = TypeVar("T")
 
 
-async def check_all(dependencies: Mapping[str, Ask]) -> dict[str, str]:
-    """Ask each dependency: `ok`, or what is wrong with it."""
-    answers = await asyncio.gather(*map(_check, dependencies.values()))
-    return dict(zip(dependencies, answers, strict=True))
+async def check_all(dependencies: Mapping[str, Check]) -> dict[str, str]:
+    """Check each dependency; returns `ok` or its error by name."""
+    results = await asyncio.gather(*map(_check, dependencies.values()))
+    return dict(zip(dependencies, results, strict=True))
 
 
-async def _check(ask: Ask) -> str:
+async def _check(check: Check) -> str:
     try:
-        await in_time(ask)
-    except Exception as error:  # noqa: BLE001 - readiness must report whatever is wrong
+        await in_time(check)
+    except Exception as error:  # noqa: BLE001 - readiness reports any error
         return describe_error(error)
     return "ok"
 
 
-async def in_time(ask: Callable[[], Awaitable[T]]) -> T:
-    """Wait for an answer, not for the end of a question that is given up.
+async def in_time(check: Callable[[], Awaitable[T]]) -> T:
+    """Await the result for at most 3 s, without awaiting a cancelled check.
 
-    A pool whose Postgres has stopped takes no connection back until that took note of it.
+    `asyncio.timeout` would wait for the cancellation, and a pool whose Postgres hangs does not
+    release a connection until Postgres answers.
 
     Raises:
-        TimeoutError: there is none within 3 s.
+        TimeoutError: there was no result within 3 s.
     """
-    asked = asyncio.ensure_future(ask())
-    # Whatever it comes to after that, nobody is left to hear of it.
-    asked.add_done_callback(lambda it: it.cancelled() or it.exception())
+    task = asyncio.ensure_future(check())
+    # After the timeout it is not awaited; consume the exception.
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
     try:
-        if not (await asyncio.wait({asked}, timeout=CHECK_SECONDS))[0]:
+        if not (await asyncio.wait({task}, timeout=CHECK_SECONDS))[0]:
             raise TimeoutError
-        return await asked
+        return await task
     finally:
-        asked.cancel()
+        task.cancel()
 
 
 def describe_error(error: Exception) -> str:
-    """The error's text; its type where it has none."""
+    """The error's text, or its type if it has none."""
     return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""How every process of logflume writes its log lines."""
+"""Structured logging of all processes."""
 
 import logging
 import sys
@@ -10,7 +10,7 @@ from logflume.settings.groups import TelemetrySettings
 
 
 def configure_logging(settings: TelemetrySettings, process: str) -> None:
-    """Send structured lines to standard error: JSON, or columns for a person on a terminal."""
+    """Log to standard error: JSON, or columns on a terminal."""
     console = settings.log_format == "console" or (
         settings.log_format == "auto" and sys.stderr.isatty()
     )
@@ -24,7 +24,7 @@ def configure_logging(settings: TelemetrySettings, process: str) -> None:
         structlog.processors.format_exc_info,
     ]
     renderer: structlog.types.Processor = (
-        # What others chose, such as a path, must not move a terminal's cursor or begin a line.
+        # Escape untrusted text such as a path: it must not move the cursor or forge a line.
         structlog.dev.ConsoleRenderer(repr_native_str=True)
         if console
         else structlog.processors.JSONRenderer()
@@ -36,7 +36,7 @@ def configure_logging(settings: TelemetrySettings, process: str) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(process=process)
-    # Libraries log through the standard library: the same form, and only what matters.
+    # Libraries log through the standard library: same format, warnings and above.
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],

@@ -1,4 +1,4 @@
-"""Prometheus metrics of the running process, and gauges that are read from elsewhere."""
+"""Prometheus metrics of the running process, and gauges read from its dependencies."""
 
 import asyncio
 import time
@@ -13,28 +13,28 @@ from logflume.observability.health import describe_error, in_time
 
 log = structlog.get_logger()
 
-# However many scrape, and however often, others are asked for figures at most this often.
+# Minimum seconds between two reads of a dependency, however often metrics are scraped.
 READ_SECONDS = 5.0
 
-# One more series for each counter, that nobody asked for.
+# They add an unused series per counter.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
-class Process(Collector):
-    """What one of our processes counts, wherever the modules of others are loaded too."""
+class ProcessCollector(Collector):
+    """The metrics of one process, without those of other processes whose modules are imported."""
 
     def __init__(self, name: str) -> None:
         self._prefix = f"logflume_{name}_"
 
     def collect(self) -> Iterable[Metric]:
-        """Leave out what only the others count."""
+        """Yield the metrics of this process and those of libraries."""
         for metric in REGISTRY.collect():
             if metric.name.startswith(self._prefix) or not metric.name.startswith("logflume_"):
                 yield metric
 
 
 class Reading(NamedTuple):
-    """Gauges whose values `source` must be asked for; `read` returns them in the same order."""
+    """Gauges read from the dependency `source`; `read` returns their values in the same order."""
 
     source: str
     gauges: Sequence[Gauge]
@@ -42,16 +42,16 @@ class Reading(NamedTuple):
 
 
 class Readings:
-    """Keeps gauges fresh that others must be asked for; what cannot be had shows as no number."""
+    """Refreshes gauges from dependencies; values that cannot be read become NaN."""
 
     def __init__(self, readings: Sequence[Reading], failures: Counter) -> None:
         self._readings = readings
-        self._failures = {one.source: failures.labels(one.source) for one in readings}
+        self._failures = {item.source: failures.labels(item.source) for item in readings}
         self._lock = asyncio.Lock()
         self._read_at = -READ_SECONDS
 
     async def refresh(self) -> None:
-        """Ask every source, unless that was done just now."""
+        """Read every source, unless the last read is less than 5 s old."""
         async with self._lock:
             if time.monotonic() - self._read_at >= READ_SECONDS:
                 await asyncio.gather(*map(self._refresh, self._readings))
@@ -60,10 +60,10 @@ class Readings:
     async def _refresh(self, reading: Reading) -> None:
         try:
             values = await in_time(reading.read)
-        except Exception as error:  # noqa: BLE001 - the other figures must be seen all the more
+        except Exception as error:  # noqa: BLE001 - the other metrics must still be served
             self._failures[reading.source].inc()
-            log.warning("reading_failed", source=reading.source, error=describe_error(error))
-            # An old value would tell that all is as it was.
+            log.warning("metrics_read_failed", source=reading.source, error=describe_error(error))
+            # A stale value would look current.
             values = [float("nan")] * len(reading.gauges)
         for gauge, value in zip(reading.gauges, values, strict=True):
             gauge.set(value)

@@ -1,4 +1,4 @@
-"""What sends spans by OTLP; a collector that is away costs spans, never time."""
+"""Exports spans by OTLP; an unreachable collector loses spans but never delays the process."""
 
 import logging
 import time
@@ -24,45 +24,45 @@ from logflume.settings.groups import TelemetrySettings
 
 log = structlog.get_logger()
 
-# Spans that wait to be sent; when there are more, the oldest are dropped.
+# Spans queued for export; the oldest are dropped beyond this.
 QUEUE_SPANS = 8192
-# The end of a process waits for the last ones this long.
+# Timeout of a request, and so of the last export when a process ends.
 EXPORT_SECONDS = 2
 WARN_SECONDS = 60.0
 
 
 class Tracer:
-    """Makes spans in one process and sends them from a thread of its own."""
+    """Creates the spans of one process and exports them in a thread."""
 
     def __init__(self, settings: TelemetrySettings, process: str) -> None:
-        # It tells of each try: what matters is said once in a while, by `_Patient`.
+        # It logs every attempt; `_QuietExporter` logs lost spans at most once a minute.
         logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
         exporter = OTLPSpanExporter(
             f"{str(settings.otlp_endpoint).rstrip('/')}/v1/traces",
             headers=_headers(settings),
             timeout=EXPORT_SECONDS,
         )
-        about = {"service.name": f"logflume-{process}", "service.version": version("logflume")}
+        resource = {"service.name": f"logflume-{process}", "service.version": version("logflume")}
         self._bound = TraceIdRatioBased.get_bound_for_rate(settings.trace_ratio)
-        self._ids = _Ids()
+        self._ids = _IdGenerator()
         self._provider = TracerProvider(
-            # Not by the parent: the trace's id alone decides, so that all agree.
+            # Not parent-based: the trace id alone decides, so all processes agree.
             sampler=TraceIdRatioBased(settings.trace_ratio),
-            resource=Resource.create(about),
+            resource=Resource.create(resource),
             shutdown_on_exit=False,
             id_generator=self._ids,
         )
-        self._exporter = _Patient(exporter)
+        self._exporter = _QuietExporter(exporter)
         self._provider.add_span_processor(BatchSpanProcessor(self._exporter, QUEUE_SPANS))
         self._tracer = self._provider.get_tracer("logflume")
 
     def close(self) -> None:
-        """Send what waits, as far as that goes."""
+        """Export the queued spans, unless the collector is unreachable."""
         self._exporter.is_closing = True
         self._provider.shutdown()
 
-    def keeps(self, trace_id: int) -> bool:
-        """Whether this trace is one of those that are sent."""
+    def samples(self, trace_id: int) -> bool:
+        """Whether this trace is exported."""
         return trace_id & TraceIdRatioBased.TRACE_ID_LIMIT < self._bound
 
     @contextmanager
@@ -71,78 +71,79 @@ class Tracer:
         name: str,
         parent: SpanContext | None,
         links: Sequence[SpanContext],
-        told: Mapping[str, Value],
+        attributes: Mapping[str, Value],
     ) -> Iterator[None]:
-        """See `spans.span`; the attributes `told` are read when it ends."""
+        """See `spans.span`; `attributes` are read when the span ends."""
         with self._tracer.start_as_current_span(
             name,
             _context(parent) if parent else None,
-            attributes=_about(parent),
+            attributes=_job_attributes(parent),
             links=_links(links),
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
             try:
                 yield
-            except Exception as error:  # what is only given up is none
+            except Exception as error:  # not CancelledError: a cancelled block has not failed
                 span.set_status(trace.StatusCode.ERROR, type(error).__name__)
                 raise
             finally:
-                span.set_attributes(told)
+                span.set_attributes(attributes)
 
-    def record(self, made: FinishedSpan) -> None:
+    def record(self, finished: FinishedSpan) -> None:
         """See `spans.record`."""
-        began, ended = made.times_ns
-        with self._ids.given(made.own):
+        began, ended = finished.times_ns
+        attributes = _job_attributes(finished.own or finished.parent)
+        with self._ids.fixed(finished.own):
             span = self._tracer.start_span(
-                made.name,
-                _context(made.parent) if made.parent else Context(),
-                attributes={**_about(made.own or made.parent), **made.attributes},
-                links=_links(made.links),
+                finished.name,
+                _context(finished.parent) if finished.parent else Context(),
+                attributes={**attributes, **finished.attributes},
+                links=_links(finished.links),
                 start_time=began,
             )
-        if made.error:
-            span.set_status(trace.StatusCode.ERROR, made.error)
+        if finished.error:
+            span.set_status(trace.StatusCode.ERROR, finished.error)
         span.end(ended)
 
     def read(self, traceparent: str) -> SpanContext | None:
         """See `spans.read_traceparent`."""
         carrier = {"traceparent": traceparent}
-        return _place(TraceContextTextMapPropagator().extract(carrier, Context()))
+        return _span_context(TraceContextTextMapPropagator().extract(carrier, Context()))
 
     def current(self) -> SpanContext | None:
-        """The span that this runs in."""
-        return _place(None)
+        """The current span."""
+        return _span_context(None)
 
 
-class _Ids(IdGenerator):
-    """Random ids, but for spans that have theirs already."""
+class _IdGenerator(IdGenerator):
+    """Random ids, except inside `fixed`."""
 
     def __init__(self) -> None:
         self._random = RandomIdGenerator()
-        # Spans are made in threads, too: Temporal's library runs workflows in its own.
-        self._given: ContextVar[SpanContext | None] = ContextVar("given", default=None)
+        # A context variable: Temporal's SDK runs workflows, which create spans, in threads.
+        self._fixed: ContextVar[SpanContext | None] = ContextVar("fixed", default=None)
 
     @contextmanager
-    def given(self, place: SpanContext | None) -> Iterator[None]:
-        """Give out these ids in the block."""
-        token = self._given.set(place)
+    def fixed(self, context: SpanContext | None) -> Iterator[None]:
+        """Use the ids of `context` in the block."""
+        token = self._fixed.set(context)
         try:
             yield
         finally:
-            self._given.reset(token)
+            self._fixed.reset(token)
 
     def generate_span_id(self) -> int:
-        given = self._given.get()
-        return given.span_id if given else self._random.generate_span_id()
+        fixed = self._fixed.get()
+        return fixed.span_id if fixed else self._random.generate_span_id()
 
     def generate_trace_id(self) -> int:
-        given = self._given.get()
-        return given.trace_id if given else self._random.generate_trace_id()
+        fixed = self._fixed.get()
+        return fixed.trace_id if fixed else self._random.generate_trace_id()
 
 
-class _Patient(SpanExporter):
-    """Says now and then that spans are lost, not each time; at the end it tries once, not on."""
+class _QuietExporter(SpanExporter):
+    """Logs lost spans at most once a minute; when closing, it does not retry a failed export."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self.is_closing = False
@@ -170,29 +171,29 @@ class _Patient(SpanExporter):
 def _headers(settings: TelemetrySettings) -> dict[str, str]:
     if settings.otlp_headers is None:
         return {}
-    pairs = [one.partition("=") for one in settings.otlp_headers.get_secret_value().split(",")]
-    if not all(name.strip() and is_pair for name, is_pair, _ in pairs):
+    pairs = [pair.partition("=") for pair in settings.otlp_headers.get_secret_value().split(",")]
+    if not all(name.strip() and equals for name, equals, _ in pairs):
         raise SettingsError("LOGFLUME_TELEMETRY__OTLP_HEADERS: not of the form name=value,…")
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def _span_context(place: SpanContext) -> trace.SpanContext:
+def _to_otel(context: SpanContext) -> trace.SpanContext:
     flags = trace.TraceFlags(trace.TraceFlags.SAMPLED)
-    return trace.SpanContext(place.trace_id, place.span_id, is_remote=True, trace_flags=flags)
+    return trace.SpanContext(context.trace_id, context.span_id, is_remote=True, trace_flags=flags)
 
 
-def _context(place: SpanContext) -> Context:
-    return trace.set_span_in_context(trace.NonRecordingSpan(_span_context(place)), Context())
+def _context(parent: SpanContext) -> Context:
+    return trace.set_span_in_context(trace.NonRecordingSpan(_to_otel(parent)), Context())
 
 
-def _links(places: Sequence[SpanContext]) -> list[trace.Link]:
-    return [trace.Link(_span_context(place)) for place in places]
+def _links(contexts: Sequence[SpanContext]) -> list[trace.Link]:
+    return [trace.Link(_to_otel(context)) for context in contexts]
 
 
-def _place(context: Context | None) -> SpanContext | None:
-    found = trace.get_current_span(context).get_span_context()
-    return SpanContext(found.trace_id, found.span_id) if found.is_valid else None
+def _span_context(context: Context | None) -> SpanContext | None:
+    span = trace.get_current_span(context).get_span_context()
+    return SpanContext(span.trace_id, span.span_id) if span.is_valid else None
 
 
-def _about(place: SpanContext | None) -> dict[str, Value]:
-    return {} if place is None or place.job_id is None else {"logflume.job_id": place.job_id}
+def _job_attributes(context: SpanContext | None) -> dict[str, Value]:
+    return {} if context is None or context.job_id is None else {"logflume.job_id": context.job_id}

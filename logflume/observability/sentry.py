@@ -1,7 +1,7 @@
-"""Errors for Sentry: that, where and of which job; never what the log or a value in it was.
+"""Reports errors to Sentry: what failed, where and for which job, but never log content or values.
 
-Sent are lines of level error and what ends a process. Of an exception go its type and the lines of
-code it came through: its text and variables may quote a log or a secret.
+Reported are log lines of level error and exceptions that end a process. Of an exception only its
+type and stack trace are sent: its text and variables may quote a log or a secret.
 """
 
 import sys
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sentry_sdk.types import Event
 
 LEVELS = {"error": "error", "critical": "fatal"}
-# How long the end of a process waits for the last ones.
+# How long a process waits at its end for the last reports.
 FLUSH_SECONDS = 2.0
 
 
@@ -27,22 +27,28 @@ class _Process:
 
 @contextmanager
 def reporting(settings: TelemetrySettings, process: str) -> Iterator[None]:
-    """Send errors of the block to Sentry, if there is one, and what ends it.
+    """Report errors of the block, and an exception that ends it, if a DSN is configured.
 
     Raises:
-        SettingsError: the DSN is none.
+        SettingsError: the Sentry SDK is not installed, or the DSN is invalid.
     """
     if settings.sentry_dsn is None:
         yield
         return
-    import sentry_sdk  # noqa: PLC0415 - who has no Sentry does not load it
-    from sentry_sdk.utils import BadDsn  # noqa: PLC0415
+    try:
+        import sentry_sdk  # noqa: PLC0415 - an extra
+        from sentry_sdk.utils import BadDsn  # noqa: PLC0415
+    except ImportError as error:
+        raise SettingsError(
+            "LOGFLUME_TELEMETRY__SENTRY_DSN is set, but the Sentry SDK is not installed: "
+            f"install logflume[sentry], or unset it ({error})"
+        ) from None
 
     try:
         sentry_sdk.init(
             settings.sentry_dsn.get_secret_value(),
             release=f"logflume@{version('logflume')}",
-            # What they find by themselves is more than should leave.
+            # Integrations collect more than may leave the process.
             default_integrations=False,
             auto_enabling_integrations=False,
             auto_session_tracking=False,
@@ -70,13 +76,13 @@ def reporting(settings: TelemetrySettings, process: str) -> Iterator[None]:
 
 
 def report(_: Any, __: str, line: Any) -> Any:
-    """Send a log line of level error (a processor of structlog)."""
+    """Report a log line of level error (a structlog processor)."""
     if _Process.is_on and line["level"] in LEVELS:
-        # A library's own text may quote anything, so that only its place is told.
+        # A library's text may quote anything: report only where it was logged.
         record = line.get("_record")
-        said = f"{record.name}, line {record.lineno}" if record else line["event"]
+        message = f"{record.name}, line {record.lineno}" if record else line["event"]
         tags = {"job_id": str(line["job_id"])} if "job_id" in line else {}
-        _send({"level": LEVELS[line["level"]], "message": said}, line.get("exc_info"), tags)
+        _send({"level": LEVELS[line["level"]], "message": message}, line.get("exc_info"), tags)
     return line
 
 
@@ -87,12 +93,12 @@ def _send(event: dict[str, Any], raised: Any, tags: dict[str, str]) -> None:
     hint: dict[str, Any] = {}
     raised = sys.exc_info() if raised is True else raised
     if raised:
-        found, hint = event_from_exception(raised, sentry_sdk.get_client().options)
-        event = {**found, **event}
+        details, hint = event_from_exception(raised, sentry_sdk.get_client().options)
+        event = {**details, **event}
     sentry_sdk.capture_event(cast("Event", {**event, "tags": tags}), hint)
 
 
 def _without_text(event: "Event", _: dict[str, Any]) -> "Event":
-    for one in (event.get("exception") or {}).get("values", ()):
-        one["value"] = ""
+    for exception in (event.get("exception") or {}).get("values", ()):
+        exception["value"] = ""
     return event

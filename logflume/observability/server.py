@@ -1,6 +1,6 @@
 """The HTTP server of the drain and the worker: `/metrics`, `/health/live` and `/health/ready`.
 
-It listens on the port of the setting `telemetry.port`. The web process has routes of its own.
+It listens on the port in the setting `telemetry.port`. The web process serves these routes itself.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -11,40 +11,39 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from logflume.errors import ComponentError
-from logflume.observability.health import CHECK_SECONDS, Ask, check_all
-from logflume.observability.metrics import Process, Readings
+from logflume.observability.health import CHECK_SECONDS, Check, check_all
+from logflume.observability.metrics import ProcessCollector, Readings
 from logflume.settings.groups import TelemetrySettings
 
 
 @asynccontextmanager
-async def showing(
+async def metrics_server(
     name: str,
     settings: TelemetrySettings,
-    dependencies: Mapping[str, Ask],
+    dependencies: Mapping[str, Check],
     readings: Readings,
     sdk_metrics: str = "",
 ) -> AsyncIterator[int | None]:
-    """Serve `/metrics`, `/health/live` and `/health/ready`; yields the port, if there is one.
+    """Serve `/metrics`, `/health/live` and `/health/ready`; yields the port, None if unset.
 
-    `name` is that of the process: drain or worker. `dependencies` are asked whether it is ready.
-    `sdk_metrics` is the URL under which Temporal's library shows figures of its own: they are
-    shown with ours.
+    `name` is the process: drain or worker. `dependencies` decide its readiness. `sdk_metrics` is
+    the URL of the Temporal SDK's own metrics, which are appended to ours.
 
     Raises:
-        ComponentError: the port cannot be had.
+        ComponentError: the port is taken.
     """
     if settings.port is None:
         yield None
         return
 
-    process = Process(name)
+    collector = ProcessCollector(name)
 
     async def metrics(_: web.Request) -> web.Response:
         await readings.refresh()
-        body = generate_latest(process)
+        body = generate_latest(collector)
         if sdk_metrics:
-            async with session.get(sdk_metrics) as answer:
-                body += await answer.read()
+            async with session.get(sdk_metrics) as response:
+                body += await response.read()
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def live(_: web.Request) -> web.Response:
@@ -77,12 +76,12 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
         raise ComponentError(
-            f"cannot listen on {host} port {port}: {error.strerror}; end what listens there, or "
-            "set LOGFLUME_TELEMETRY__HOST and LOGFLUME_TELEMETRY__PORT"
+            f"cannot listen on {host} port {port}: {error.strerror}; stop the process that uses "
+            "it, or set LOGFLUME_TELEMETRY__HOST and LOGFLUME_TELEMETRY__PORT"
         ) from error
 
 
-def _health(found: dict[str, str]) -> web.Response:
-    is_ok = all(answer == "ok" for answer in found.values())
-    body = {"status": "ok" if is_ok else "unavailable", "dependencies": found}
+def _health(dependencies: dict[str, str]) -> web.Response:
+    is_ok = all(result == "ok" for result in dependencies.values())
+    body = {"status": "ok" if is_ok else "unavailable", "dependencies": dependencies}
     return web.json_response(body, status=200 if is_ok else 503)

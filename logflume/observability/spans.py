@@ -1,8 +1,8 @@
-"""Spans of what happens to a log; without a collector there are none, at no cost.
+"""Spans, one trace per log; without a collector they cost nothing.
 
-One trace for each log. Its id, and that of the span that all others are under, are made of the
-job's id: every process finds them, and nothing carries them along. Whether a trace is kept is
-decided by its id alone, so all processes agree.
+The trace id and the id of a trace's root span are derived from the job id, so every process can
+compute them and no message has to carry them. The trace id alone decides whether a trace is
+sampled, so all processes agree.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from logflume.errors import SettingsError
 from logflume.settings.groups import TelemetrySettings
 
 if TYPE_CHECKING:
@@ -23,26 +24,27 @@ NO_ATTRIBUTES: Mapping[str, Value] = MappingProxyType({})
 
 
 class SpanContext(NamedTuple):
-    """A span as others refer to it; `job_id` where its trace is that of a job's log."""
+    """The ids by which other spans refer to a span; `job_id` if the trace is a job's log."""
 
     trace_id: int
     span_id: int
     job_id: int | None = None
 
     def inner(self, name: str) -> "SpanContext":
-        """The place of a span inside, always the same for the same name."""
+        """The context of a child span, always the same for the same name."""
         return self._replace(span_id=_digest(f"{self.trace_id:032x} {name}")[1])
 
     def beside(self) -> "SpanContext":
-        """The place of a new trace that is kept if this one is: the low half of the id decides."""
+        """The context of a new trace, sampled like this one: the low half of the id decides."""
         low = self.trace_id & (1 << 64) - 1
         return SpanContext(secrets.randbits(64) << 64 | low, secrets.randbits(64))
 
 
 class FinishedSpan(NamedTuple):
-    """A span of what is over; `times_ns` are its begin and end, since the epoch.
+    """A span of something that already happened.
 
-    `own` is its place, else one that nobody refers to; without a `parent` it begins a trace.
+    `times_ns` are its start and end, in nanoseconds since the epoch. `own` is its context; None: a
+    random one. Without a `parent` it starts a trace.
     """
 
     name: str
@@ -52,7 +54,7 @@ class FinishedSpan(NamedTuple):
     links: Sequence[SpanContext] = ()
     attributes: Mapping[str, Value] = NO_ATTRIBUTES
     error: str | None = None
-    """The type of the error that it ended with."""
+    """The type of the error that ended it."""
 
 
 class _Process:
@@ -63,31 +65,37 @@ _process = _Process()
 
 
 def _digest(name: str) -> tuple[int, int]:
-    made = hashlib.sha256(b"logflume " + name.encode()).digest()
-    return int.from_bytes(made[:16]), int.from_bytes(made[16:24])
+    digest = hashlib.sha256(b"logflume " + name.encode()).digest()
+    return int.from_bytes(digest[:16]), int.from_bytes(digest[16:24])
 
 
 def of_log(job_id: int) -> SpanContext:
-    """The span of a job's whole log, which every other of its trace is under."""
+    """The root span of a job's trace, which covers the whole log."""
     return SpanContext(*_digest(f"log {job_id}"), job_id)
 
 
 def of_run(run_id: str) -> SpanContext:
-    """The span of a run of a workflow that is no log's."""
+    """The root span of a workflow run that belongs to no log."""
     return SpanContext(*_digest(f"run {run_id}"))
 
 
 @contextmanager
 def exporting(settings: TelemetrySettings, process: str) -> Iterator[None]:
-    """Send the spans made in the block to the collector, if there is one.
+    """Export the block's spans to the collector, if one is configured.
 
     Raises:
-        SettingsError: the headers for it cannot be read.
+        SettingsError: OpenTelemetry is not installed, or the headers are invalid.
     """
     if settings.otlp_endpoint is None:
         yield
         return
-    from logflume.observability.otlp import Tracer  # noqa: PLC0415 - who has no collector does not load it
+    try:
+        from logflume.observability.otlp import Tracer  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise SettingsError(
+            "LOGFLUME_TELEMETRY__OTLP_ENDPOINT is set, but OpenTelemetry is not installed: "
+            f"install logflume[otel], or unset it ({error})"
+        ) from None
 
     tracer = Tracer(settings, process)
     _process.tracer = tracer
@@ -99,19 +107,19 @@ def exporting(settings: TelemetrySettings, process: str) -> Iterator[None]:
 
 
 def ns(time: datetime) -> int:
-    """Nanoseconds since the epoch, as spans count."""
+    """Nanoseconds since the epoch, the unit of spans."""
     return int(time.timestamp() * 1e9)
 
 
 def is_on() -> bool:
-    """Whether spans go anywhere."""
+    """Whether spans are exported."""
     return _process.tracer is not None
 
 
-def is_kept(place: SpanContext) -> bool:
-    """Whether spans of this trace go anywhere."""
+def is_sampled(context: SpanContext) -> bool:
+    """Whether spans of this trace are exported."""
     tracer = _process.tracer
-    return tracer is not None and tracer.keeps(place.trace_id)
+    return tracer is not None and tracer.samples(context.trace_id)
 
 
 @contextmanager
@@ -123,37 +131,37 @@ def span(
     links: Sequence[SpanContext] = (),
     attributes: Mapping[str, Value] = NO_ATTRIBUTES,
 ) -> Iterator[dict[str, Value]]:
-    """Make a span of the block, which may add to its attributes.
+    """Record a span of the block and yield its attributes, to which the block may add.
 
-    It is under `parent`, or else under the span that this runs in; where there is none it is made
-    only if it `begins` a trace. An error that ends the block is told by its type alone: its text
-    may quote anything.
+    Its parent is `parent` or else the current span; without either it is recorded only if it
+    `begins` a trace. Of an error that ends the block only the type is recorded: the text may quote
+    a log or a secret.
     """
-    told = dict(attributes)
+    mutable = dict(attributes)
     tracer = _process.tracer
     if tracer is None or not (parent or begins or tracer.current()):
-        yield told
+        yield mutable
         return
-    with tracer.span(name, parent, links, told):
-        yield told
+    with tracer.span(name, parent, links, mutable):
+        yield mutable
 
 
-def record(made: FinishedSpan) -> None:
-    """Make a span of what is over."""
+def record(finished: FinishedSpan) -> None:
+    """Record a finished span."""
     if tracer := _process.tracer:
-        tracer.record(made)
+        tracer.record(finished)
 
 
 def read_traceparent(header: object) -> SpanContext | None:
-    """The span that a W3C `traceparent` header names, None where it makes no sense."""
+    """Parse a W3C `traceparent` header; None if it is invalid."""
     text = header.decode("latin-1") if isinstance(header, bytes) else header
     tracer = _process.tracer
     return tracer.read(text) if tracer and isinstance(text, str) else None
 
 
 def add_ids(_: Any, __: str, line: Any) -> Any:
-    """Give a log line the ids of the span it is written in (a processor of structlog)."""
-    if (tracer := _process.tracer) and (place := tracer.current()):
-        line["trace_id"] = f"{place.trace_id:032x}"
-        line["span_id"] = f"{place.span_id:016x}"
+    """Add the ids of the current span to a log line (a structlog processor)."""
+    if (tracer := _process.tracer) and (context := tracer.current()):
+        line["trace_id"] = f"{context.trace_id:032x}"
+        line["span_id"] = f"{context.span_id:016x}"
     return line

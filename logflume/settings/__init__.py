@@ -1,7 +1,8 @@
-"""Settings, one group for each part of the system (`groups.py`).
+"""Settings, one group per component (`groups.py`).
 
-Read from the environment (`LOGFLUME_<GROUP>__<FIELD>`), then from the file that the local stack
-writes into its data folder, then from the defaults. `docs/settings.md` is made from this package.
+Sources, in this order: the environment (`LOGFLUME_<GROUP>__<FIELD>`), the local stack's settings
+file (only in a checkout or where LOGFLUME_STACK__DATA_DIR is set, never in production), the
+defaults. `docs/settings.md` is generated from this package.
 """
 
 import json
@@ -35,7 +36,7 @@ PREFIX = "LOGFLUME_"
 
 
 class Settings(BaseSettings):
-    """All groups. Built once, where a process is put together."""
+    """All groups; built once per process."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
@@ -65,30 +66,32 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments win over the environment, that over the local stack's file."""
+        """Give arguments precedence over the environment, and both over the local stack's file."""
         return (init_settings, env_settings, _StackFile(settings_cls))
 
 
 class _StackFile(PydanticBaseSettingsSource):
-    """The file the local stack writes so that every command attaches to it unasked."""
+    """The file that the local stack writes so that every command finds it without options."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        raise NotImplementedError  # the whole file is read at once, by __call__
+        raise NotImplementedError  # __call__ reads the whole file at once
 
     def __call__(self) -> dict[str, Any]:
         stack = self.current_state.get("stack") or {}
-        path = stack_file(Path(stack.get("data_dir", StackSettings().data_dir)))
+        data_dir = stack.get("data_dir", StackSettings().data_dir)
+        if data_dir is None:
+            return {}
+        path = stack_file(Path(data_dir))
         try:
-            found = json.loads(path.read_text())
+            return dict(json.loads(path.read_text()))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            raise SettingsError(f"cannot read {path}: {error}; mend it or delete it") from error
-        return dict(found)
+            raise SettingsError(f"cannot read {path}: {error}; fix or delete it") from error
 
 
 def stack_file(data_dir: Path) -> Path:
-    """Where the local stack under `data_dir` keeps the settings of its components."""
+    """The settings file of the local stack in `data_dir`."""
     return data_dir / "settings.json"
 
 
@@ -96,22 +99,22 @@ def load_settings(**overrides: Any) -> Settings:
     """Read all settings.
 
     Raises:
-        SettingsError: one line that names the setting, what is wrong and never its secret value.
+        SettingsError: a setting is wrong; the text is one line that names it, without its value.
     """
     groups = Settings.model_fields
     for name in os.environ:
         group = name.removeprefix(PREFIX).split("__")[0].lower()
         if name.startswith(PREFIX) and group not in groups:
             known = ", ".join(groups)
-            raise SettingsError(f"{name}: there is no settings group {group!r}; known: {known}")
+            raise SettingsError(f"{name}: unknown settings group {group!r}; use one of: {known}")
     try:
         return Settings(**overrides)
     except ValidationError as error:
         raise SettingsError("; ".join(_line(item) for item in error.errors())) from None
     except UnreadableSource as error:
-        raise SettingsError(f"{error}; set single fields instead, as {PREFIX}WEB__PORT") from None
+        raise SettingsError(f"{error}; set single fields, e.g. {PREFIX}WEB__PORT") from None
 
 
 def _line(item: Any) -> str:
-    name = PREFIX + "__".join(str(place) for place in item["loc"]).upper()
+    name = PREFIX + "__".join(map(str, item["loc"])).upper()
     return f"{name}: {item['msg'].removeprefix('Value error, ')}"

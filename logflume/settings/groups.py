@@ -1,4 +1,4 @@
-"""The groups of settings, one for each part of the system; each field says its unit."""
+"""The groups of settings, one for each component; every field states its unit."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -16,23 +16,24 @@ from pydantic import (
 )
 
 from logflume.domain import MAX_LOG_BYTES
+from logflume.errors import SettingsError
 
 MIB = 1024 * 1024
 
 
 class Group(BaseModel):
-    """A group of settings: fixed once read, and unknown names are refused."""
+    """Base of all groups: immutable, unknown names are an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 CA_FILE = (
-    "file of CA certificates (PEM) that the server's is checked with; unset: the machine's own"
+    "PEM file of CA certificates to verify the server with; unset: the system's CA certificates"
 )
 
 
 def _url(*schemes: str) -> AfterValidator:
-    """Make a check that refuses what is no such URL, and does not repeat it: it holds secrets."""
+    """A validator for URLs of these schemes; errors do not quote the URL, as it holds secrets."""
 
     def check(url: SecretStr | str) -> SecretStr | str:
         text = url.get_secret_value() if isinstance(url, SecretStr) else url
@@ -52,81 +53,79 @@ def _url(*schemes: str) -> AfterValidator:
 
 
 class AmqpSettings(Group):
-    """RabbitMQ, where parts come from. The names of exchange and queues are the contract's."""
+    """RabbitMQ, the source of parts. The wire contract fixes the exchange and queue names."""
 
     url: Annotated[SecretStr, _url("amqp", "amqps")] = Field(
         SecretStr("amqp://localhost:5672/"),
-        description="AMQP URL of RabbitMQ, with user and vhost; `amqps` is TLS, with "
-        "`?cafile=FILE` (and `&certfile=FILE&keyfile=FILE` for a certificate of our own) behind it",
+        description="AMQP URL of RabbitMQ, with user and vhost; `amqps` uses TLS: append "
+        "`?cafile=FILE` (and `&certfile=FILE&keyfile=FILE` for a client certificate)",
     )
     management_url: Annotated[SecretStr, _url("http", "https")] | None = Field(
         None,
-        description="URL of RabbitMQ's management API, with a user that has the tag `policymaker`; "
-        "`logflume drain --sharded` needs it",
+        description="URL of RabbitMQ's management API, with a user tagged `policymaker`; required "
+        "by `logflume drain --sharded`",
     )
 
 
 class DatabaseSettings(Group):
-    """Postgres, where parts and logs are kept."""
+    """Postgres, which stores parts and logs."""
 
     url: Annotated[SecretStr, _url("postgresql", "postgres")] = Field(
         SecretStr("postgresql://localhost:5432/logflume"),
-        description="Postgres URL, with the user of the process; "
-        "`?sslmode=verify-full&sslrootcert=FILE` behind it insists on TLS and on that CA, "
-        "`&sslcert=FILE&sslkey=FILE` is a certificate of our own",
+        description="Postgres URL, with the process's role as user; append "
+        "`?sslmode=verify-full&sslrootcert=FILE` to require TLS and verify the server, and "
+        "`&sslcert=FILE&sslkey=FILE` for a client certificate",
     )
     direct_url: Annotated[SecretStr, _url("postgresql", "postgres")] | None = Field(
         None,
-        description="URL of Postgres itself, where that of above is a pooler's (PgBouncer, in "
-        "transaction mode or session mode): to listen for news and to deploy the schema; unset: "
-        "there is no pooler",
+        description="URL that bypasses the pooler if `URL` points to one (PgBouncer, in "
+        "transaction or session mode); used for LISTEN and to deploy the schema; unset: there is "
+        "no pooler",
     )
-    connections: int = Field(
-        8, ge=1, le=500, description="most connections that one process holds open"
-    )
+    connections: int = Field(8, ge=1, le=500, description="maximum connections per process")
 
     @field_validator("url", "direct_url")
     @classmethod
-    def _passwords_stand_before_the_host(cls, url: SecretStr | None) -> SecretStr | None:
-        # sqitch gets what stands behind it as an argument, which others on the machine can see.
+    def _password_precedes_host(cls, url: SecretStr | None) -> SecretStr | None:
+        # sqitch receives the query string as an argument, which other local users can see.
         if url and "password" in urlsplit(url.get_secret_value()).query:
             raise ValueError("put the password before the host: postgresql://user:password@host/")
         return url
 
     @property
     def direct(self) -> str:
-        """The URL that leads to Postgres itself."""
+        """The URL that bypasses the pooler."""
         return (self.direct_url or self.url).get_secret_value()
 
 
 class TemporalSettings(Group):
-    """The Temporal server that runs the workflows."""
+    """The Temporal server."""
 
     address: str = Field("localhost:7233", description="host:port of the Temporal frontend")
     namespace: str = Field("default", description="Temporal namespace")
     task_queue: str = Field(
         "logflume",
         min_length=1,
-        description="task queue of workflows and database activities; archive work runs on the "
-        "queue of this name with `-archive` behind it",
+        description="task queue of workflows and database activities; archive activities use "
+        "this name with the suffix `-archive`",
     )
-    ui_url: str = Field("", description="address of the Temporal UI, for links; empty: no links")
-    tls: bool = Field(default=False, description="whether the frontend speaks TLS")
+    ui_url: str = Field("", description="URL of the Temporal UI, for links; empty: no links")
+    tls: bool = Field(default=False, description="connect to the frontend with TLS")
     ca_file: Path | None = Field(None, description=CA_FILE)
     cert_file: Path | None = Field(
-        None, description="file of our own certificate (PEM), where the server asks for one"
+        None, description="PEM file of the client certificate, if the server requires one"
     )
-    key_file: Path | None = Field(None, description="file of its private key (PEM)")
+    key_file: Path | None = Field(None, description="PEM file of its private key")
     api_key: SecretStr | None = Field(
-        None, min_length=1, description="API key that the server wants, as Temporal Cloud does"
+        None, min_length=1, description="API key, if the server requires one (Temporal Cloud)"
     )
 
     @model_validator(mode="after")
-    def _secrets_go_by_tls(self) -> Self:
+    def _credentials_require_tls(self) -> Self:
         if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file and key_file go together: set both or neither")
+            raise ValueError("cert_file and key_file belong together: set both or neither")
         if not self.tls and (self.ca_file or self.cert_file or self.api_key):
-            raise ValueError("ca_file, cert_file and api_key want TLS: set tls to true")
+            raise ValueError("ca_file, cert_file and api_key require TLS: set tls to true")
         return self
 
 
@@ -139,29 +138,29 @@ class S3Settings(Group):
     ca_file: Path | None = Field(None, description=CA_FILE)
     region: str = Field("us-east-1", description="region of the bucket")
     access_key: str | None = Field(
-        None, description="access key id; unset: the usual AWS credential chain"
+        None, description="access key id; unset: the default AWS credential chain"
     )
     secret_key: SecretStr | None = Field(None, description="secret access key")
-    bucket: str = Field("logflume-archive", min_length=3, description="bucket of the archive")
+    bucket: str = Field("logflume-archive", min_length=3, description="name of the bucket")
     acl: str = Field("private", description="canned ACL of archived objects")
     slice_bytes: int = Field(
         8 * MIB,
         ge=5 * MIB,
         le=64 * MIB,
-        description="bytes read and sent at a time; a log larger than this is a multipart upload",
+        description="bytes read and sent at a time; larger logs use a multipart upload",
     )
 
     @field_validator("endpoint")
     @classmethod
-    def _keys_have_settings(cls, url: str | None) -> str | None:
+    def _no_keys_in_the_url(cls, url: str | None) -> str | None:
         if url and "@" in url:
-            raise ValueError("put no key into it: set ACCESS_KEY and SECRET_KEY")
+            raise ValueError("the URL must not contain keys: set ACCESS_KEY and SECRET_KEY")
         return url
 
     @model_validator(mode="after")
     def _keys_come_in_pairs(self) -> Self:
         if (self.access_key is None) != (self.secret_key is None):
-            raise ValueError("access_key and secret_key go together: set both or neither")
+            raise ValueError("access_key and secret_key belong together: set both or neither")
         return self
 
 
@@ -169,108 +168,115 @@ class DrainSettings(Group):
     """The drain: batches, flushes and signals."""
 
     prefetch: int = Field(
-        8000, ge=1, le=65535, description="messages held unacked; fewer where they are large"
-    )
-    held_bytes: int = Field(
-        64 * MIB, ge=1, description="bytes of the messages held unacked; a message that is larger "
-        "is held alone. The drain's memory grows by about twice as much"
+        8000, ge=1, le=65535, description="maximum unacknowledged messages; lowered automatically "
+        "while messages are large"
     )  # fmt: skip
-    batch_parts: int = Field(2000, ge=1, description="parts at which a batch is flushed")
-    batch_bytes: int = Field(4 * MIB, ge=1, description="bytes at which a batch is flushed")
+    held_bytes: int = Field(
+        64 * MIB, ge=1, description="maximum bytes of unacknowledged messages; a larger message "
+        "is held alone. The drain's memory grows by about twice this value"
+    )  # fmt: skip
+    batch_parts: int = Field(2000, ge=1, description="parts after which a batch is flushed")
+    batch_bytes: int = Field(4 * MIB, ge=1, description="bytes after which a batch is flushed")
     batch_seconds: float = Field(
-        0.02, gt=0, le=60, description="seconds after its first part at which a batch is flushed"
+        0.02, gt=0, le=60, description="seconds after its first part when a batch is flushed"
     )
-    flushes: int = Field(3, ge=1, le=64, description="flushes in flight, a connection each")
+    flushes: int = Field(
+        3, ge=1, le=64, description="concurrent flushes; each uses one connection to Postgres"
+    )
     signal_seconds: float = Field(
-        15, ge=0, description="least seconds between two signals to one log's workflow, except "
+        15, ge=0, description="minimum seconds between two signals to one log's workflow, except "
         "for an attempt's first batch and its final part"
     )  # fmt: skip
-    signals_in_flight: int = Field(32, ge=1, description="signals to Temporal in flight at once")
+    signals_in_flight: int = Field(32, ge=1, description="concurrent signals to Temporal")
 
     @model_validator(mode="after")
-    def _prefetch_fills_batches(self) -> Self:
+    def _prefetch_covers_a_batch(self) -> Self:
         if self.prefetch < self.batch_parts:
             raise ValueError(
-                f"prefetch {self.prefetch} is less than batch_parts {self.batch_parts}: "
-                "no batch could ever fill; raise prefetch or lower batch_parts"
+                f"prefetch {self.prefetch} is less than batch_parts {self.batch_parts}, "
+                "so batches never fill; raise prefetch or lower batch_parts"
             )
         return self
 
 
 class LifecycleSettings(Group):
-    """Times and limits of a log's life; they travel in the workflow's input."""
+    """Timers and limits of a log's lifecycle, passed in the workflow's input."""
 
-    settle_seconds: float = Field(10, ge=0, description="seconds waited after the final part")
+    settle_seconds: float = Field(
+        10, ge=0, description="settle time: seconds to wait after the final part"
+    )
     silence_seconds: float = Field(
-        3 * 3600, gt=0, description="seconds without a part after which a log counts as ended"
-    )
+        3 * 3600, gt=0, description="idle timeout: seconds without a part after which a log is "
+        "considered complete"
+    )  # fmt: skip
     gap_seconds: float = Field(
-        30, ge=0, description="seconds waited for stragglers when numbers are missing"
-    )
+        30, ge=0, description="gap grace period: seconds to wait for late parts if numbers are "
+        "missing"
+    )  # fmt: skip
     purge_seconds: float = Field(
         6 * 3600, ge=0, description="seconds from verification until the content is purged"
     )
     archive_tries: int = Field(
-        10, ge=1, le=100, description="tries to archive and verify before a log counts as stuck"
+        10, ge=1, le=100, description="attempts to archive and verify before a log is stuck"
     )
     archive_backoff_seconds: float = Field(
-        30, gt=0, description="seconds before the second try; doubles each time, up to an hour"
+        30, gt=0, description="seconds before the first retry; doubles each time, up to an hour"
     )
     history_events: int = Field(
-        4000, ge=50, le=40_000, description="history length at which a workflow continues as new"
+        4000, ge=50, le=40_000, description="history events after which a workflow continues as new"
     )
     max_log_bytes: int = Field(
         MAX_LOG_BYTES,
         ge=1000,
         le=MAX_LOG_BYTES,
-        description="longest content of a log, in bytes; what is longer ends there, with a line "
-        "that says so. While one is made, Postgres may use six times as much memory",
+        description="maximum content of a log, in bytes; longer content is truncated and ends with "
+        "a line that says so. Postgres may use six times as much memory to aggregate one log",
     )
 
 
 class SweepSettings(Group):
-    """The sweep for logs that no workflow knows of. `logflume schedules apply` brings changes."""
+    """The sweep for orphaned logs. Run `logflume schedules apply` after a change."""
 
-    every_seconds: float = Field(60, ge=10, description="seconds between two rounds")
+    every_seconds: float = Field(60, ge=10, description="seconds between two sweeps")
     after_seconds: float = Field(
-        600, gt=0, description="seconds after which a log that nothing was written to is looked at"
+        600, gt=0, description="seconds without a write after which a sweep checks a log"
     )
-    logs: int = Field(500, ge=1, le=100_000, description="most logs that a round looks at")
+    logs: int = Field(500, ge=1, le=100_000, description="maximum logs per sweep")
 
 
 class PartitionSettings(Group):
-    """The partitions of parts. `logflume schedules apply` brings changes."""
+    """The partitions of parts. Run `logflume schedules apply` after a change."""
 
     interval: Literal["daily", "hourly"] = Field(
         "daily",
-        description="how much time one partition holds; a change begins behind the partitions "
-        "that are there already",
+        description="period covered by one partition; a change takes effect after the existing "
+        "partitions",
     )
     retention_seconds: float = Field(
         2 * 24 * 3600,
         ge=3600,
-        description="age in seconds at which a partition is dropped; parts of logs that are not "
-        "archived, verified and purged by then are moved to a newer one, so keep it well above "
+        description="age in seconds at which a partition is dropped; parts of logs not yet "
+        "archived, verified and purged move to a newer partition, so keep it well above "
         "`LOGFLUME_LIFECYCLE__PURGE_SECONDS`",
     )
     premake: int = Field(
         7,
         ge=1,
         le=200,
-        description="partitions made ahead, besides that of the present; they must last until the "
-        "next maintenance",
+        description="partitions to create ahead of the current one; they must last until the next "
+        "maintenance run",
     )
     lock_timeout_seconds: float = Field(
         0.2,
         ge=0.01,
-        lt=1,  # where Postgres would begin to look for deadlocks and end a writer
-        description="seconds that maintenance waits for a lock, and writers behind it, before it "
-        "gives up and tries again later",
+        lt=1,  # Postgres's deadlock_timeout, after which it would cancel a writer
+        description="seconds that maintenance, and writers queued behind it, wait for a lock "
+        "before it gives up and retries later",
     )
 
 
 class RetentionPolicy(Group):
-    """When logs are deleted, and what of them."""
+    """Which logs to delete, and which part of them."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
     older_than_days: int = Field(ge=1, le=36_500)
@@ -282,60 +288,58 @@ class RetentionPolicy(Group):
     def _empty_logs_have_rows_only(self) -> Self:
         if self.state == "empty" and (self.delete, self.larger_than_bytes) != ("row", None):
             raise ValueError(
-                f"policy {self.name}: an empty log has no text, so no size, and only a row to "
-                'delete: write "delete": "row" and leave larger_than_bytes out'
+                f"policy {self.name}: an empty log has no text, only a row: set "
+                '"delete": "row" and omit larger_than_bytes'
             )
         return self
 
 
 class RetentionSettings(Group):
-    """When logs are deleted: never, unless set. `logflume schedules apply` brings changes."""
+    """Expiry of finished logs; off by default. Run `logflume schedules apply` after a change."""
 
     policies: tuple[RetentionPolicy, ...] = Field(
         (),
-        description='as JSON: `[{"name": "old", "older_than_days": 365, "delete": "archive"}]`; '
-        "[retention](retention.md) has all their fields",
+        description='JSON: `[{"name": "old", "older_than_days": 365, "delete": "archive"}]`; '
+        "[retention](retention.md) describes all fields",
     )
-    logs: int = Field(
-        10_000, ge=1, le=100_000, description="most logs that a round looks at for each policy"
-    )
+    logs: int = Field(10_000, ge=1, le=100_000, description="maximum logs per policy and run")
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
         names = [policy.name for policy in self.policies]
         if doubled := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"two policies have the name {doubled.pop()}: name each its own")
+            raise ValueError(f"two policies are named {doubled.pop()}: rename one of them")
         return self
 
 
 class WorkerSettings(Group):
     """The Temporal worker."""
 
-    workflow_cache: int = Field(1000, ge=1, description="workflows kept in memory")
-    activities: int = Field(16, ge=1, description="database activities at once")
+    workflow_cache: int = Field(1000, ge=1, description="workflows cached in memory")
+    activities: int = Field(16, ge=1, description="concurrent database activities")
     archive_activities: int = Field(
-        8, ge=1, description="archive activities at once; each holds one slice in memory"
+        8, ge=1, description="concurrent archive activities; each holds one slice in memory"
     )
     shutdown_seconds: float = Field(
-        20, ge=0, description="seconds that running activities get to end at shutdown"
+        20, ge=0, description="seconds that running activities have to finish at shutdown"
     )
     deployment: str = Field(
         "logflume",
         pattern=r"^[^.:]+$",
-        description="name of the Worker Deployment that `build_id` is a version of",
+        description="name of the Worker Deployment to which `build_id` belongs",
     )
     build_id: str | None = Field(
         None,
         min_length=1,
         max_length=255,
-        description="version of the code, such as the image's tag: workflows then move to it only "
-        "when `temporal worker deployment` says so (docs/upgrading.md); unset: workers of all "
-        "versions take all work, unless a version was made current",
+        description="version of the code, e.g. the image's tag: workflows then move to this "
+        "version only through `temporal worker deployment` (docs/upgrading.md); unset: a worker "
+        "takes any task in its queue, unless a version was made current",
     )
 
     @property
     def shutdown(self) -> timedelta:
-        """`shutdown_seconds`, as Temporal wants it."""
+        """`shutdown_seconds` as a timedelta."""
         return timedelta(seconds=self.shutdown_seconds)
 
 
@@ -344,103 +348,127 @@ class WebSettings(Group):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8080, ge=1, le=65535, description="port to listen on")
-    url: str = Field("", description="address under which people reach it, for links")
+    url: str = Field("", description="public base URL of the service, for links")
     tls_cert_file: Path | None = Field(
         None,
-        description="file of the certificate (PEM, with what stands between it and the CA) that it "
-        "speaks TLS with; unset: a proxy before it does",
+        description="PEM file of the server certificate and its intermediate certificates; unset: "
+        "no TLS, for use behind a proxy that terminates it",
     )
-    tls_key_file: Path | None = Field(None, description="file of its private key (PEM)")
+    tls_key_file: Path | None = Field(None, description="PEM file of its private key")
     auth_token: SecretStr | None = Field(
         None,
         min_length=16,
-        description="the token callers must send, 16 characters or more; unset: every call that "
-        "needs it is refused",
+        description="bearer token of API callers, at least 16 characters; unset: every request "
+        "that requires it is refused",
     )
     jwt_public_key: str | None = Field(
         None,
-        description="RSA public key (PEM) that runners' own tokens (JWT, RS512) are checked with; "
-        "unset: only the token opens what they do",
+        description="RSA public key (PEM) that verifies the runners' tokens (JWT, RS512); unset: "
+        "runners' routes accept only `auth_token`",
     )
     link_secret: SecretStr | None = Field(
         None,
         min_length=32,
-        description="what links to one log (`logflume share`) are signed with, 32 characters or "
-        "more; unset: there are none",
+        description="secret that signs links to single logs (`logflume share`), at least 32 "
+        "characters; unset: such links are disabled",
     )
-    public_reads: bool = Field(default=False, description="let anyone read logs, without a token")
+    public_reads: bool = Field(default=False, description="allow reading logs without a token")
     cors_origins: tuple[str, ...] = Field(
-        (), description='origins whose pages may call, as JSON: `["https://ci.example"]`'
+        (), description='allowed CORS origins, as JSON: `["https://ci.example"]`'
     )
     max_body_bytes: int = Field(
-        64 * MIB, ge=1024, le=512 * MIB, description="largest body of a request, in bytes"
+        64 * MIB, ge=1024, le=512 * MIB, description="maximum request body, in bytes"
     )
 
     @model_validator(mode="after")
-    def _a_certificate_has_a_key(self) -> Self:
+    def _certificates_have_keys(self) -> Self:
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
-            raise ValueError("tls_cert_file and tls_key_file go together: set both or neither")
+            raise ValueError("tls_cert_file and tls_key_file belong together: set both or neither")
         return self
 
 
 class PusherSettings(Group):
-    """Pusher, or a server that speaks its protocol: parts go to readers while a job runs."""
+    """Pusher, or a server with its protocol, which sends parts to readers while a job runs."""
 
     app_id: str | None = Field(None, description="id of the app; unset: parts are not sent live")
     key: str | None = Field(None, min_length=1, description="key of the app, which is public")
     secret: Annotated[SecretStr, Field(min_length=1)] | None = Field(
-        None, description="secret of the app; signs requests, and webhooks are checked by it"
+        None, description="secret of the app; signs requests and verifies webhooks"
     )
     host: str = Field(
         "api.pusherapp.com",
         min_length=1,
-        description="host of the HTTP API; at Pusher `api-CLUSTER.pusher.com`, outside of mt1",
+        description="host of the HTTP API; for a Pusher cluster other than mt1: "
+        "`api-CLUSTER.pusher.com`",
     )
     port: int = Field(443, ge=1, le=65535, description="port of the HTTP API")
-    tls: bool = Field(default=True, description="whether the HTTP API speaks TLS")
+    tls: bool = Field(default=True, description="connect to the HTTP API with TLS")
     secure: bool = Field(
         default=False,
-        description="send to private channels (`private-job-N`), which readers must be let into "
-        "by `POST /pusher/auth`",
+        description="send to private channels (`private-job-N`), to which `POST /pusher/auth` "
+        "admits readers",
     )
     check_existence: bool = Field(
         default=True,
-        description="send only while the app's webhook says that a job's channel is occupied",
+        description="send only while a job's channel is occupied, according to the app's webhook",
     )
     queue_events: int = Field(
-        5000, ge=1, description="events (of 10 KiB at most) that may wait; more are dropped"
+        5000, ge=1, description="maximum queued events (of at most 10 KiB); more are dropped"
     )
-    senders: int = Field(
-        4, ge=1, le=64, description="requests in flight at once; those of one job never are"
-    )
+    senders: int = Field(4, ge=1, le=64, description="concurrent requests; at most one per job")
 
     @model_validator(mode="after")
-    def _an_app_is_whole(self) -> Self:
-        given = [self.app_id, self.key, self.secret]
-        if any(item is None for item in given) and any(item is not None for item in given):
-            raise ValueError("app_id, key and secret go together: set all three or none")
+    def _apps_are_complete(self) -> Self:
+        is_unset = [item is None for item in (self.app_id, self.key, self.secret)]
+        if any(is_unset) and not all(is_unset):
+            raise ValueError("app_id, key and secret belong together: set all three or none")
         if self.app_id is not None and not (self.app_id.isascii() and self.app_id.isdecimal()):
             raise ValueError("app_id must be digits")
         return self
 
 
+def _checkout_data_dir() -> Path | None:
+    """`.stack` in a checkout; None if logflume is installed."""
+    root = Path(__file__).resolve().parents[2]
+    try:
+        is_checkout = '\nname = "logflume"\n' in (root / "pyproject.toml").read_text()
+    except OSError:
+        is_checkout = False
+    return root / ".stack" if is_checkout else None
+
+
 class StackSettings(Group):
     """The local stack of real components for development and tests."""
 
-    data_dir: Path = Field(
-        Path(__file__).resolve().parents[2] / ".stack",
-        description="folder of the local stack's data, logs, keys and settings file",
+    data_dir: Path | None = Field(
+        _checkout_data_dir(),
+        description="folder of the local stack's data, logs, keys and settings file; unset outside "
+        "a checkout",
     )
+
+    @property
+    def folder(self) -> Path:
+        """`data_dir`, for commands that need it.
+
+        Raises:
+            SettingsError: it is unset.
+        """
+        if self.data_dir is None:
+            raise SettingsError(
+                "the local stack has no data folder: set LOGFLUME_STACK__DATA_DIR, or run logflume "
+                "from a checkout"
+            )
+        return self.data_dir
 
 
 class TelemetrySettings(Group):
-    """What the processes say of themselves."""
+    """Logs, metrics, health, traces and error reports of the processes."""
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="least level of log lines written"
+        "info", description="minimum level of log lines"
     )
     log_format: Literal["auto", "json", "console"] = Field(
-        "auto", description="form of log lines; auto: console on a terminal, else JSON"
+        "auto", description="format of log lines; auto: console on a terminal, otherwise JSON"
     )
     host: str = Field(
         "127.0.0.1", description="address of `/metrics` and `/health` of the drain and the worker"
@@ -449,27 +477,29 @@ class TelemetrySettings(Group):
         None,
         ge=1,
         le=65535,
-        description="their port, another for each process on one host; unset: they have none. The "
-        "web shows its own beside its API",
+        description="their port, different for each process on a host; unset: not served. The web "
+        "serves both on its own port",
     )
     otlp_endpoint: Annotated[str, _url("http", "https")] | None = Field(
         None,
-        description="URL of a collector that takes OTLP over HTTP, as `http://localhost:4318`; "
-        "unset: no traces",
+        description="URL of an OTLP/HTTP collector, e.g. `http://localhost:4318`; needs the extra "
+        "`logflume[otel]`; unset: no traces",
     )
     otlp_headers: SecretStr | None = Field(
-        None, description="headers it wants, as `name=value,name=value`"
+        None, description="headers for the collector, as `name=value,name=value`"
     )
     trace_ratio: float = Field(
-        1.0, ge=0, le=1, description="of how many logs there are traces; the same for all processes"
+        1.0, ge=0, le=1, description="share of logs to trace; set the same for all processes"
     )
     sentry_dsn: Annotated[SecretStr, _url("https", "http")] | None = Field(
-        None, description="DSN of a Sentry project that errors are sent to; unset: to none"
+        None,
+        description="DSN of the Sentry project for errors; needs the extra `logflume[sentry]`; "
+        "unset: errors are not reported",
     )
 
     @field_validator("otlp_endpoint")
     @classmethod
-    def _headers_hold_secrets(cls, url: str | None) -> str | None:
+    def _no_password_in_the_url(cls, url: str | None) -> str | None:
         if url and "@" in url:
-            raise ValueError("put no password into it: set OTLP_HEADERS")
+            raise ValueError("the URL must not contain a password: set OTLP_HEADERS")
         return url

@@ -73,7 +73,7 @@ def _jobs(files: Sequence[Path], *, throttled: bool) -> list[Job]:
 
 
 async def _demo(jobs: list[Job], *, once: bool) -> int:
-    stack = LocalStack(load_settings().stack.data_dir)
+    stack = LocalStack(load_settings().stack.folder)
     with console.status("starting the local stack…"):
         started = await stack.up(on_ready=_tell_ready)
     settings = load_settings()

@@ -1,9 +1,32 @@
-"""What property tests need: hypothesis calls them as plain functions, many times."""
+"""Fixtures of the service tests: a web client, stored parts, and a loop for property tests."""
 
 import asyncio
 
 import asyncpg
 import pytest
+
+from db.parts import store_batch
+from tests.support.parts import part
+from tests.support.services import serving
+
+
+@pytest.fixture
+async def web(settings, pool):
+    """A client of a web service in this process; it sends the token."""
+    async with serving(settings, pool) as client:
+        yield client
+
+
+@pytest.fixture
+def store(pool, job_id):
+    """Stores parts of the test's job, each as `(number, content)` or `(…, fields of Part)`."""
+
+    async def store(*parts) -> None:
+        async with pool.acquire() as connection:
+            made = [part(job_id, n, content, **dict(*fields)) for n, content, *fields in parts]
+            await store_batch(connection, made)
+
+    return store
 
 
 @pytest.fixture

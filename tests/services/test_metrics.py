@@ -26,7 +26,7 @@ from drain.metrics import readings as drain_readings
 from logflume import contract
 from logflume.errors import ComponentError
 from logflume.observability.metrics import Readings
-from logflume.observability.server import showing
+from logflume.observability.server import metrics_server
 from tests.support.metrics import parsed, scrape, shown
 from tests.support.parts import part, write_whole
 from tests.support.services import draining, serving
@@ -242,7 +242,7 @@ async def test_a_port_that_is_taken_is_said(settings):
     async with shown("worker", settings, {}, readings) as client:
         telemetry = settings.telemetry.model_copy(update={"port": client.base_url.port})
         with pytest.raises(ComponentError, match="LOGFLUME_TELEMETRY__PORT"):
-            async with showing("worker", telemetry, {}, readings):
+            async with metrics_server("worker", telemetry, {}, readings):
                 pass
 
 

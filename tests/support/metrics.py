@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from logflume.observability.server import showing
+from logflume.observability.server import metrics_server
 
 
 def parsed(text: str) -> dict[tuple[str, ...], float]:
@@ -22,7 +22,7 @@ async def shown(name: str, settings, dependencies, readings, sdk_metrics: str = 
     """A client of what a process shows, on a port that is free."""
     telemetry = settings.telemetry.model_copy(update={"port": 0})
     async with (
-        showing(name, telemetry, dependencies, readings, sdk_metrics) as port,
+        metrics_server(name, telemetry, dependencies, readings, sdk_metrics) as port,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
     ):
         yield client

@@ -27,7 +27,7 @@ from workflows.types import LifecycleOptions
 
 def as_process(settings: Settings, process: str) -> Settings:
     """The same, with the user that this process has in the database."""
-    home = open_home(settings.stack.data_dir, {})
+    home = open_home(settings.stack.folder, {})
     owner, own = (home.database_url("", one).split("@")[0] for one in (None, process))
     changed = {
         name: SecretStr(url.get_secret_value().replace(owner, own))

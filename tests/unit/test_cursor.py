@@ -1,4 +1,4 @@
-"""A cursor against a plain model: whatever comes in which order, each part is told once."""
+"""The cursor against a plain model: each part is sent once, whatever the order."""
 
 import pytest
 from hypothesis import given
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from db.tail import Horizon
 from logflume.domain import LAST, WHOLE, StoredPart
-from web.streams.cursor import MOST_GAPS, MOST_LASTS, Cursor, digest
+from web.streams.cursor import MAX_GAPS, MAX_LASTS, Cursor, digest
 
 NUMBERS = st.integers(0, 30)
 
@@ -24,10 +24,10 @@ def last(id_: int, content: bytes) -> StoredPart:
 
 
 @given(st.permutations(range(20)), st.sets(st.integers(0, 19)), st.lists(st.integers(1, 6)))
-def test_each_number_is_told_once_whatever_the_order_and_the_reconnects(order, resumed, sizes):
-    """Looks see all that is committed; ids are given in another order than commits."""
+def test_each_number_is_sent_once_whatever_the_order_and_the_reconnects(order, resumed, sizes):
+    """Each step sees all committed parts; ids are assigned in another order than commits."""
     cursor = Cursor(0, 1)
-    told: list[int] = []
+    sent: list[int] = []
     committed: list[StoredPart] = []
     left = [stored(100 + n, number) for n, number in enumerate(order)]
     for step, size in enumerate([*sizes, 20]):
@@ -37,9 +37,9 @@ def test_each_number_is_told_once_whatever_the_order_and_the_reconnects(order, r
             cursor = Cursor.parse(str(cursor))
         below = sorted((p for p in committed if in_gap(cursor, p.number)), key=lambda p: p.id)
         above = sorted((p for p in committed if p.number >= cursor.next), key=lambda p: p.number)
-        told += [p.number for p in (*below, *above) if cursor.take(p) is not None]
+        sent += [p.number for p in (*below, *above) if cursor.take(p) is not None]
         assert all(cursor.take(p) is None for p in committed)
-    assert sorted(told) == [*range(20)]
+    assert sorted(sent) == [*range(20)]
     assert cursor.gaps == []
 
 
@@ -56,7 +56,7 @@ def test_parts_up_to_a_gap_are_contiguous(numbers, whole):
     assert len(ready) == wanted + whole + complete
 
 
-def test_a_log_ends_with_its_final_part_and_all_before_it():
+def test_a_log_ends_with_its_final_part_and_all_earlier_ones():
     cursor = Cursor(0, 1)
     cursor.take(stored(1, 0))
     cursor.take(stored(3, 2, final=True))
@@ -65,7 +65,7 @@ def test_a_log_ends_with_its_final_part_and_all_before_it():
     assert cursor.ended
 
 
-def test_content_written_whole_is_an_end_until_a_part_follows():
+def test_content_written_whole_ends_a_log_until_a_part_follows():
     cursor = Cursor(0, 1)
     cursor.take(stored(1, WHOLE))
     assert cursor.ended
@@ -73,30 +73,30 @@ def test_content_written_whole_is_an_end_until_a_part_follows():
     assert not cursor.ended
 
 
-def test_last_parts_are_told_once_whatever_order_they_are_committed_in():
+def test_last_parts_are_sent_once_whatever_the_commit_order():
     cursor = Cursor(0, 1)
     lasts = [last(6, b"b"), last(5, b"a"), last(7, b"b")]
     assert [cursor.take(part) for part in lasts] == [True, True, None]
     assert cursor.lasts == [digest(b"b"), digest(b"a")]
     assert cursor.take(stored(8, 0)) is True
-    for n in range(2 * MOST_LASTS):
+    for n in range(2 * MAX_LASTS):
         cursor.take(last(n + 10, b"%d" % n))
-    assert len(cursor.lasts) == MOST_LASTS
+    assert len(cursor.lasts) == MAX_LASTS
 
 
-def test_a_reader_waits_where_there_are_more_gaps_than_it_can_remember():
+def test_parts_behind_too_many_gaps_are_not_reachable():
     cursor = Cursor(0, 1)
     parts = [stored(n + 1, n) for n in range(1, 1000, 2)]  # every other number is missing
     reached = [*cursor.reachable(parts)]
-    assert len(reached) == MOST_GAPS
+    assert len(reached) == MAX_GAPS
     for part in reached:
         assert cursor.take(part) is True
-    assert [*cursor.reachable(parts[MOST_GAPS:])] == []
+    assert [*cursor.reachable(parts[MAX_GAPS:])] == []
     cursor.take(stored(5000, 0))
-    assert [part.number for part in cursor.reachable(parts[MOST_GAPS:])] == [201]
+    assert [part.number for part in cursor.reachable(parts[MAX_GAPS:])] == [201]
 
 
-def test_gaps_are_ranges_however_wide():
+def test_gaps_are_ranges_of_any_width():
     cursor = Cursor(0, 1)
     cursor.take(stored(1, 2_000_000_000))
     assert cursor.gaps == [(0, 1_999_999_999)]
@@ -106,7 +106,7 @@ def test_gaps_are_ranges_however_wide():
 
 
 @given(st.data())
-def test_a_cursor_reads_what_it_wrote(data):
+def test_a_cursor_survives_formatting_and_parsing(data):
     cursor = Cursor(data.draw(st.integers(0, 10**9 - 1)), data.draw(st.integers(0, 10**18 - 1)))
     for number in data.draw(st.lists(NUMBERS, unique=True)):
         id_, final = data.draw(st.integers(1, 10**9)), data.draw(st.booleans())
@@ -125,14 +125,14 @@ def test_a_cursor_reads_what_it_wrote(data):
         "\u0660.1.5.0.0", "-1.1.5.0.0", "",
     ],
 )  # fmt: skip
-def test_what_no_log_gave_is_no_cursor(text):
+def test_an_impossible_cursor_is_rejected(text):
     assert Cursor.parse(text) is None
 
 
 @given(st.text())
-def test_other_text_is_no_cursor_and_no_error(text):
-    found = Cursor.parse(text)
-    assert found is None or str(found) == text
+def test_any_other_text_is_rejected_without_an_error(text):
+    cursor = Cursor.parse(text)
+    assert cursor is None or str(cursor) == text
 
 
 def test_a_horizon_tells_which_transactions_were_seen():

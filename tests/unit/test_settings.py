@@ -1,4 +1,4 @@
-"""Settings: right, wrong and contradictory ones."""
+"""Settings: sources, validation and secrets."""
 
 import json
 
@@ -15,26 +15,26 @@ def _no_stack(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("LOGFLUME_DRAIN__PREFETCH", "many", "LOGFLUME_DRAIN__PREFETCH"),
         ("LOGFLUME_DRAIN__PREFETCH", "10", "prefetch 10 is less than batch_parts"),
         ("LOGFLUME_DRAIN__PREFECTH", "10", "LOGFLUME_DRAIN__PREFECTH"),
-        ("LOGFLUME_DRIAN__PREFETCH", "10", "no settings group 'drian'"),
-        ("LOGFLUME_S3__ACCESS_KEY", "key", "access_key and secret_key go together"),
+        ("LOGFLUME_DRIAN__PREFETCH", "10", "unknown settings group 'drian'"),
+        ("LOGFLUME_S3__ACCESS_KEY", "key", "access_key and secret_key belong together"),
         ("LOGFLUME_AMQP__URL", "http://u:hush@h/", "LOGFLUME_AMQP__URL: not a URL"),
         ("LOGFLUME_AMQP__URL", "amqp://u:hu/sh@h:5/", "LOGFLUME_AMQP__URL: not a URL"),
         ("LOGFLUME_DATABASE__URL", "postgresql://u:hu#sh@h/", "DATABASE__URL: not a URL"),
         ("LOGFLUME_DATABASE__URL", "postgresql://u@h/d?password=hush", "before the host"),
         ("LOGFLUME_S3__ENDPOINT", "nowhere", "LOGFLUME_S3__ENDPOINT: not a URL"),
         ("LOGFLUME_S3__ENDPOINT", "https://k:hush@h/", "set ACCESS_KEY and SECRET_KEY"),
-        ("LOGFLUME_TEMPORAL__API_KEY", "hush", "api_key want TLS: set tls"),
-        ("LOGFLUME_TEMPORAL__CERT_FILE", "/file", "cert_file and key_file go together"),
-        ("LOGFLUME_WEB__TLS_KEY_FILE", "/file", "tls_cert_file and tls_key_file go together"),
+        ("LOGFLUME_TEMPORAL__API_KEY", "hush", "api_key require TLS: set tls"),
+        ("LOGFLUME_TEMPORAL__CERT_FILE", "/file", "cert_file and key_file belong together"),
+        ("LOGFLUME_WEB__TLS_KEY_FILE", "/file", "tls_cert_file and tls_key_file belong together"),
         ("LOGFLUME_DATABASE", "{bad", "database"),
         ("LOGFLUME_WEB__PORT", "70000", "LOGFLUME_WEB__PORT"),
-        ("LOGFLUME_PUSHER__APP_ID", "1", "app_id, key and secret go together"),
-        ("LOGFLUME_PUSHER__SECRET", "hush", "app_id, key and secret go together"),
+        ("LOGFLUME_PUSHER__APP_ID", "1", "app_id, key and secret belong together"),
+        ("LOGFLUME_PUSHER__SECRET", "hush", "app_id, key and secret belong together"),
         ("LOGFLUME_PUSHER__KEY", "", "LOGFLUME_PUSHER__KEY"),
         ("LOGFLUME_LIFECYCLE__SETTLE_SECONDS", "-1", "LOGFLUME_LIFECYCLE__SETTLE_SECONDS"),
         ("LOGFLUME_RETENTION__POLICIES", "old", "retention"),
@@ -51,20 +51,20 @@ def _no_stack(monkeypatch, tmp_path):
         (
             "LOGFLUME_RETENTION__POLICIES",
             json.dumps([{"name": "old", "older_than_days": 1, "delete": "row"}] * 2),
-            "two policies have the name old",
+            "two policies are named old",
         ),
     ],
 )
-def test_a_wrong_setting_is_one_line_that_names_it(monkeypatch, name, value, said):
+def test_a_wrong_setting_is_one_line_that_names_it(monkeypatch, name, value, message):
     monkeypatch.setenv(name, value)
-    with pytest.raises(SettingsError, match=said) as caught:
+    with pytest.raises(SettingsError, match=message) as caught:
         load_settings()
     assert "\n" not in str(caught.value)
     assert "hu" not in str(caught.value)
 
 
 @pytest.mark.parametrize("app_id", ["x1", "", "1 ", "\u0661", "1\n"])
-def test_the_id_of_a_pusher_app_is_digits(monkeypatch, app_id):
+def test_a_pusher_app_id_must_be_digits(monkeypatch, app_id):
     for name, value in (("APP_ID", app_id), ("KEY", "k"), ("SECRET", "hush")):
         monkeypatch.setenv(f"LOGFLUME_PUSHER__{name}", value)
     with pytest.raises(SettingsError, match="LOGFLUME_PUSHER: app_id must be digits") as caught:
@@ -72,14 +72,14 @@ def test_the_id_of_a_pusher_app_is_digits(monkeypatch, app_id):
     assert "hush" not in str(caught.value)
 
 
-def test_the_environment_wins_over_the_stack_file(monkeypatch, tmp_path):
+def test_the_environment_takes_precedence_over_the_stack_file(monkeypatch, tmp_path):
     (tmp_path / "settings.json").write_text(json.dumps({"web": {"port": 1111, "url": "u"}}))
     monkeypatch.setenv("LOGFLUME_WEB__PORT", "2222")
     web = load_settings().web
     assert (web.port, web.url) == (2222, "u")
 
 
-def test_an_unreadable_stack_file_is_said(tmp_path):
+def test_an_unreadable_stack_file_is_an_error_that_names_it(tmp_path):
     (tmp_path / "settings.json").write_text("{")
     with pytest.raises(SettingsError, match=r"settings\.json"):
         load_settings()
@@ -92,14 +92,14 @@ def test_secrets_are_hidden(monkeypatch):
     assert "hush" not in repr(settings) + settings.model_dump_json()
 
 
-def test_a_secret_in_a_wrong_setting_is_not_repeated(monkeypatch):
+def test_an_error_does_not_quote_a_secret(monkeypatch):
     monkeypatch.setenv("LOGFLUME_WEB__AUTH_TOKEN__X", "hush")
     with pytest.raises(SettingsError) as caught:
         load_settings()
     assert "hush" not in str(caught.value)
 
 
-def test_every_setting_says_what_it_is():
+def test_every_setting_has_a_description():
     for group in Settings.model_fields.values():
         for name, field in group.annotation.model_fields.items():
             assert field.description, name
@@ -110,14 +110,14 @@ def test_the_lifecycle_settings_are_the_workflows_options():
     assert LifecycleOptions(**lifecycle.model_dump()) == LifecycleOptions()
 
 
-# What has such a name and is none: public halves of pairs, names of files, addresses for people.
-NO_SECRETS = {"s3.access_key", "web.jwt_public_key", "pusher.key", "temporal.ui_url", "web.url",
+# Not secret despite their names: public keys, file names and public addresses.
+NOT_SECRET = {"s3.access_key", "web.jwt_public_key", "pusher.key", "temporal.ui_url", "web.url",
               "temporal.key_file", "web.tls_key_file"}  # fmt: skip
 
 
-def test_what_may_be_a_secret_is_kept_as_one():
+def test_settings_named_like_secrets_are_secret_types():
     for group, settings in Settings.model_fields.items():
         for name, field in settings.annotation.model_fields.items():
             words = {"secret", "key", "token", "password", "dsn", "headers", "url"}
-            if words & {*name.split("_")} and f"{group}.{name}" not in NO_SECRETS:
+            if words & {*name.split("_")} and f"{group}.{name}" not in NOT_SECRET:
                 assert "SecretStr" in str(field.annotation), f"{group}.{name}"

@@ -1,9 +1,9 @@
-"""How log lines look to a person at a terminal."""
+"""Log lines on a terminal."""
 
 import subprocess
 import sys
 
-SAYS = """
+LOGS_UNTRUSTED_TEXT = """
 import structlog
 from logflume.settings.groups import TelemetrySettings
 from logflume.observability.logging import configure_logging
@@ -12,8 +12,10 @@ structlog.get_logger().warning("request_failed", path="/logs/\\x1b[2J\\nforged l
 """
 
 
-def test_what_others_chose_neither_moves_the_cursor_nor_begins_a_line():
-    done = subprocess.run([sys.executable, "-c", SAYS], capture_output=True, text=True, check=True)
+def test_untrusted_text_is_escaped_on_a_terminal():
+    done = subprocess.run(
+        [sys.executable, "-c", LOGS_UNTRUSTED_TEXT], capture_output=True, text=True, check=True
+    )
     assert len(done.stderr.splitlines()) == 1
     assert "\x1b[2J" not in done.stderr
     assert "forged line" in done.stderr

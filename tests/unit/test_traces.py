@@ -1,4 +1,4 @@
-"""Which traces are kept, what log lines and Sentry are told, and what it costs to have none."""
+"""Traces and error reports: sampling, contents, wrong settings, and no cost when disabled."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ SECRET = "a line of the log"
 
 
 def run(code: str) -> list[dict[str, Any]]:
-    """Run code as a process of its own, whose logging is ours; the lines it logs."""
+    """Run code in a subprocess and return its JSON log lines."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     return [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
 
@@ -29,7 +29,7 @@ def exporting(collector, **more):
     return spans.exporting(TelemetrySettings(otlp_endpoint=address, **more), "drain")
 
 
-def test_without_collector_and_sentry_their_libraries_are_not_loaded():
+def test_without_collector_and_dsn_the_libraries_are_not_imported():
     code = (
         "import sys, logflume_cli.drain, logflume_cli.web, logflume_cli.worker\n"
         "from logflume.settings.groups import TelemetrySettings\n"
@@ -41,25 +41,23 @@ def test_without_collector_and_sentry_their_libraries_are_not_loaded():
     assert done.stdout.strip() == "[]"
 
 
-def test_all_processes_keep_the_same_logs():
+def test_all_processes_sample_the_same_logs():
     with collecting() as collector:
-        kept = []
+        sampled = []
         for _ in range(2):
             with exporting(collector, trace_ratio=0.25):
-                places = [spans.of_log(job_id) for job_id in range(1000)]
-                kept.append({place.job_id for place in places if spans.is_kept(place)})
-                for place in places:
-                    with spans.span("signal", place):
+                logs = [spans.of_log(job_id) for job_id in range(1000)]
+                sampled.append({log.job_id for log in logs if spans.is_sampled(log)})
+                for log in logs:
+                    with spans.span("signal", log):
                         pass
-                assert all(
-                    spans.is_kept(place.beside()) == spans.is_kept(place) for place in places
-                )
+                assert all(spans.is_sampled(log.beside()) == spans.is_sampled(log) for log in logs)
         sent = {span.attributes["logflume.job_id"] for span in collector.spans()}
-    assert kept[0] == kept[1] == sent
+    assert sampled[0] == sampled[1] == sent
     assert 200 < len(sent) < 300
 
 
-def test_an_error_is_told_by_its_type_alone():
+def test_of_an_error_only_the_type_is_sent():
     with collecting() as collector:
         with (
             exporting(collector),
@@ -72,8 +70,8 @@ def test_an_error_is_told_by_its_type_alone():
         assert SECRET.encode() not in collector.sent[0].body
 
 
-def test_what_is_given_up_is_no_error():
-    """As a reader does who has left before the last read said that there is no more."""
+def test_a_cancelled_span_is_not_an_error():
+    """A reader may disconnect before the last read of an object."""
     with collecting() as collector:
         with (
             exporting(collector),
@@ -100,7 +98,7 @@ with spans.exporting(settings, "worker"):
 """
 
 
-def test_log_lines_name_the_span_they_are_written_in():
+def test_log_lines_have_the_ids_of_the_current_span():
     with collecting() as collector:
         inside, outside = run(INSIDE.format(port=collector.port))
         [span] = collector.spans()
@@ -109,23 +107,45 @@ def test_log_lines_name_the_span_they_are_written_in():
 
 
 @pytest.mark.parametrize("header", ["nonsense", b"00-ff-01-01", 7, None, "00-" + "0" * 32 + "-1-1"])
-def test_what_is_no_traceparent_is_left_out(header):
+def test_an_invalid_traceparent_is_ignored(header):
     with collecting() as collector, exporting(collector):
         assert spans.read_traceparent(header) is None
 
 
-def test_wrong_settings_are_told_in_one_line():
+def test_wrong_settings_are_one_clear_line():
     hidden = SecretStr("no pair")
     settings = TelemetrySettings(otlp_endpoint="http://127.0.0.1:9", otlp_headers=hidden)
-    told = "OTLP_HEADERS: not of the form name=value"
-    with pytest.raises(SettingsError, match=told), spans.exporting(settings, "drain"):
+    message = "OTLP_HEADERS: not of the form name=value"
+    with pytest.raises(SettingsError, match=message), spans.exporting(settings, "drain"):
         pass
     with pytest.raises(ValidationError, match="set OTLP_HEADERS"):
         TelemetrySettings(otlp_endpoint="http://user:hidden@collector:4318")
     settings = TelemetrySettings(sentry_dsn=SecretStr("https://host/1"))
-    told = "SENTRY_DSN: not of the form"
-    with pytest.raises(SettingsError, match=told), sentry.reporting(settings, "web"):
+    message = "SENTRY_DSN: not of the form"
+    with pytest.raises(SettingsError, match=message), sentry.reporting(settings, "web"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("setting", "extra"),
+    [
+        ("LOGFLUME_TELEMETRY__OTLP_ENDPOINT=http://127.0.0.1:9", "logflume[otel]"),
+        ("LOGFLUME_TELEMETRY__SENTRY_DSN=http://key@127.0.0.1:9/1", "logflume[sentry]"),
+    ],
+)
+def test_a_process_that_needs_a_missing_extra_exits_with_one_line_that_names_it(setting, extra):
+    code = (
+        "import sys; sys.modules.update({'opentelemetry': None, 'sentry_sdk': None});"
+        "from logflume_cli.main import main; sys.argv[1:] = ['web']; main()"
+    )
+    environment = dict([setting.split("=")])
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"logflume: {setting.split('=')[0]} is set, but ")
+    assert f"install {extra}" in line
 
 
 BROKEN = """
@@ -150,7 +170,7 @@ with sentry.reporting(settings, "worker"):
 """
 
 
-def test_sentry_is_told_of_errors_and_of_no_text():
+def test_sentry_receives_errors_without_their_text():
     with collecting() as collector:
         lines = run(BROKEN.format(port=collector.port))
         refused, broke, library, ended = collector.events()
@@ -170,20 +190,21 @@ def test_sentry_is_told_of_errors_and_of_no_text():
     assert SECRET.encode() not in sent
 
 
-def test_a_process_has_both():
-    """Sentry is told of what ends it: here, that the headers for the collector are wrong."""
+def test_an_error_that_ends_a_process_is_reported_to_sentry():
+    """Here, the headers for the collector are wrong."""
     code = (
         "import sys; sys.argv = ['logflume', 'drain']; from logflume_cli.main import main; main()"
     )
     with collecting() as collector:
-        given = {
+        environment = {
             "LOGFLUME_TELEMETRY__SENTRY_DSN": f"http://key@127.0.0.1:{collector.port}/1",
             "LOGFLUME_TELEMETRY__OTLP_ENDPOINT": f"http://127.0.0.1:{collector.port}",
             "LOGFLUME_TELEMETRY__OTLP_HEADERS": "no pair",
         }
         done = subprocess.run(
-            [sys.executable, "-c", code], env=given, capture_output=True, text=True, check=False
-        )
+            [sys.executable, "-c", code],
+            env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
         [event] = collector.events()
     assert done.returncode == 1
     assert done.stderr.startswith("logflume: LOGFLUME_TELEMETRY__OTLP_HEADERS: ")

@@ -1,1 +1,1 @@
-"""Live readers of `/stream`: one feed for each log, one poller for all feeds of a process."""
+"""Live streams: one feed per watched log, one batched poller for all feeds of a process."""

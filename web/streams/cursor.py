@@ -1,8 +1,8 @@
-"""Where a reader of a live log is; no I/O here.
+"""The position of a stream in a log; no I/O.
 
-A cursor travels as the id of a server-sent event and comes back as `Last-Event-ID`, from the same
-web process or another, so it holds all that resuming needs. What comes back may be forged: whoever
-looks with it bounds it by what the database says.
+A cursor is sent as the id of a server-sent event and comes back as `Last-Event-ID`, maybe to
+another web process, so it contains all that resuming needs. It may be forged: callers check it
+against the database before they use it.
 """
 
 import hashlib
@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 
 from logflume.domain import LAST, WHOLE, StoredPart
 
-# A cursor must fit a header. A reader with more gaps than this waits for them to be filled.
-MOST_GAPS = 100
-MOST_LASTS = 100
+# A cursor must fit into a header. A stream with more gaps waits for them to be filled.
+MAX_GAPS = 100
+MAX_LASTS = 100
 _FORM = re.compile(
     r"(\d{1,9})\.(\d{1,18})\.(-1|\d{1,10})\.(\d{1,18})\.([0-3])"
     r"((?:_\d{1,10}-\d{1,10})*)((?:~[0-9a-f]{12})*)",
@@ -23,17 +23,17 @@ _FORM = re.compile(
 
 
 def digest(content: bytes) -> str:
-    """What a cursor remembers of a `last` part: equal ones are one."""
+    """The part of a SHA-256 that identifies a `last` part; equal ones count as one."""
     return hashlib.sha256(content).hexdigest()[:12]
 
 
 class Cursor:
-    """What of a log a reader has seen: numbers below `next`, but those in `gaps`.
+    """The parts that were seen: all numbers below `next` except those in `gaps`.
 
-    `next` is -1 before the first look. `gaps` are ranges of numbers, both ends included. `top` is
-    the highest id of a numbered part seen; `lasts` are digests of the `last` parts seen. `final`:
-    the final part was seen; `whole`: content written whole was. A log written whole anew, or made
-    of another attempt, is another log to it.
+    `next` is -1 before the first part. `gaps` are inclusive ranges of numbers. `top` is the
+    high-water mark: the highest id of a numbered part. `lasts` are digests of the `last` parts.
+    `final` and `whole`: the final part, or content written whole, was seen. A cursor is valid for
+    one generation and attempt of a log.
     """
 
     __slots__ = (
@@ -57,7 +57,7 @@ class Cursor:
         self.lasts: list[str] = []
 
     def __str__(self) -> str:
-        """Its form as an event's id."""
+        """Format it as the id of an event."""
         gaps = "".join(f"_{first}-{last}" for first, last in self.gaps)
         lasts = "".join(f"~{last}" for last in self.lasts)
         flags = self.final + 2 * self.whole
@@ -65,26 +65,26 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> "Cursor | None":
-        """Read an event's id; None where it is none of ours."""
-        found = _FORM.fullmatch(text)
-        if found is None:
+        """Parse the id of an event; None if it is not a valid cursor."""
+        match = _FORM.fullmatch(text)
+        if match is None:
             return None
-        generation, attempt_id, following, top, flags = map(int, found.groups()[:5])
+        generation, attempt_id, next_number, top, flags = map(int, match.groups()[:5])
         cursor = cls(generation, attempt_id)
-        cursor.next, cursor.top = following, top
+        cursor.next, cursor.top = next_number, top
         cursor.final, cursor.whole = bool(flags & 1), bool(flags & 2)
-        for gap in found[6].split("_")[1:]:
+        for gap in match[6].split("_")[1:]:
             first, last = map(int, gap.split("-"))
             cursor.gaps.append((first, last))
-        cursor.lasts = found[7].split("~")[1:]
-        return cursor if cursor._is_sound() else None
+        cursor.lasts = match[7].split("~")[1:]
+        return cursor if cursor._is_valid() else None
 
-    def _is_sound(self) -> bool:
+    def _is_valid(self) -> bool:
         ends = [end for gap in self.gaps for end in gap]
         return (
             self.next <= LAST
-            and len(self.gaps) <= MOST_GAPS
-            and len(self.lasts) <= MOST_LASTS
+            and len(self.gaps) <= MAX_GAPS
+            and len(self.lasts) <= MAX_LASTS
             and all(first <= last for first, last in self.gaps)
             and ends == sorted(ends)
             and (not ends or ends[-1] < self.next)
@@ -92,28 +92,28 @@ class Cursor:
 
     @property
     def ended(self) -> bool:
-        """The final part was seen and every one before it, or content written whole and no part."""
+        """All parts to the final one were seen, or content written whole and no part after it."""
         return (self.final or (self.whole and self.next == 0)) and not self.gaps
 
     @property
     def is_fresh(self) -> bool:
-        """Nothing was seen yet."""
+        """No part was seen yet."""
         return self.next == WHOLE and not self.lasts
 
     def copy(self) -> "Cursor":
-        """Another reader's cursor at the same place."""
+        """Return an independent copy."""
         twin = Cursor(self.generation, self.attempt_id)
         for name in self.__slots__:
             setattr(twin, name, getattr(self, name))
         twin.gaps, twin.lasts = [*self.gaps], [*self.lasts]
         return twin
 
-    def follows(self, generation: int, attempt_id: int) -> bool:
-        """Whether it is a place in this log."""
+    def is_in(self, generation: int, attempt_id: int) -> bool:
+        """Whether it is a position in this generation and attempt of the log."""
         return (self.generation, self.attempt_id) == (generation, attempt_id)
 
     def contiguous(self, parts: Iterable[StoredPart]) -> Iterator[StoredPart]:
-        """Those of the parts, which come in order, that follow without a gap."""
+        """Those of the ordered parts that follow without a gap."""
         expected = max(self.next, 0)
         for part in parts:
             if part.number not in (WHOLE, expected, LAST):
@@ -122,22 +122,22 @@ class Cursor:
             yield part
 
     def reachable(self, parts: Iterable[StoredPart]) -> Iterator[StoredPart]:
-        """Those of the parts, which come in order, whose gaps it can remember."""
-        expected, room = max(self.next, 0), MOST_GAPS - len(self.gaps)
+        """Those of the ordered parts before which there are at most `MAX_GAPS` gaps."""
+        expected, gaps_left = max(self.next, 0), MAX_GAPS - len(self.gaps)
         for part in parts:
-            room -= expected < part.number < LAST
-            if room < 0:
+            gaps_left -= expected < part.number < LAST
+            if gaps_left < 0:
                 return
             expected = max(expected, part.number + 1)
             yield part
 
     def take(self, part: StoredPart) -> bool | None:
-        """See a part: True where it comes next, False where it came late, None if it was seen."""
+        """Record a part as seen: True if it is in order, False if late, None if seen before."""
         if part.number == LAST:
             return self._take_last(part)
         in_order = part.number >= self.next
         if in_order:
-            if part.number > max(self.next, 0) and len(self.gaps) < MOST_GAPS:
+            if part.number > max(self.next, 0) and len(self.gaps) < MAX_GAPS:
                 self.gaps.append((max(self.next, 0), part.number - 1))
             self.next = part.number + 1
         elif not self._fill(part.number) and part.id <= self.top:
@@ -149,18 +149,18 @@ class Cursor:
 
     def _take_last(self, part: StoredPart) -> bool | None:
         last = digest(part.content)
-        if last in self.lasts or len(self.lasts) == MOST_LASTS:
+        if last in self.lasts or len(self.lasts) == MAX_LASTS:
             return None
         self.lasts.append(last)
         self.final = self.final or part.final
         return True
 
     def _fill(self, number: int) -> bool:
-        """Take a number out of the gaps; tells whether it was in one."""
-        place = bisect_right(self.gaps, (number, LAST)) - 1
-        if place < 0 or number > self.gaps[place][1]:
+        """Remove a number from the gaps; returns whether it was in one."""
+        index = bisect_right(self.gaps, (number, LAST)) - 1
+        if index < 0 or number > self.gaps[index][1]:
             return False
-        first, last = self.gaps.pop(place)
+        first, last = self.gaps.pop(index)
         for gap in ((first, number - 1), (number + 1, last)):
             if gap[0] <= gap[1]:
                 insort(self.gaps, gap)

@@ -1,4 +1,4 @@
-"""One feed for each watched log: it looks once for all of the log's readers in this process."""
+"""A feed polls one watched log on behalf of all its subscribers in this process."""
 
 import asyncio
 from collections import deque
@@ -13,27 +13,27 @@ from db.notify import Announced
 from db.tail import Horizon, Look, Since, late
 from logflume.domain import LAST, StoredPart
 from web.streams.cursor import Cursor
-from web.streams.poller import ACQUIRE_SECONDS, MARK_SECONDS, Looks
+from web.streams.poller import ACQUIRE_SECONDS, MARK_SECONDS, BatchedPoller
 
 log = structlog.get_logger()
 
-# How long a missing number is waited for before what comes after it is shown.
+# How long to wait for a missing number before showing the parts after it.
 GAP_SECONDS = 1.0
-# NOTIFY may be missed, while a mark is made (by batches that are under way then, for as long as
-# they take) and while the listener is away. These looks come ever more seldom.
+# A NOTIFY can be missed: by transactions that began before the log was marked as watched, and while
+# the listener is disconnected. Polls cover both, with intervals that double from first to last.
 FIRST_POLL_SECONDS = 1.0
 POLL_SECONDS = 15.0
-# One timer for all readers of a log: each of its own is a fifth of what an event costs.
+# One timer for all subscribers of a log: a timer each would cost a fifth of sending an event.
 HEARTBEAT_SECONDS = 15.0
-# What a reader who does not read may have waiting, in bytes of content and in batches.
+# Limits of the backlog of one subscriber, in bytes of content and in updates.
 BACKLOG_BYTES = 4 * 1024 * 1024
-BACKLOG_BATCHES = 1000
+BACKLOG_UPDATES = 1000
 
 
-class News:
-    """What a feed found for its readers: parts, or that the log is another one (`reset`).
+class Update:
+    """New parts of a log, or the news that the log was replaced (`reset`).
 
-    `start`: the number the feed looked from. `aggregated`: no more is expected of the log.
+    `start`: the number that the feed polled from. `aggregated`: no more parts are expected.
     """
 
     __slots__ = ("aggregated", "bytes", "parts", "reset", "start")
@@ -53,116 +53,116 @@ class News:
         self.bytes = sum(len(part.content) for part in self.parts)
 
 
-class Backlog:
-    """What waits for one reader; bounded."""
+class Subscriber:
+    """The bounded backlog of one open stream."""
 
     def __init__(self) -> None:
-        self._news: deque[News] = deque()
+        self._updates: deque[Update] = deque()
         self._bytes = 0
-        self._some = asyncio.Event()
+        self._ready = asyncio.Event()
         self.closed = False
-        """The reader is too slow or the process ends: it must come back."""
+        """The stream is too slow or the process stops: the client must reconnect."""
 
-    def put(self, news: News) -> None:
-        """Add what was found, or give the reader up."""
-        self._news.append(news)
-        self._bytes += news.bytes
-        if self._bytes > BACKLOG_BYTES or len(self._news) > BACKLOG_BATCHES:
+    def put(self, update: Update) -> None:
+        """Add an update; closes the subscriber if its backlog is over the limit."""
+        self._updates.append(update)
+        self._bytes += update.bytes
+        if self._bytes > BACKLOG_BYTES or len(self._updates) > BACKLOG_UPDATES:
             self.close()
-        self._some.set()
+        self._ready.set()
 
     def close(self) -> None:
-        """Send the reader away; what waits is dropped, for it will ask again."""
+        """End the stream; the backlog is dropped, as the client resumes from its cursor."""
         self.closed = True
-        self._news.clear()
-        self._some.set()
+        self._updates.clear()
+        self._ready.set()
 
-    def beat(self) -> None:
-        """Let the reader know that all is well."""
-        self._some.set()
+    def heartbeat(self) -> None:
+        """Wake `get`, with None if the backlog is empty."""
+        self._ready.set()
 
-    async def get(self) -> News | None:
-        """Take what was found next; None for a heartbeat, or where the backlog is closed."""
-        await self._some.wait()
+    async def get(self) -> Update | None:
+        """Wait for the next update; None for a heartbeat or after `close`."""
+        await self._ready.wait()
         if self.closed:
             return None
-        if not self._news:
-            self._some.clear()
+        if not self._updates:
+            self._ready.clear()
             return None
-        news = self._news.popleft()
-        self._bytes -= news.bytes
-        if not self._news:
-            self._some.clear()
-        return news
+        update = self._updates.popleft()
+        self._bytes -= update.bytes
+        if not self._updates:
+            self._ready.clear()
+        return update
 
 
 class Feed:
-    """Follows one log from where its first reader had caught up, as long as it has readers."""
+    """Follows one log, from where its first subscriber caught up, while it has subscribers."""
 
-    def __init__(self, pool: asyncpg.Pool, looks: Looks, job_id: int) -> None:
+    def __init__(self, pool: asyncpg.Pool, poller: BatchedPoller, job_id: int) -> None:
         self._pool = pool
-        self._looks = looks
+        self._poller = poller
         self._job_id = job_id
-        self._readers: set[Backlog] = set()
+        self._subscribers: set[Subscriber] = set()
         self._wake = asyncio.Event()
-        self._heard: list[Announced | None] = []
-        self._horizon = Horizon(0, frozenset())
-        self._looked_from = LAST
+        self._announced: list[Announced | None] = []
+        self._snapshot = Horizon(0, frozenset())
+        self._polled_from = LAST
         self._marked_at = -MARK_SECONDS
         self._poll_seconds = FIRST_POLL_SECONDS
         self._gap_since: float | None = None
         self._cursor = Cursor(0, 0)
         self._task: asyncio.Task[None] | None = None
-        self._beat()
+        self._send_heartbeats()
 
-    def _beat(self) -> None:
-        for reader in self._readers:
-            reader.beat()
+    def _send_heartbeats(self) -> None:
+        for subscriber in self._subscribers:
+            subscriber.heartbeat()
         loop = asyncio.get_running_loop()
-        self._beating = loop.call_later(HEARTBEAT_SECONDS, self._beat)
+        self._heartbeat_timer = loop.call_later(HEARTBEAT_SECONDS, self._send_heartbeats)
 
-    def join(self) -> Backlog:
-        """Take a place among the readers; what is found from now on waits there."""
-        backlog = Backlog()
-        self._readers.add(backlog)
-        return backlog
+    def subscribe(self) -> Subscriber:
+        """Add a subscriber, which receives all updates from now on."""
+        subscriber = Subscriber()
+        self._subscribers.add(subscriber)
+        return subscriber
 
-    def leave(self, backlog: Backlog) -> bool:
-        """Give a place up; tells whether it was the last, which ends the feed."""
-        self._readers.discard(backlog)
-        if not self._readers:
-            self._beating.cancel()
+    def unsubscribe(self, subscriber: Subscriber) -> bool:
+        """Remove a subscriber; returns whether it was the last one, which closes the feed."""
+        self._subscribers.discard(subscriber)
+        if not self._subscribers:
+            self._heartbeat_timer.cancel()
             self.close()
-        return not self._readers
+        return not self._subscribers
 
     @property
     def is_started(self) -> bool:
-        """Whether it looks already."""
+        """Whether it polls."""
         return self._task is not None
 
     def start(self, cursor: Cursor) -> None:
-        """Begin to look from this place on, if that has not begun."""
+        """Start to poll from this cursor; does nothing if the feed is started."""
         if self._task is None:
             self._task = asyncio.create_task(self._run(cursor.copy()))
             self._task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Whatever ended the feed, its readers must not wait for it in vain."""
+        """Close the subscribers of a feed that crashed: they would wait forever."""
         if not task.cancelled() and (error := task.exception()):
-            log.error("feed_broke", job_id=self._job_id, exc_info=error)
+            log.error("feed_crashed", job_id=self._job_id, exc_info=error)
             self.close()
 
-    def wake(self, heard: Announced | None) -> None:
-        """Look: this was announced; None for anything that may have been."""
-        self._heard.append(heard)
+    def wake(self, announced: Announced | None) -> None:
+        """Poll soon, because of an announcement; None stands for any that was missed."""
+        self._announced.append(announced)
         self._wake.set()
 
     def close(self) -> None:
-        """Stop looking, and send all readers away."""
+        """Stop polling and close all subscribers."""
         if self._task:
             self._task.cancel()
-        for reader in self._readers:
-            reader.close()
+        for subscriber in self._subscribers:
+            subscriber.close()
 
     async def _run(self, cursor: Cursor) -> None:
         self._cursor = cursor
@@ -170,34 +170,34 @@ class Feed:
             try:
                 seconds = await self._step()
             except (*UNREACHABLE, asyncpg.PostgresError) as error:
-                log.warning("feed_failed", job_id=self._job_id, error=type(error).__name__)
-                self._heard.append(None)
+                log.warning("poll_failed", job_id=self._job_id, error=type(error).__name__)
+                self._announced.append(None)
                 await asyncio.sleep(FIRST_POLL_SECONDS)
                 continue
             await self._sleep(seconds)
 
     async def _step(self) -> float:
-        """Look once and tell what is new; returns how long to wait for a call to look again."""
+        """Poll once and publish what is new; returns the longest time to wait for the next poll."""
         cursor = self._cursor
-        found, passed = await self._look(cursor)
-        if not cursor.follows(found.generation, found.attempt_id):
-            self._cursor = Cursor(found.generation, found.attempt_id)
+        page, late_parts = await self._poll(cursor)
+        if not cursor.is_in(page.generation, page.attempt_id):
+            self._cursor = Cursor(page.generation, page.attempt_id)
             if not cursor.is_fresh:
-                self._publish(News(0, reset=True))
+                self._publish(Update(0, reset=True))
             return 0
-        ready = found.parts if found.aggregated else self._ready(cursor, found.parts)
+        ready = page.parts if page.aggregated else self._ready(cursor, page.parts)
         start = cursor.next
-        taken = [part for part in (*passed, *ready) if cursor.take(part) is not None]
-        if taken or found.aggregated:
-            self._publish(News(start, taken, aggregated=found.aggregated and not found.more))
-        if len(ready) < len(found.parts):
+        new = [part for part in (*late_parts, *ready) if cursor.take(part) is not None]
+        if new or page.aggregated:
+            self._publish(Update(start, new, aggregated=page.aggregated and not page.more))
+        if len(ready) < len(page.parts):
             return GAP_SECONDS
         seconds = self._poll_seconds
         self._poll_seconds = min(2 * seconds, POLL_SECONDS)
-        return 0 if found.more or passed else seconds
+        return 0 if page.more or late_parts else seconds
 
     def _ready(self, cursor: Cursor, parts: list[StoredPart]) -> list[StoredPart]:
-        """The parts up to a gap, or those behind it too once it was waited for."""
+        """The parts up to the first gap; after the wait for the gap, those behind it too."""
         ready = [*cursor.contiguous(parts)]
         now = asyncio.get_running_loop().time()
         if len(ready) == len(parts):
@@ -209,55 +209,57 @@ class Feed:
             ready = [*cursor.reachable(parts)]
         return ready
 
-    async def _look(self, cursor: Cursor) -> tuple[Look, list[StoredPart]]:
-        """Look for what is new to the cursor, and for what it passed over or was replaced."""
-        heard, self._heard = self._heard, []
-        lowest = min((one.lowest if one else 0 for one in heard), default=LAST)
+    async def _poll(self, cursor: Cursor) -> tuple[Look, list[StoredPart]]:
+        """Read the next page of parts, and the late ones below the cursor."""
+        announced, self._announced = self._announced, []
+        lowest = min((one.lowest if one else 0 for one in announced), default=LAST)
         now = asyncio.get_running_loop().time()
-        is_due = now - self._marked_at > MARK_SECONDS / 2
-        since = Since(self._job_id, cursor.next, cursor.lasts)
-        found = await self._looks.look(since, mark=is_due)
-        if is_due:
+        mark = now - self._marked_at > MARK_SECONDS / 2
+        page = await self._poller.poll(Since(self._job_id, cursor.next, cursor.lasts), mark=mark)
+        if mark:
             self._marked_at = now
-        if found is None:
-            raise ConnectionError("the log is gone")
-        self._horizon, self._looked_from = found.horizon, cursor.next
-        passed: list[StoredPart] = []
+        if page is None:
+            raise ConnectionError("the log was deleted")
+        self._snapshot, self._polled_from = page.horizon, cursor.next
+        late_parts: list[StoredPart] = []
         if cursor.gaps or lowest < cursor.next:
             async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-                passed = await passed_parts(connection, found, cursor, lowest)
-        if passed:
-            self._heard += heard  # there may be another page of them
-        return found, passed
+                late_parts = await read_late(connection, page, cursor, lowest)
+        if late_parts:
+            self._announced += announced  # there may be another page of late parts
+        return page, late_parts
 
-    def _publish(self, news: News) -> None:
-        for reader in self._readers:
-            reader.put(news)
+    def _publish(self, update: Update) -> None:
+        for subscriber in self._subscribers:
+            subscriber.put(update)
 
     async def _sleep(self, seconds: float) -> None:
-        """Wait for an announcement of what the last look did not see, at most so long."""
+        """Wait until a poll is needed, at most this long."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not self._is_called():
+                while not self._is_poll_needed():
                     self._wake.clear()
                     await self._wake.wait()
 
-    def _is_called(self) -> bool:
-        # A batch commits as a whole: a look often sees it before its announcement is heard.
-        self._heard = [
+    def _is_poll_needed(self) -> bool:
+        """Whether an announcement is about parts that the last poll cannot have returned.
+
+        A batch commits as a whole: a poll often sees it before its announcement arrives.
+        """
+        self._announced = [
             one
-            for one in self._heard
+            for one in self._announced
             if one is None
-            or one.lowest < self._looked_from
-            or not self._horizon.saw(one.transaction)
+            or one.lowest < self._polled_from
+            or not self._snapshot.saw(one.transaction)
         ]
-        return bool(self._heard)
+        return bool(self._announced)
 
 
-async def passed_parts(
-    connection: Connection, found: Look, cursor: Cursor, lowest: int
+async def read_late(
+    connection: Connection, page: Look, cursor: Cursor, lowest: int
 ) -> list[StoredPart]:
-    """Read parts below the cursor that it has not seen, a page: stragglers, other bytes by now."""
-    if not cursor.follows(found.generation, found.attempt_id):
+    """Read a page of parts from `lowest` to below the cursor: in its gaps, or with new bytes."""
+    if not cursor.is_in(page.generation, page.attempt_id):
         return []
-    return await late(connection, found, cursor.gaps, (max(lowest, 0), cursor.next - 1), cursor.top)
+    return await late(connection, page, cursor.gaps, (max(lowest, 0), cursor.next - 1), cursor.top)

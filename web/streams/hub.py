@@ -1,4 +1,4 @@
-"""All feeds of one process, and the one connection that hears which logs have grown."""
+"""All feeds of one process, and the one connection that listens for new parts."""
 
 import asyncio
 
@@ -7,65 +7,68 @@ import structlog
 
 from db.connect import UNREACHABLE
 from db.notify import Announced, expire, listen
+from logflume.backoff import Backoff
 from logflume.errors import ComponentError
 from logflume.settings.groups import DatabaseSettings
-from web.streams.feed import Backlog, Feed
-from web.streams.poller import Looks
+from web.streams.feed import Feed, Subscriber
+from web.streams.poller import ACQUIRE_SECONDS, BatchedPoller
 
 log = structlog.get_logger()
 
 EXPIRE_SECONDS = 60.0
-BACKOFF_SECONDS = 1.0
+MAX_BACKOFF_SECONDS = 2.0
 
 
 class Hub:
-    """Brings readers and feeds together; `run` must be running."""
+    """Connects subscribers to feeds; needs `run` as a background task."""
 
     def __init__(self, pool: asyncpg.Pool, settings: DatabaseSettings) -> None:
         self.pool = pool
         self._settings = settings
-        self._looks = Looks(pool)
+        self._poller = BatchedPoller(pool)
         self._feeds: dict[int, Feed] = {}
         self._closed = False
 
-    def join(self, job_id: int) -> tuple[Feed, Backlog]:
-        """Take a place among the readers of a log."""
+    def subscribe(self, job_id: int) -> tuple[Feed, Subscriber]:
+        """Subscribe to the feed of a job's log, which is created if it is not there."""
         feed = self._feeds.get(job_id)
         if feed is None:
-            feed = self._feeds[job_id] = Feed(self.pool, self._looks, job_id)
-        backlog = feed.join()
+            feed = self._feeds[job_id] = Feed(self.pool, self._poller, job_id)
+        subscriber = feed.subscribe()
         if self._closed:
-            backlog.close()
-        return feed, backlog
+            subscriber.close()
+        return feed, subscriber
 
-    def leave(self, job_id: int, feed: Feed, backlog: Backlog) -> None:
-        """Give a place up."""
-        if feed.leave(backlog) and self._feeds.get(job_id) is feed:
+    def unsubscribe(self, job_id: int, feed: Feed, subscriber: Subscriber) -> None:
+        """Remove a subscriber, and its feed if that has no other."""
+        if feed.unsubscribe(subscriber) and self._feeds.get(job_id) is feed:
             del self._feeds[job_id]
 
     def close(self) -> None:
-        """Send every reader away, for the process ends; they come back to another."""
+        """Close all subscribers, as the process stops; clients reconnect to another one."""
         self._closed = True
         for feed in self._feeds.values():
             feed.close()
 
     async def run(self) -> None:
-        """Hear announcements until cancelled; a connection that is lost is made again."""
+        """Listen for announcements until cancelled; reconnects when the connection is lost."""
+        backoff = Backoff(MAX_BACKOFF_SECONDS)
         while True:
             lost = asyncio.Event()
             try:
-                connection = await listen(self._settings, self._heard, lost.set)
+                connection = await listen(self._settings, self._wake, lost.set)
             except (*UNREACHABLE, asyncpg.PostgresError, ComponentError) as error:
                 log.warning("listener_failed", error=str(error) or type(error).__name__)
-                await asyncio.sleep(BACKOFF_SECONDS)
+                await asyncio.sleep(backoff.next())
                 continue
-            self._wake_all()  # what was announced meanwhile was not heard
+            backoff.reset()
+            self._wake_all()  # announcements were missed meanwhile
             try:
-                await self._expire_until(lost)
+                await self._expire_marks(lost)
             finally:
                 connection.terminate()
 
-    def _heard(self, announced: Announced) -> None:
+    def _wake(self, announced: Announced) -> None:
         if feed := self._feeds.get(announced.job_id):
             feed.wake(announced)
 
@@ -73,10 +76,11 @@ class Hub:
         for feed in self._feeds.values():
             feed.wake(None)
 
-    async def _expire_until(self, lost: asyncio.Event) -> None:
+    async def _expire_marks(self, lost: asyncio.Event) -> None:
+        """Delete expired marks of watched logs every minute, until the connection is lost."""
         while not lost.is_set():
             try:
-                async with self.pool.acquire(timeout=BACKOFF_SECONDS) as connection:
+                async with self.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
                     await expire(connection)
             except (*UNREACHABLE, asyncpg.PostgresError) as error:
                 log.warning("expire_failed", error=type(error).__name__)

@@ -1,4 +1,4 @@
-"""Looks for all feeds of a process: those that are due while one is under way go together."""
+"""Polls Postgres for all feeds of a process; polls that wait for one query share the next."""
 
 import asyncio
 from collections import deque
@@ -9,59 +9,60 @@ import asyncpg
 from db.notify import watch
 from db.tail import Look, Since, look
 
-# Feeds in one query. Each may have its share of a megabyte.
-AT_ONCE = 32
-# How long a mark lasts; a feed has it renewed at the latest with every second poll.
+# Feeds in one query; they share about a megabyte of parts.
+FEEDS_PER_QUERY = 32
+# How long a log stays marked as watched; its feed renews that at least every second poll.
 MARK_SECONDS = 60.0
 ACQUIRE_SECONDS = 5.0
 
 
-class Asked(NamedTuple):
-    """A look that is wanted; `mark`: the log is to be marked as watched before."""
-
+class _Poll(NamedTuple):
     since: Since
     mark: bool
-    found: asyncio.Future[Look | None]
+    result: asyncio.Future[Look | None]
 
 
-class Looks:
-    """One query at a time, for as many feeds as wait for it."""
+class BatchedPoller:
+    """Runs one query at a time, for as many feeds as are waiting."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
-        self._waiting: deque[Asked] = deque()
+        self._waiting: deque[_Poll] = deque()
         self._task: asyncio.Task[None] | None = None
 
-    async def look(self, since: Since, *, mark: bool) -> Look | None:
-        """Look at one place; None where the job has no log.
+    async def poll(self, since: Since, *, mark: bool) -> Look | None:
+        """Read what is new since a position; None if the job has no log.
 
-        With `mark` the log's parts are announced for a minute, from before the look on.
+        With `mark` the log is first marked as watched: for a minute its parts are announced.
 
         Raises:
-            OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError: as of a query.
+            OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError: the query failed.
         """
-        found: asyncio.Future[Look | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(Asked(since, mark, found))
+        result: asyncio.Future[Look | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Poll(since, mark, result))
         if self._task is None:
             self._task = asyncio.create_task(self._run())
-        return await found
+        return await result
 
     async def _run(self) -> None:
         while self._waiting:
-            some = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
-            looks: list[Look | None] | Exception
+            count = min(FEEDS_PER_QUERY, len(self._waiting))
+            batch = [self._waiting.popleft() for _ in range(count)]
             try:
-                async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-                    if marks := {asked.since.job_id for asked in some if asked.mark}:
-                        await watch(connection, marks, MARK_SECONDS)
-                    looks = await look(connection, [asked.since for asked in some])
-            except Exception as error:  # noqa: BLE001 - it is told to those who asked
-                looks = error
-            for at, asked in enumerate(some):
-                if asked.found.done():  # its feed has ended
+                pages: list[Look | None] | Exception = await self._query(batch)
+            except Exception as error:  # noqa: BLE001 - raised in each feed that waits
+                pages = error
+            for index, poll in enumerate(batch):
+                if poll.result.done():  # its feed was closed
                     continue
-                if isinstance(looks, Exception):
-                    asked.found.set_exception(looks)
+                if isinstance(pages, Exception):
+                    poll.result.set_exception(pages)
                 else:
-                    asked.found.set_result(looks[at])
+                    poll.result.set_result(pages[index])
         self._task = None
+
+    async def _query(self, batch: list[_Poll]) -> list[Look | None]:
+        async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+            if marks := {poll.since.job_id for poll in batch if poll.mark}:
+                await watch(connection, marks, MARK_SECONDS)
+            return await look(connection, [poll.since for poll in batch])
