@@ -48,11 +48,10 @@ async def typed(
     commands = block(name)
     for place, path in places.items():
         commands = commands.replace(f"/var/backups/{place}", str(path))
-    path = f"{Path(LOGFLUME).parent}:{os.environ['PATH']}"
     done = await asyncio.to_thread(
         subprocess.run,
         ["bash", "-euo", "pipefail", "-c", commands],
-        env={**os.environ, **variables, "PATH": path},
+        env={**os.environ, **variables, "PATH": f"{Path(LOGFLUME).parent}:{os.environ['PATH']}"},
         cwd=folder,
         capture_output=True,
         text=True,

@@ -49,7 +49,7 @@ class Processes:
         path = self._folder / f"{next(self._numbers)}.log"
         with path.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
-                *(LOGFLUME, *arguments), env=self._environment, stderr=output
+                LOGFLUME, *arguments, env=self._environment, stderr=output
             )
         self._running.append(process)
 

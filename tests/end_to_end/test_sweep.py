@@ -175,7 +175,7 @@ async def test_after_temporal_is_lost_with_all_it_knew_every_log_is_archived(
         "SELECT count(*) = $2 FROM log_parts p JOIN logs l ON l.id = p.log_id"
         " WHERE l.job_id = ANY ($1)"
     )
-    parts = sum(job.played.parts for job in jobs)
+    parts = sum(job.played.parts for job in jobs if job.played)
     await until(lambda: connection.fetchval(stored, [job.job_id for job in jobs], parts))
     await connection.close()
     await stack.down(["drain"])  # which tells all that it has left to tell

@@ -64,8 +64,7 @@ async def working(settings):
 async def publish(channel, job_id: int, number: int, text: str, *, final: bool) -> None:
     exchange = await channel.get_exchange(contract.EXCHANGE)
     told = {"id": job_id, "uuid": "a", "number": number, "log": text, "final": final}
-    headers = {"traceparent": TRACEPARENT}
-    message = aio_pika.Message(json.dumps(told).encode(), headers=headers)
+    message = aio_pika.Message(json.dumps(told).encode(), headers={"traceparent": TRACEPARENT})
     await exchange.publish(message, contract.ROUTING_KEY)
 
 

@@ -205,9 +205,9 @@ async def histories(settings) -> dict[str, bytes]:
     async for one in client.list_workflows():
         history = await client.get_workflow_handle(one.id, run_id=one.run_id).fetch_history()
         told[f"history {one.id}"] = b"".join(event.SerializeToString() for event in history.events)
-    async for one in await client.list_schedules():
-        described = await client.get_schedule_handle(one.id).describe()
-        told[f"schedule {one.id}"] = described.raw_description.SerializeToString()
+    async for schedule in await client.list_schedules():
+        described = await client.get_schedule_handle(schedule.id).describe()
+        told[f"schedule {schedule.id}"] = described.raw_description.SerializeToString()
     return told
 
 

@@ -35,7 +35,7 @@ def test_histories_of_every_workflow_are_the_same_on_this_code():
     ]
 
 
-FILES = {
+FILES: dict[str, tuple[str | bytes, str]] = {
     "other_order": (
         TEXT.replace('"name": "archive"', '"name": "verify"', 1),
         "differs, LogLifecycle: ",

@@ -63,7 +63,7 @@ async def test_a_link_that_is_not_ours_opens_nothing(web, settings, servers, sto
         "for something else": jwt.encode(good | {"scope": "write"}, secret, "HS256"),
         "without a scope": jwt.encode({"sub": str(stored), "exp": soon}, secret, "HS256"),
         "another secret": jwt.encode(good, "x" * 64, "HS256"),
-        "not signed": jwt.encode(good, None, "none"),
+        "not signed": jwt.encode(good, "", "none"),
         "another algorithm": jwt.encode(good, secret, "HS512"),
         "a runner's token": jwt.encode(good, private_key, "RS512"),
         "nothing": "",
@@ -90,7 +90,7 @@ async def test_without_a_secret_there_are_no_links(settings, pool, stored):
     with pytest.raises(SettingsError, match="LINK_SECRET"):
         sign_link(bare, stored, timedelta(hours=1))
     link = sign_link(settings.web, stored, timedelta(hours=1))
-    forged = jwt.encode({"sub": str(stored), "scope": "read", "exp": 9e9}, None, "none")
+    forged = jwt.encode({"sub": str(stored), "scope": "read", "exp": 9e9}, "", "none")
     async with serving(settings, pool, link_secret=None) as web:
         for each in (link, forged):
             path = with_link(f"/logs/{stored}/raw", each)

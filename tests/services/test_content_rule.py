@@ -89,8 +89,11 @@ async def test_what_was_listed_is_read_whatever_came_since(pool, job_id):
         await store_batch(connection, [part(job_id, number, text) for number, text in sent.items()])
         found = await reading.snapshot(connection, await reading.find(connection, job_id))
 
+        found_parts = found.parts
+        assert found_parts is not None
+
         async def read(which: range) -> bytes:
-            return await reading.read_bytes(connection, found.log.id, found.parts, which)
+            return await reading.read_bytes(connection, found.log.id, found_parts, which)
 
         assert await read(range(3)) == b"0,2,4,"
         await store_batch(connection, [part(job_id, 1, b"between"), part(job_id, 2, b"again")])

@@ -36,6 +36,7 @@ async def finish(connection, job_id: int) -> bytes:
     """Aggregate, mark and purge; what the archive holds then."""
     made = await aggregate(connection, job_id)
     archived = await row_content(connection, job_id)
+    assert archived is not None
     await logs.mark_verified(connection, job_id, made.sha256)
     assert await logs.purge(connection, job_id, made.sha256)
     return archived

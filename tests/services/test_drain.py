@@ -143,7 +143,7 @@ async def _consumers(settings) -> bool:
             queue = await (await connection.channel()).declare_queue(contract.QUEUE, passive=True)
         except aio_pika.exceptions.ChannelNotFoundEntity:
             return False
-        return queue.declaration_result.consumer_count > 0
+        return queue.declaration_result.consumer_count != 0
 
 
 async def test_two_drains_at_once_make_one_log_of_each_job(settings, channel, pool, numbers):

@@ -6,6 +6,8 @@ from contextlib import AsyncExitStack, aclosing
 import asyncpg
 import pytest
 
+import db.reading
+from db import tail
 from db.notify import Announced, listen
 from db.parts import store_batch
 from logflume.domain import StoredPart
@@ -24,7 +26,7 @@ def count_polls(monkeypatch):
     """Call it to start recording the queries of the poller."""
 
     def count_polls():
-        queries, real = [], poller.look
+        queries, real = [], tail.look
 
         async def recorded(connection, polls):
             pages = await real(connection, polls)
@@ -193,13 +195,13 @@ async def test_a_lagging_subscriber_reads_the_history_itself(pool, settings, sto
 
 async def test_a_part_stored_while_resuming_is_sent(pool, settings, store, job_id, monkeypatch):
     await store((0, b"a"))
-    find = follower.reading.find
+    find = db.reading.find
 
     async def store_and_find(*arguments):
         await store((1, b"b"))
         return await find(*arguments)
 
-    monkeypatch.setattr(follower.reading, "find", store_and_find)
+    monkeypatch.setattr(db.reading, "find", store_and_find)
     hub = Hub(pool, settings.database)  # it does not run: no announcement arrives
     query = "SELECT generation, log_attempt(id) FROM logs WHERE job_id = $1"
     cursor = Cursor(*await pool.fetchrow(query, job_id))

@@ -6,9 +6,10 @@ with them.
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import asyncpg
 from hypothesis import HealthCheck
@@ -157,7 +158,7 @@ class LogMachine(RuleBasedStateMachine):
                 one.content,
                 attempt=one.attempt,
                 final=one.final,
-                published_at=one.published_at - timedelta(begun),
+                published_at=one.published_at and one.published_at - timedelta(begun),
             )
             for one in batch
         ]
@@ -173,7 +174,9 @@ class LogMachine(RuleBasedStateMachine):
             self.model.receive(one)
         self.sent += received
 
-    async def _while_stored(self, batch: list[Part], act: Callable[[], Awaitable[None]]) -> None:
+    async def _while_stored(
+        self, batch: list[Part], act: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
         """Do it while a batch is stored that is committed only then; who waits for it sees it."""
         received = self._received(batch, begun=self.days_ago)
         async with self.pool.acquire() as drain:
@@ -275,7 +278,7 @@ def test_whatever_happens_to_a_log_it_ends_as_the_model_says(runner, settings, n
     runner.run(make_partitions(pool))
     try:
         run_state_machine_as_test(
-            lambda: LogMachine(runner, pool, archive, next(numbers)),
+            lambda: LogMachine(runner, pool, archive, next(numbers)),  # type: ignore[arg-type]
             settings=hypothesis_settings(
                 max_examples=20,
                 stateful_step_count=25,

@@ -207,6 +207,7 @@ async def test_stale_and_superseded_parts_are_not_shown_and_last_parts_are(setti
 def hanging(pusher: LocalStack):
     """The Pusher server takes connections and answers nothing."""
     (pid,) = [item.pid for item in pusher.status() if item.name == "pusher"]
+    assert pid
     os.kill(pid, signal.SIGSTOP)
     yield
     os.kill(pid, signal.SIGCONT)

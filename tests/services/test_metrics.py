@@ -227,6 +227,7 @@ async def test_what_cannot_be_had_is_no_number_and_counted(settings, pool):
         before = REGISTRY.get_sample_value(
             "logflume_worker_reading_failures_total", {"source": "postgres"}
         )
+        assert before is not None
         first, second = await scrape(seen), await scrape(seen)
         ready = await seen.get("/health/ready")
     assert math.isnan(first["logflume_worker_partitions_ahead",])

@@ -212,6 +212,7 @@ async def test_a_reader_reads_on_while_parts_are_moved(connection, job_id):
     parts = [old_part(job_id, n, b"%d," % n, at=ago(5, n)) for n in range(5)]
     await store_batch(connection, parts)
     found = await reading.snapshot(connection, await reading.find(connection, job_id))
+    assert found.parts
     await partitions.rescue(connection, found.log.id)
     read = await reading.read_parts(connection, found.log.id, found.parts, range(5))
     assert b"".join(one.content for one in read) == b"0,1,2,3,4,"

@@ -96,8 +96,8 @@ async def test_poison_is_kept_with_its_reason_and_every_neighbour_is_exact(
     sent: list[bytes] = []
 
     async def publish(body: bytes) -> None:
-        about = {"headers": headers(dice), "type": dice.choice(TYPES)}
-        await exchange.publish(aio_pika.Message(body, **about), contract.ROUTING_KEY)
+        sent_as = aio_pika.Message(body, headers=headers(dice), type=dice.choice(TYPES))
+        await exchange.publish(sent_as, contract.ROUTING_KEY)
         sent.append(body)
 
     for n in range(RAW):

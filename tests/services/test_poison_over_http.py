@@ -75,7 +75,7 @@ async def send_all(
 
     async def send(body: bytes) -> None:
         headers = {"Content-Type": dice.choice(TYPES), **sign(body)}
-        given = {k: v.encode("latin-1") for k, v in headers.items() if v}
+        given = {k.encode(): v.encode("latin-1") for k, v in headers.items() if v}
         answer = await web.request(method, path(dice), content=body, headers=given)
         told[answer.status_code] += 1
         assert answer.status_code < 500, (answer.text, path, headers, body)

@@ -56,7 +56,7 @@ async def is_acked(drain) -> bool:
 
 
 def failures() -> float:
-    return REGISTRY.get_sample_value("logflume_drain_flush_failures_total")
+    return REGISTRY.get_sample_value("logflume_drain_flush_failures_total") or 0
 
 
 END_SESSIONS = """

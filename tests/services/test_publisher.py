@@ -84,7 +84,7 @@ async def test_a_broker_may_go_at_every_step_of_a_handshake(publisher, proxy):
 
 async def test_a_drain_is_told_of_it_too(amqp_settings, url, pool, proxy):
     amqp = amqp_settings.amqp.model_copy(update={"url": SecretStr(url)})
-    drain = Drain(amqp, amqp_settings.drain, pool, None)
+    drain = Drain(amqp, amqp_settings.drain, pool, None)  # type: ignore[arg-type]
     for halves in itertools.count():
         proxy.break_off(halves)
         try:

@@ -78,7 +78,9 @@ async def test_any_range_of_a_log_is_the_same_wherever_it_is(web, brought, job_i
     assert whole.headers["accept-ranges"] == "bytes"
     etag = whole.headers["etag"]
     spans = [(0, 0), (0, size - 1), (size - 1, size + 5), (5, 5)]
-    spans += [sorted(rng.sample(range(size), 2)) for _ in range(12)]
+    spans += [
+        (first, last) for first, last in (sorted(rng.sample(range(size), 2)) for _ in range(12))
+    ]
     for first, last in spans:
         answer = await web.get(f"/logs/{job_id}/raw", headers={"Range": f"bytes={first}-{last}"})
         assert answer.status_code == 206

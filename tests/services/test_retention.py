@@ -103,6 +103,7 @@ async def test_a_held_log_stays_whatever_comes(keeper, pool, settings, job_id):
     await keeper.finish(job_id, b"evidence")
     async with pool.acquire() as connection, serving(settings, pool) as web:
         log = await holds.put_on(connection, job_id, "case 7")
+        assert log.content_sha256 and log.content_bytes
         assert await keeper.archive.keep(job_id) == held_key(job_id, log.content_sha256)
         assert (await keeper.expire()).held == 1
         for policy in (OLD, ROWS, replace(OLD, state="removed")):
@@ -147,6 +148,7 @@ async def test_a_hold_that_ends_while_a_copy_is_made_leaves_none(
     await keeper.finish(job_id)
     async with pool.acquire() as connection:
         log = await holds.put_on(connection, job_id, "case 7")
+        assert log.content_sha256 and log.content_bytes
     order = ArchiveOrder(job_id, log.content_sha256, log.content_bytes, 1)
     assert (await ArchiveActivities(pool, keeper.archive).verify(order)).ok
     assert keeper.keys() == [held_key(job_id, log.content_sha256), key(job_id)]

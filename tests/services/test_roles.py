@@ -24,7 +24,7 @@ from db import (
     retention,
     stats,
 )
-from db.connect import check_schema, open_pool
+from db.connect import Role, check_schema, open_pool
 from db.parts import store_batch
 from db.recovery import Archived
 from logflume import contract
@@ -84,6 +84,11 @@ REFUSED_TO_ALL = [
 ]
 OWNERS = ["SELECT drop_partition('log_parts_default')", "SELECT analyze_parts()",
           "SELECT make_partition(now())", "SELECT configure_partitions('1 day', 1)"]  # fmt: skip
+ROLES: dict[str, Role] = {
+    "drain": "logflume_drain",
+    "worker": "logflume_worker",
+    "web": "logflume_web",
+}
 
 
 @pytest.fixture
@@ -100,7 +105,7 @@ async def pools(settings):
 
 @pytest.mark.parametrize("process", PROCESSES)
 async def test_a_process_is_refused_what_it_need_not_do(pools, process):
-    await check_schema(pools[process], f"logflume_{process}")
+    await check_schema(pools[process], ROLES[process])
     refused = REFUSED[process] + REFUSED_TO_ALL + ([] if process == "worker" else OWNERS)
     for statement in refused:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
@@ -110,7 +115,7 @@ async def test_a_process_is_refused_what_it_need_not_do(pools, process):
 async def test_a_process_with_anothers_user_says_so_at_the_start(pools):
     for process, other in zip(PROCESSES, (*PROCESSES[1:], PROCESSES[0]), strict=True):
         with pytest.raises(ComponentError, match=f"GRANT logflume_{other} TO app_{process}"):
-            await check_schema(pools[process], f"logflume_{other}")
+            await check_schema(pools[process], ROLES[other])
 
 
 async def test_every_table_is_somebodys(pool):
@@ -243,8 +248,8 @@ async def test_the_worker_sweeps_restores_and_deletes(pool, pools, job_id):
         await owner.execute("UPDATE logs SET archived_at = archived_at - interval '40 days'")
     async with pools["worker"].acquire() as worker:
         old = Policy("old", 30, "row")
-        found = await retention.look(worker, old, retention.PageToken(), 100)
-        expired = await retention.expire(worker, old, found.log_ids)
+        page = await retention.look(worker, old, retention.PageToken(), 100)
+        expired = await retention.expire(worker, old, page.log_ids)
         assert [one.job_id for one in expired] == [gone]
         async with retention.deleting(worker, [gone]) as owed:
             assert owed == [gone]

@@ -53,6 +53,7 @@ async def test_parts_are_partitioned_by_day_from_the_first_migration_on(database
         "SELECT partition_interval::interval = '1 day' AS daily, retention FROM partman.part_config"
     )
     await connection.close()
+    assert config
     assert len(bounds) >= 5
     assert [row["bound"] for row in bounds].count("DEFAULT") == 1
     assert (config["daily"], config["retention"]) == (True, None)

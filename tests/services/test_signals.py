@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from temporalio.api.enums.v1 import EventType
+from temporalio.service import RPCError
 
 from drain.signals import Signaller
 from workflows.client import connection as temporal
@@ -100,6 +101,6 @@ async def _until_told(client, job_id: int, count: int) -> None:
             try:
                 if len(await told(client, job_id)) >= count:
                     return
-            except temporal.RPCError:  # no workflow yet
+            except RPCError:  # no workflow yet
                 pass
             await asyncio.sleep(0.05)

@@ -207,7 +207,8 @@ async def behind_tls(port: int, files, *, alpn: str | None = None, asks: bool = 
         finally:
             writer.close()
 
-    opened, carrying = set(), set()
+    opened: set[asyncio.StreamWriter] = set()
+    carrying: set[asyncio.Task[None] | None] = set()
 
     async def carry(reader, writer):
         carrying.add(asyncio.current_task())
@@ -222,7 +223,7 @@ async def behind_tls(port: int, files, *, alpn: str | None = None, asks: bool = 
         server.close()
         for writer in opened:
             writer.transport.abort()
-        await asyncio.gather(*carrying)
+        await asyncio.gather(*filter(None, carrying))
 
 
 async def test_temporal_by_tls_with_a_certificate_and_a_key(settings, servers, files):

@@ -8,18 +8,21 @@ from urllib.parse import urlsplit
 
 import aio_pika
 import httpx
+from aio_pika.abc import AbstractChannel
 
 from logflume import contract
+from logflume.settings import Settings
 from logflume_cli.devstack.home import Home
 from tests.support.waiting import until
 
 
 def manage(servers: Home, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
     """Call RabbitMQ's management API."""
-    user, _, place = servers.management_url.removeprefix("http://").rpartition("@")
-    url, login = f"http://{place}/api/{path}", tuple(user.split(":"))
+    login, _, address = servers.management_url.removeprefix("http://").rpartition("@")
+    user, _, password = login.partition(":")
+    url = f"http://{address}/api/{path}"
     # Reading certificates, which nobody shows here, takes longer than the call.
-    answer = httpx.request(method, url, auth=login, json=body, timeout=30, verify=False)
+    answer = httpx.request(method, url, auth=(user, password), json=body, timeout=30, verify=False)
     answer.raise_for_status()
     return answer.json() if answer.content else None
 
@@ -42,18 +45,19 @@ async def close_connections(servers: Home, vhost: str, client: str) -> None:
     await until(lambda: asyncio.to_thread(close))
 
 
-async def publish(channel, *bodies: bytes, **properties) -> None:
+async def publish(channel: AbstractChannel, *bodies: bytes, **properties: Any) -> None:
     """Publish with confirms, so that all are in the queue when it returns."""
     exchange = await channel.get_exchange(contract.EXCHANGE)
     for body in bodies:
         await exchange.publish(aio_pika.Message(body, **properties), contract.ROUTING_KEY)
 
 
-def message(job_id: int, number: int | str, log: str = "", **fields) -> bytes:
+def message(job_id: int, number: int | str, log: str = "", **fields: Any) -> bytes:
+    """The body of a part's message."""
     return json.dumps({"id": job_id, "number": number, "log": log, "uuid": "u", **fields}).encode()
 
 
-async def publish_raw(settings, body: bytes, properties: bytes) -> None:
+async def publish_raw(settings: Settings, body: bytes, properties: bytes) -> None:
     """Publish with property bytes as given, by a client of a few lines."""
     url = urlsplit(settings.amqp.url.get_secret_value())
     reader, writer = await asyncio.open_connection(url.hostname, url.port)
@@ -91,8 +95,7 @@ async def publish_raw(settings, body: bytes, properties: bytes) -> None:
     writer.close()
 
 
-async def ready_messages(channel) -> int:
-    """Messages that are ready in the queue."""
-    return (
-        await channel.declare_queue(contract.QUEUE, durable=True)
-    ).declaration_result.message_count
+async def ready_messages(channel: AbstractChannel) -> int:
+    """How many messages are ready in the queue."""
+    queue = await channel.declare_queue(contract.QUEUE, durable=True)
+    return queue.declaration_result.message_count or 0

@@ -1,6 +1,6 @@
 """A log's life as its workflow leads it, a step at a time, without Temporal."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -23,7 +23,9 @@ from logflume.domain import Content
 from logflume.errors import NotArchived
 
 
-def activities_of(pool: asyncpg.Pool, archive: Archive) -> dict[str, Callable[..., Awaitable[Any]]]:
+def activities_of(
+    pool: asyncpg.Pool, archive: Archive
+) -> dict[str, Callable[..., Coroutine[Any, Any, Any]]]:
     """The activities of a log's life, by name."""
     database, worker = DatabaseActivities(pool), ArchiveActivities(pool, archive)
     return {

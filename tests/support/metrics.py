@@ -1,11 +1,15 @@
 """Reads the metrics of a process."""
 
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from logflume.observability.health import Check
+from logflume.observability.metrics import Readings
 from logflume.observability.server import metrics_server
+from logflume.settings import Settings
 
 
 def parsed(text: str) -> dict[tuple[str, ...], float]:
@@ -18,7 +22,13 @@ def parsed(text: str) -> dict[tuple[str, ...], float]:
 
 
 @asynccontextmanager
-async def shown(name: str, settings, dependencies, readings, sdk_metrics: str = ""):
+async def shown(
+    name: str,
+    settings: Settings,
+    dependencies: Mapping[str, Check],
+    readings: Readings,
+    sdk_metrics: str = "",
+) -> AsyncIterator[httpx.AsyncClient]:
     """A client of what a process shows, on a port that is free."""
     telemetry = settings.telemetry.model_copy(update={"port": 0})
     async with (

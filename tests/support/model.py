@@ -1,7 +1,7 @@
 """The content rule as the wire contract says it, in plain Python, and parts to try it with."""
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from hypothesis import strategies as st
 
@@ -38,9 +38,10 @@ class Model:
 
     @property
     def attempt(self) -> str | None:
-        begins: dict[str, object] = {}
+        begins: dict[str, datetime] = {}
         for one in self.parts:
             if one.number != LAST:
+                assert one.published_at
                 known = begins.get(one.attempt, one.published_at)
                 begins[one.attempt] = min(known, one.published_at)
         return max(begins, key=lambda uuid: (begins[uuid], uuid), default=None)

@@ -104,7 +104,9 @@ async def first_line(page: Page, line: int) -> None:
     await settled(page)
 
 
-async def store(pool: asyncpg.Pool, job_id: int, *contents: bytes, first: int = 0, **fields: Any):
+async def store(
+    pool: asyncpg.Pool, job_id: int, *contents: bytes, first: int = 0, **fields: Any
+) -> None:
     """Store parts of a running job."""
     async with pool.acquire() as connection:
         parts = [part(job_id, first + n, each, **fields) for n, each in enumerate(contents)]

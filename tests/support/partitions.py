@@ -1,8 +1,13 @@
 """Partitions of past days, and parts that were received then."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from asyncpg import Connection
+from msgspec.structs import replace
 
 from db import aggregation, logs, partitions
+from logflume.domain import Part
 from tests.support.parts import part
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -16,16 +21,12 @@ def ago(days: float, microseconds: int = 0) -> datetime:
     return noon - days * DAY + timedelta(microseconds=microseconds)
 
 
-def old_part(job_id, number, text=b"", *, at, **fields):
-    """A part that was received then."""
-    fields.setdefault("published_at", at)
-    one = part(job_id, number, text, **fields)
-    return type(one)(
-        **{name: getattr(one, name) for name in one.__struct_fields__} | {"received_at": at}
-    )
+def old_part(job_id: int, number: int, text: bytes = b"", *, at: datetime, **fields: Any) -> Part:
+    """A part received at that time."""
+    return replace(part(job_id, number, text, **{"published_at": at, **fields}), received_at=at)
 
 
-async def make_past(connection, days=10):
+async def make_past(connection: Connection, days: int = 10) -> None:
     """The partitions that maintenance would have made day by day."""
     begins = [ago(day).replace(hour=0) for day in range(1, days + 1)]
     await connection.execute(
@@ -33,7 +34,7 @@ async def make_past(connection, days=10):
     )
 
 
-async def finish(connection, job_id) -> bytes:
+async def finish(connection: Connection, job_id: int) -> str:
     """Take a log to the end of its life, as its workflow does."""
     made = await aggregation.aggregate(connection, job_id, force=True, restore=False)
     assert await logs.mark_verified(connection, job_id, made.sha256)
@@ -41,15 +42,15 @@ async def finish(connection, job_id) -> bytes:
     return made.sha256
 
 
-async def names(connection) -> list[str]:
+async def names(connection: Connection) -> list[str]:
     return [one.name for one in (await partitions.partitions(connection)).ranges]
 
 
-async def name_of(connection, at) -> str:
+async def name_of(connection: Connection, at: datetime) -> str:
     one = (await partitions.partitions(connection)).holding(at)
     assert one
     return one.name
 
 
-async def drop(connection, name) -> bool:
+async def drop(connection: Connection, name: str) -> bool:
     return await partitions.drop(connection, name, RETENTION, LOCK_SECONDS)

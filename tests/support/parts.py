@@ -1,8 +1,11 @@
 """Makes log parts, and reads and writes the content of a log as the services do."""
 
 import itertools
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import asyncpg
 
 from db import logs, reading
 from logflume.domain import Part
@@ -39,20 +42,25 @@ async def content(connection: Any, job_id: int) -> bytes:
     return b"".join(part.content for part in parts)
 
 
-async def stored_content(pool, job_id: int) -> bytes:
+async def stored_content(pool: asyncpg.Pool, job_id: int) -> bytes:
     async with pool.acquire() as connection:
         return await content(connection, job_id)
 
 
-async def count_parts(pool) -> int:
-    return await pool.fetchval("SELECT count(*) FROM log_parts")
+async def count_parts(pool: asyncpg.Pool) -> int:
+    count: int = await pool.fetchval("SELECT count(*) FROM log_parts")
+    return count
 
 
-async def row_content(connection, job_id: int) -> bytes | None:
+async def row_content(connection: asyncpg.Connection, job_id: int) -> bytes | None:
     """The row's own copy of the content."""
-    return await connection.fetchval("SELECT content FROM logs WHERE job_id = $1", job_id)
+    content: bytes | None = await connection.fetchval(
+        "SELECT content FROM logs WHERE job_id = $1", job_id
+    )
+    return content
 
 
-async def pieces(*content: bytes):
+async def pieces(*content: bytes) -> AsyncIterator[bytes]:
+    """Yield content as an archive's stream does."""
     for piece in content:
         yield piece

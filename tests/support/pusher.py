@@ -21,7 +21,7 @@ class Subscriber:
 
     async def next(self, event: str) -> dict[str, Any]:
         """The next message, which must be of this event."""
-        message = json.loads((await self._socket.receive(timeout=20)).data)
+        message: dict[str, Any] = json.loads((await self._socket.receive(timeout=20)).data)
         assert message["event"] == event, message
         return message
 

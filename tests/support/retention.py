@@ -3,12 +3,15 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import asyncpg
+
 from activities.retention import RetentionActivities
-from activities.types import DeleteOrder, ExpireOrder, Reached
+from activities.types import DeleteOrder, ExpiredPage, ExpireOrder, Reached
 from db import aggregation, logs
 from db.parts import store_batch
 from logflume.archive.store import Archive
-from logflume.domain import Policy
+from logflume.domain import Part, Policy
+from logflume.settings import Settings
 from tests.support.parts import part
 from tests.support.s3 import s3
 
@@ -19,24 +22,28 @@ ROWS = replace(OLD, name="rows", delete="row")
 class Keeper:
     """Archives logs, lets them grow old, and deletes them as the workflow does."""
 
-    def __init__(self, pool, settings, archive=None):
+    def __init__(
+        self, pool: asyncpg.Pool, settings: Settings, archive: Archive | None = None
+    ) -> None:
         self.pool = pool
         self.settings = settings
         self.archive = archive or Archive(settings.s3, 2)
         self.activities = RetentionActivities(pool, self.archive)
 
-    async def store(self, *parts):
+    async def store(self, *parts: Part) -> None:
         async with self.pool.acquire() as connection:
             await store_batch(connection, parts)
 
-    async def finish(self, job_id, content=b"one log", *, days=40, attempt="a"):
+    async def finish(
+        self, job_id: int, content: bytes = b"one log", *, days: int = 40, attempt: str = "a"
+    ) -> None:
         """Bring a log to its end, so many days ago."""
         await self.store(part(job_id, 0, content, final=True, attempt=attempt))
         async with self.pool.acquire() as connection:
             made = await aggregation.aggregate(connection, job_id, force=True, restore=False)
             await logs.mark_archiving(connection, job_id, made.sha256)
 
-            async def read(start, size):
+            async def read(start: int, size: int) -> bytes:
                 return content[start : start + size]
 
             await self.archive.upload(job_id, read, made.bytes, sha256=made.sha256, parts=1)
@@ -44,22 +51,22 @@ class Keeper:
             assert await logs.purge(connection, job_id, made.sha256)
             await self.age(days)
 
-    async def age(self, days):
+    async def age(self, days: int) -> None:
         await self.pool.execute(
             "UPDATE logs SET archived_at = archived_at - $1::interval,"
             " updated_at = updated_at - $1::interval, removed_at = removed_at - $1::interval",
             timedelta(days=days),
         )
 
-    async def expire(self, policy=OLD):
+    async def expire(self, policy: Policy = OLD) -> ExpiredPage:
         return await self.activities.expire_logs(ExpireOrder(policy, Reached(), 100))
 
-    async def delete(self, policy=OLD):
+    async def delete(self, policy: Policy = OLD) -> tuple[list[int], int]:
         """One page, as the workflow does it; returns the jobs."""
         page = await self.expire(policy)
         order = DeleteOrder(page.job_ids, rows=policy.delete == "row")
         return page.job_ids, await self.activities.delete_expired(order)
 
-    def keys(self):
+    def keys(self) -> list[str]:
         found = s3(self.settings).list_objects_v2(Bucket=self.settings.s3.bucket)
         return [one["Key"] for one in found.get("Contents", ())]

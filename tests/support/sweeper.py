@@ -63,7 +63,8 @@ class LockedArchive(Archive):
     locked: Archive | None = None
 
     async def upload(self, *arguments: Any, **named: Any) -> None:
-        await (self.locked or super()).upload(*arguments, **named)
+        upload = self.locked.upload if self.locked else super().upload
+        await upload(*arguments, **named)
 
     async def delete(self, job_id: int) -> None:
         await (self.locked.delete(job_id) if self.locked else super().delete(job_id))

@@ -58,8 +58,8 @@ class TravisLogs:
 
     async def archived(self, job_id: int, **columns: Any) -> int:
         """Add the row of a log that is archived, verified and purged."""
-        times = dict.fromkeys(("aggregated_at", "archived_at", "purged_at"), THEN)
-        return await self.log(job_id, archive_verified=True, **times, **columns)
+        columns |= dict.fromkeys(("aggregated_at", "archived_at", "purged_at"), THEN)
+        return await self.log(job_id, archive_verified=True, **columns)
 
     async def part(self, log_id: int, number: int | None, content: str, **columns: Any) -> None:
         """Add a part, in a partition of its own."""

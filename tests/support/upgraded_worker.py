@@ -46,5 +46,5 @@ class Upgraded(LogLifecycle):
 if __name__ == "__main__":
     from logflume_cli import worker
 
-    worker.WORKFLOWS = (Upgraded, PartitionMaintenance, Sweep)  # type: ignore[assignment]
+    worker.WORKFLOWS = (Upgraded, PartitionMaintenance, Sweep)  # type: ignore[assignment,attr-defined]
     worker.worker([])

@@ -34,7 +34,9 @@ def test_each_number_is_sent_once_whatever_the_order_and_the_reconnects(order, r
         committed += left[:size]
         left = left[size:]
         if step in resumed:
-            cursor = Cursor.parse(str(cursor))
+            parsed = Cursor.parse(str(cursor))
+            assert parsed
+            cursor = parsed
         below = sorted((p for p in committed if in_gap(cursor, p.number)), key=lambda p: p.id)
         above = sorted((p for p in committed if p.number >= cursor.next), key=lambda p: p.number)
         sent += [p.number for p in (*below, *above) if cursor.take(p) is not None]

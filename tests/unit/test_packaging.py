@@ -33,7 +33,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(PROJECT / name, source / name)
     offline = ["--no-index", "--no-deps"]
-    build = [*PIP, "wheel", *offline, "--no-build-isolation", "--wheel-dir", wheels, source]
+    build = [
+        *PIP,
+        "wheel",
+        *offline,
+        "--no-build-isolation",
+        "--wheel-dir",
+        str(wheels),
+        str(source),
+    ]
     subprocess.run(build, check=True)
     subprocess.run([*PIP, "install", *offline, "--target", site, *wheels.iterdir()], check=True)
     return site

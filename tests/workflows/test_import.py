@@ -23,9 +23,10 @@ def logflume(driver, tmp_path):
     url = driver.settings.database.url.get_secret_value()
 
     async def run(*arguments: str, target: str = url) -> subprocess.CompletedProcess[str]:
+        command = [LOGFLUME, "import", "travis-logs", *arguments]
         return await asyncio.to_thread(
-            subprocess.run,
-            [LOGFLUME, "import", "travis-logs", *arguments],
+            subprocess.run,  # type: ignore[arg-type]
+            command,
             env={"LOGFLUME_DATABASE__URL": target},
             cwd=tmp_path,
             capture_output=True,

@@ -25,6 +25,8 @@ from workflows.types import RETENTION_ID, PolicyReport, Retained, RetentionInput
 class RefusingArchive(Archive):
     """The real archive, which says no to some jobs."""
 
+    refused: set[int]
+
     async def delete_many(self, job_ids):
         for job_id in self.refused.intersection(job_ids):
             raise ArchiveRefused(f"job {job_id} is refused")
@@ -35,8 +37,9 @@ class Rounds(Keeper):
     """Runs rounds one after the other; the last one's history is recorded."""
 
     def __init__(self, pool, settings, client):
-        super().__init__(pool, settings, RefusingArchive(settings.s3, 2))
+        self.archive = RefusingArchive(settings.s3, 2)
         self.archive.refused = set()
+        super().__init__(pool, settings, self.archive)
         self.client = client
 
     async def run(self, *policies, logs=10_000) -> list[PolicyReport]:

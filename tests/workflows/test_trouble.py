@@ -128,7 +128,7 @@ def counted() -> dict[str, float]:
         *("verified_logs_total", "verified_bytes_total", "missing_parts_total"),
         *("final_to_verified_seconds_count", "purged_logs_total"),
     )
-    return {name: REGISTRY.get_sample_value(f"logflume_worker_{name}") for name in names}
+    return {name: REGISTRY.get_sample_value(f"logflume_worker_{name}") or 0 for name in names}
 
 
 async def test_after_its_tries_a_log_is_stuck_with_the_reason_until_told_to_go_on(driver, archive):

@@ -3,13 +3,16 @@
 import asyncio
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import psutil
 
 from logflume_cli.devstack.home import USER
 from tests.support.soak.system import COMPONENTS, OURS, SERVERS, System
+
+T = TypeVar("T")
 
 PARTITIONS = ("cut", "stall", "delay", "half-close", "break-off")
 FILLS = (
@@ -87,7 +90,7 @@ def _others() -> list[tuple[str, str]]:
     return [(kind, target) for kind in kinds for target in COMPONENTS] + [*FILLS] * 3
 
 
-def _shuffled(items, chance: random.Random) -> list:
+def _shuffled(items: Sequence[T], chance: random.Random) -> list[T]:
     return chance.sample(items, len(items))
 
 
@@ -114,8 +117,8 @@ class Injector:
         for process in ours:
             process.may_run.clear()
             process.send(signal.SIGKILL)
-        for process in tops:
-            process.kill()
+        for top in tops:
+            top.kill()
         await asyncio.to_thread(psutil.wait_procs, tops, 10)
         await asyncio.sleep(fault.seconds)
         for process in ours:

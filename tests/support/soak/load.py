@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import aio_pika
@@ -84,7 +85,8 @@ class Runner:
                     return
             except asyncio.CancelledError:
                 # The library cancels, too, who waits on a connection that is gone.
-                if asyncio.current_task().cancelling():
+                task = asyncio.current_task()
+                if task and task.cancelling():
                     raise
             except Exception:  # noqa: BLE001 - whatever it is, nobody said that the message is safe
                 pass
@@ -118,7 +120,7 @@ class Way:
         self._counts = counts
         self._web, self._direct = system.web(direct=False), system.web(direct=True)
 
-    async def call(self, method: str, path: str, *, direct: bool, **more) -> httpx.Response:
+    async def call(self, method: str, path: str, *, direct: bool, **more: Any) -> httpx.Response:
         """Call until it is answered with a success."""
         client = self._direct if direct else self._web
         while True:
@@ -295,11 +297,13 @@ class Job:
 
     # What they are made of.
 
-    def _run(self, fewest: int, most: int, small: int = 10, big: int = 900, *, raw=False) -> Run:
+    def _run(
+        self, fewest: int, most: int, small: int = 10, big: int = 900, *, raw: bool = False
+    ) -> Run:
         uuid = str(UUID(int=self.chance.getrandbits(128), version=4))
         return Run(uuid, self._contents(self.chance.randint(fewest, most), small, big, raw=raw))
 
-    def _contents(self, count: int, small: int, big: int, *, raw=False) -> list[bytes]:
+    def _contents(self, count: int, small: int, big: int, *, raw: bool = False) -> list[bytes]:
         self._runs += 1
         return [self._content(n, self.chance.randint(small, big), raw=raw) for n in range(count)]
 

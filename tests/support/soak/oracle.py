@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import asyncpg
 from botocore.exceptions import ClientError
@@ -161,11 +162,12 @@ async def _compare_copies(verdict: Verdict, job: Job, archived: bytes | None, wa
         verdict.differ(job, "it has no object" if archived is None else "its object is still there")
 
 
-def _archived(store, bucket: str, job_id: int) -> bytes | None:
+def _archived(store: Any, bucket: str, job_id: int) -> bytes | None:
     try:
-        return store.get_object(Bucket=bucket, Key=key(job_id))["Body"].read()
+        body: bytes = store.get_object(Bucket=bucket, Key=key(job_id))["Body"].read()
     except ClientError:
         return None
+    return body
 
 
 async def open_workflows(system: System) -> dict[int, str]:
@@ -178,7 +180,9 @@ async def open_workflows(system: System) -> dict[int, str]:
         if one.status == names.CONTINUED_AS_NEW:
             continue
         phase = next((v for k, v in one.search_attributes.items() if k == "LogPhase"), [""])[0]
-        found[int(one.id.removeprefix(workflow_id(0)[:-1]))] = f"{names(one.status).name} {phase}"
+        found[int(one.id.removeprefix(workflow_id(0)[:-1]))] = (
+            f"{names(one.status or 0).name} {phase}"
+        )
     return found
 
 

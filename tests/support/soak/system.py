@@ -141,7 +141,7 @@ class System:
             proxy.close()
         await self.stack.down()
         if self.store_is_small:
-            await asyncio.to_thread(subprocess.run, ["umount", self._store], check=True)
+            await asyncio.to_thread(subprocess.run, ["umount", str(self._store)], check=True)
 
     @property
     def _store(self) -> Path:
