@@ -21,7 +21,7 @@ from activities.types import (
     Verdict,
 )
 from db import aggregation, holds, logs, reading
-from logflume.archive.store import Archive, Stored
+from logflume.archive.store import Archive, ObjectInfo
 from logflume.domain import Content, Origin
 from logflume.errors import ComponentError, ContentReplaced, NotArchived, PartsGone
 from logflume.markers import StepReader
@@ -153,11 +153,11 @@ class ArchiveActivities:
 
     async def _keep(self, job_id: int) -> None:
         """Copy what is archived of a held log; nothing stays of it if the hold ended meanwhile."""
-        await self._archive.keep(job_id)
+        await self._archive.copy_to_hold(job_id)
         async with self._pool.acquire() as connection:
             held = await holds.read(connection, job_id)
         if not held:
-            await self._archive.let_go(job_id)
+            await self._archive.delete_hold_copies(job_id)
 
     @activity.defn(name=RESTORE)
     async def restore(self, job_id: int) -> None:
@@ -192,13 +192,13 @@ class ArchiveActivities:
             async with self._pool.acquire() as connection:
                 await logs.mark_archive_deleted(connection, job_id)
 
-    async def _look(self, job_id: int) -> Stored | None:
+    async def _look(self, job_id: int) -> ObjectInfo | None:
         try:
-            return await self._archive.look(job_id)
+            return await self._archive.head(job_id)
         except NotArchived:
             return None
 
 
-def _upload_of(there: Stored | None) -> int:
+def _upload_of(there: ObjectInfo | None) -> int:
     """Which upload made an object; 0 where that is not known."""
     return Origin.read(there.origin).upload if there and there.origin else 0

@@ -1,1 +1,1 @@
-"""The command line `logflume`: each command is put together here and may import every room."""
+"""The command `logflume`: builds each process from the other packages; nothing imports it."""

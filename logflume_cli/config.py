@@ -1,4 +1,4 @@
-"""`logflume config`: every setting, secrets hidden."""
+"""`logflume config`: prints all settings."""
 
 import json
 
@@ -9,8 +9,8 @@ from logflume.settings import load_settings
 
 @click.command()
 def config() -> None:
-    """Print every setting as JSON, secrets hidden.
+    """Print all settings as JSON, with secrets hidden.
 
-    docs/settings.md says what each means; LOGFLUME_<GROUP>__<FIELD> in the environment sets it.
+    Set them as LOGFLUME_<GROUP>__<FIELD> in the environment; docs/settings.md describes each one.
     """
     click.echo(json.dumps(load_settings().model_dump(mode="json"), indent=2))

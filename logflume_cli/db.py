@@ -1,4 +1,4 @@
-"""`logflume db`: the schema, through sqitch."""
+"""`logflume db`: runs sqitch on the database schema."""
 
 import click
 
@@ -8,7 +8,7 @@ from logflume.settings import load_settings
 
 @click.group()
 def db() -> None:
-    """Deploy, verify or revert the database schema, which sqitch owns."""
+    """Deploy, verify or revert the database schema with sqitch."""
 
 
 def _run(command: str, *arguments: str) -> None:
@@ -18,25 +18,25 @@ def _run(command: str, *arguments: str) -> None:
 
 @db.command()
 def deploy() -> None:
-    """Bring the schema up to date, verifying each change."""
+    """Deploy all pending changes and verify each one."""
     _run("deploy")
 
 
 @db.command()
 def verify() -> None:
-    """Check that what is deployed is what it should be."""
+    """Verify the deployed schema."""
     _run("verify")
 
 
 @db.command()
-@click.option("--to", help="The change to go back to; without it everything goes.")
+@click.option("--to", help="The last change to keep; without it, all changes are reverted.")
 @click.confirmation_option(prompt="This deletes data. Revert?")
 def revert(to: str | None) -> None:
-    """Take changes back, and with them the data they hold."""
+    """Revert changes and delete the data in their tables."""
     _run("revert", "-y", *(("--to", to) if to else ()))
 
 
 @db.command()
 def status() -> None:
-    """Tell which changes are deployed and which are not."""
+    """Show which changes are deployed and which are pending."""
     _run("status")

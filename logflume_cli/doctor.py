@@ -1,4 +1,4 @@
-"""`logflume doctor`: checks every component and setting, and says what to do."""
+"""`logflume doctor`: checks every component and setting, and suggests fixes."""
 
 import asyncio
 import sys
@@ -23,41 +23,41 @@ CHECK_SECONDS = 10
 
 @click.command()
 def doctor() -> None:
-    """Check every component and setting; say what is wrong and what to do.
+    """Check every component and setting, and suggest fixes.
 
-    Exits with 1 if anything is wrong.
+    Exits with 1 if a check fails.
     """
-    findings = asyncio.run(_examine(load_settings()))
-    table = Table("check", "", "what to do", box=None)
-    for name, (wrong, advice) in findings.items():
-        table.add_row(name, "[red]wrong" if wrong else "[green]ok", f"{wrong} {advice}".strip())
+    results = asyncio.run(_check_all(load_settings()))
+    table = Table("check", "", "problem and fix", box=None)
+    for name, (problem, fix) in results.items():
+        table.add_row(name, "[red]failed" if problem else "[green]ok", f"{problem} {fix}".strip())
     Console(soft_wrap=True).print(table)
-    sys.exit(any(wrong for wrong, _ in findings.values()))
+    sys.exit(any(problem for problem, _ in results.values()))
 
 
-async def _examine(settings: Settings) -> dict[str, tuple[str, str]]:
-    """Run every check; answers what is wrong (empty: nothing) and what to do about it."""
+async def _check_all(settings: Settings) -> dict[str, tuple[str, str]]:
+    """Run every check; returns the problem and its fix by name, empty texts if it passed."""
     checks: dict[str, tuple[Callable[[Settings], Awaitable[None]], str]] = {
         "rabbitmq": (_rabbitmq, "Is it running? Set LOGFLUME_AMQP__URL."),
         "postgres and its schema": (_postgres, "Is it running? Set LOGFLUME_DATABASE__URL."),
         "temporal": (_temporal, "Is it running? Set LOGFLUME_TEMPORAL__ADDRESS."),
         "schedules": (check_schedules, "Run `logflume schedules apply`."),
-        "archive": (_archive, "Is the bucket there and ours? Set LOGFLUME_S3__*."),
+        "archive": (_archive, "Does the bucket exist, and may we use it? Set LOGFLUME_S3__*."),
         "web token": (_token, "Set LOGFLUME_WEB__AUTH_TOKEN to a long random text."),
     }
-    return {name: await _check(check, settings, advice) for name, (check, advice) in checks.items()}
+    return {name: await _check(check, settings, fix) for name, (check, fix) in checks.items()}
 
 
 async def _check(
-    check: Callable[[Settings], Awaitable[None]], settings: Settings, advice: str
+    check: Callable[[Settings], Awaitable[None]], settings: Settings, fix: str
 ) -> tuple[str, str]:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             await check(settings)
     except LogflumeError as error:
-        return str(error), advice
+        return str(error), fix
     except TimeoutError:
-        return f"no answer within {CHECK_SECONDS} s.", advice
+        return f"no answer within {CHECK_SECONDS} s.", fix
     return "", ""
 
 
@@ -86,4 +86,4 @@ async def _archive(settings: Settings) -> None:
 
 async def _token(settings: Settings) -> None:
     if settings.web.auth_token is None:
-        raise ComponentError("No token is set: every call that needs it is refused.")
+        raise ComponentError("No token is set: requests that require it are refused.")

@@ -1,4 +1,4 @@
-"""Times as people write them on a command line."""
+"""Durations as command-line options."""
 
 import re
 from datetime import timedelta
@@ -7,20 +7,20 @@ from typing import Any
 import click
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-LONGEST = timedelta(days=366)
+MAXIMUM = timedelta(days=366)
 
 
 class Duration(click.ParamType[timedelta]):
-    """A time such as 30m, 12h or 7d."""
+    """A duration such as 30m, 12h or 7d."""
 
-    name = "time"
+    name = "duration"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> timedelta:
-        """Read it."""
-        found = re.fullmatch(r"(\d{1,6})([mhd])", str(value), re.ASCII)
-        lifetime = timedelta(**{UNITS[found[2]]: int(found[1])}) if found else timedelta()
-        if not timedelta() < lifetime <= LONGEST:
-            self.fail("a time such as 30m, 12h or 7d, of a year at most", param, ctx)
-        return lifetime
+        """Parse it; a usage error if it is invalid."""
+        match = re.fullmatch(r"(\d{1,6})([mhd])", str(value), re.ASCII)
+        duration = timedelta(**{UNITS[match[2]]: int(match[1])}) if match else timedelta()
+        if not timedelta() < duration <= MAXIMUM:
+            self.fail("expected a duration such as 30m, 12h or 7d, at most a year", param, ctx)
+        return duration

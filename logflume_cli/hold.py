@@ -18,61 +18,61 @@ T = TypeVar("T")
 
 @click.group()
 def hold() -> None:
-    """Keep a log's text, whatever else would delete it.
+    """Place or remove legal holds, which protect a log's text from deletion.
 
-    While a log is held, retention leaves it alone, and calls that write, clear or remove its text
-    are refused with 423: its job cannot be restarted. What is archived of it, then and later, is
+    While a log is held, retention skips it, and requests that write, clear or remove its text are
+    refused with 423, so its job cannot be restarted. Archived versions, present and future, are
     copied to `holds/` in the bucket.
     """
 
 
 @hold.command()
 @JOB
-@click.option("--reason", required=True, help="Why; shown by `status` alone.")
+@click.option("--reason", required=True, help="The reason; shown only by `status`.")
 def on(job_id: int, reason: str) -> None:
     """Hold the log of JOB_ID; safe to repeat."""
 
     async def put_on(connection: Connection, archive: Archive) -> str:
         log = await holds.put_on(connection, job_id, reason)
-        kept = await archive.keep(job_id) if log.archive_verified else None
-        return f"what is archived is copied to {kept}" if kept else "nothing is archived yet"
+        copy = await archive.copy_to_hold(job_id) if log.archive_verified else None
+        return f"copied to {copy}" if copy else "not archived yet"
 
-    click.echo(f"held; {_ask(put_on)}")
+    click.echo(f"held; {_run(put_on)}")
 
 
 @hold.command()
 @JOB
 def off(job_id: int) -> None:
-    """End the hold and delete the copies it kept; safe to repeat."""
+    """Remove the hold and delete its copies; safe to repeat."""
 
     async def take_off(connection: Connection, archive: Archive) -> bool:
         was_held = await holds.take_off(connection, job_id)
-        await archive.let_go(job_id)
+        await archive.delete_hold_copies(job_id)
         return was_held
 
-    click.echo("no longer held" if _ask(take_off) else "was not held")
+    click.echo("no longer held" if _run(take_off) else "was not held")
 
 
 @hold.command()
 @JOB
 def status(job_id: int) -> None:
-    """Tell whether the log of JOB_ID is held, since when, why, and what was copied."""
+    """Show whether the log of JOB_ID is held, since when, why, and its copies."""
 
     async def read(connection: Connection, archive: Archive) -> tuple[holds.Hold | None, list[str]]:
-        return await holds.read(connection, job_id), await archive.kept(job_id)
+        return await holds.read(connection, job_id), await archive.hold_copies(job_id)
 
-    held, kept = _ask(read)
+    held, copies = _run(read)
     since = held.held_at.isoformat(timespec="seconds") if held else ""
     click.echo(f"held since {since}: {held.reason}" if held else "not held")
-    for key in kept:
+    for key in copies:
         click.echo(key)
 
 
-def _ask(ask: Callable[[Connection, Archive], Awaitable[T]]) -> T:
-    async def ask_all() -> T:
+def _run(action: Callable[[Connection, Archive], Awaitable[T]]) -> T:
+    async def run() -> T:
         settings = load_settings()
         archive = Archive(settings.s3, 1)
         async with await open_pool(settings.database, 1) as pool, pool.acquire() as connection:
-            return await ask(connection, archive)
+            return await action(connection, archive)
 
-    return asyncio.run(ask_all())
+    return asyncio.run(run())

@@ -1,4 +1,4 @@
-"""`logflume import`: taking over the logs of another service."""
+"""`logflume import`: imports the logs of another service."""
 
 import asyncio
 from collections import Counter
@@ -18,13 +18,13 @@ from logflume.settings import load_settings
 from logflume.settings.groups import DatabaseSettings
 
 PAGE_ROWS = 1000
-TELL_EVERY = 100_000
+PROGRESS_ROWS = 100_000
 
 OnPage = Callable[[list[SourceLog]], Awaitable[list[Told]]]
 
 
 class _Source(click.ParamType[DatabaseSettings]):
-    """The URL of a database; what is wrong with one is told without repeating it."""
+    """A database URL; errors do not quote it, as it may contain a password."""
 
     name = "URL"
 
@@ -36,7 +36,7 @@ class _Source(click.ParamType[DatabaseSettings]):
             return DatabaseSettings(url=SecretStr(str(value)))
         except (ValueError, ValidationError):
             self.fail(
-                "it must be postgresql://USER@HOST:PORT/NAME, with %XX for special characters",
+                "expected postgresql://USER@HOST:PORT/NAME, with %XX for special characters",
                 param,
                 ctx,
             )
@@ -44,7 +44,7 @@ class _Source(click.ParamType[DatabaseSettings]):
 
 @click.group("import")
 def import_() -> None:
-    """Take over the logs of another service."""
+    """Import the logs of another service."""
 
 
 @import_.command("travis-logs")
@@ -56,30 +56,29 @@ def import_() -> None:
     metavar="URL",
     help="The database of travis-logs. The password may be in PGPASSWORD instead.",
 )
-@click.option("--verify", is_flag=True, help="Take over nothing: compare, and name what differs.")
+@click.option("--verify", is_flag=True, help="Import nothing; compare and report differences.")
 def travis_logs_(source: DatabaseSettings, *, verify: bool) -> None:
-    """Take over a travis-logs database, or what is new in it since the last time.
+    """Import a travis-logs database, or its changes since the last import.
 
-    Goes through its logs by their ids and leaves alone what it took over before, so it may be
-    interrupted and repeated. Nothing is written there. What is here otherwise than there is named,
-    a line for each job; with --verify the exit code is 1 then.
+    Safe to interrupt and repeat: unchanged logs are skipped. Nothing is written to the travis-logs
+    database. Prints a line for each job that differs; with --verify the exit code is then 1.
     """
-    counts = asyncio.run(take_over(load_settings().database, source, verify=verify))
+    counts = asyncio.run(import_logs(load_settings().database, source, verify=verify))
     total = sum(counts.values())
-    told = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-    click.echo(f"{total} logs in travis-logs: {told}" if told else "no logs in travis-logs")
+    summary = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    click.echo(f"{total} logs in travis-logs: {summary}" if summary else "no logs in travis-logs")
     if verify and any(name.startswith("different") for name in counts):
-        raise LogflumeError("not all logs are here as they are in travis-logs")
+        raise LogflumeError("some logs differ from travis-logs (see above)")
 
 
-async def take_over(
+async def import_logs(
     ours: DatabaseSettings, theirs: DatabaseSettings, *, verify: bool = False
 ) -> Counter[str]:
-    """Go through all logs of theirs; counts them by what became of them and where the text was.
+    """Import or compare all logs of `theirs`; counts them by outcome and source of the text.
 
     Raises:
-        ComponentError: a database is out of reach, lacks its schema or fails on the way.
-        UnderMaintenance: an operator keeps everyone away from parts.
+        ComponentError: a database is unreachable, lacks its schema or fails during the import.
+        UnderMaintenance: the maintenance switch is on.
     """
     async with await open_pool(ours, 1) as pool, await open_pool(theirs, 1) as sources:
         await check_schema(pool)
@@ -93,26 +92,26 @@ async def take_over(
                 return await _pages(source, importer.store_page)
             except (*UNREACHABLE, asyncpg.PostgresError) as error:
                 raise ComponentError(
-                    f"{error or type(error).__name__}: what is here by now stays; run it again"
+                    f"{error or type(error).__name__}; run it again: imported logs are not lost"
                 ) from error
 
 
 async def _pages(source: Connection, on_page: OnPage) -> Counter[str]:
     counts, after, rows_seen = Counter[str](), 0, 0
     while True:
-        # One state of their tables for a whole page: a text moves from parts to row to archive.
+        # One snapshot per page: travis-logs moves a text from parts to row to archive.
         async with source.transaction(isolation="repeatable_read", readonly=True):
             rows, logs = await travis_logs.page(source, after, PAGE_ROWS)
-            told = await on_page(logs)
-        for one in told:
-            counts[f"{one.outcome} ({one.kind})"] += 1
-            if one.note:
-                click.echo(f"job {one.job_id}: {one.note}")
+            results = await on_page(logs)
+        for result in results:
+            counts[f"{result.outcome} ({result.kind})"] += 1
+            if result.note:
+                click.echo(f"job {result.job_id}: {result.note}")
         for log_id, job_id in rows:
             if job_id is None:
-                click.echo(f"row {log_id}: it has no job and was left in travis-logs")
+                click.echo(f"row {log_id}: skipped, it has no job")
         if not rows:
             return counts
         after, rows_seen = rows[-1][0], rows_seen + len(rows)
-        if rows_seen % TELL_EVERY == 0:
+        if rows_seen % PROGRESS_ROWS == 0:
             click.echo(f"{rows_seen} rows, up to id {after}", err=True)

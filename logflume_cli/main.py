@@ -1,4 +1,4 @@
-"""The root of the command line; every command is a module of its own, loaded when it is called."""
+"""The root command `logflume`; each subcommand is a module that is imported when it is called."""
 
 import importlib
 import keyword
@@ -10,39 +10,30 @@ import click
 
 from logflume.errors import ComponentError, LogflumeError
 
-# Where each command lives: importing only the one that is called keeps `--help` quick.
+# Module and help of each command; only the called one is imported, so `--help` is fast.
 COMMANDS = {
-    "backfill": ("logflume_cli.backfill", "Bring many logs to their ends again."),
-    "config": ("logflume_cli.config", "Print every setting, secrets hidden."),
-    "db": ("logflume_cli.db", "Deploy, verify or revert the database schema."),
-    "doctor": ("logflume_cli.doctor", "Check every component and setting, and say what to do."),
-    "drain": ("logflume_cli.drain", "Take parts from RabbitMQ into Postgres."),
-    "hold": ("logflume_cli.hold", "Keep a log's text, whatever else would delete it."),
-    "import": ("logflume_cli.import_", "Take over the logs of another service."),
-    "maintenance": ("logflume_cli.maintenance", "Keep everyone away from parts for a while."),
-    "publish": ("logflume_cli.publish", "Play files as CI jobs, in a runner's wire format."),
+    "backfill": ("backfill", "Re-drive many logs through aggregation and archiving."),
+    "config": ("config", "Print all settings, with secrets hidden."),
+    "db": ("db", "Deploy, verify or revert the database schema."),
+    "doctor": ("doctor", "Check every component and setting, and suggest fixes."),
+    "drain": ("drain", "Consume parts from RabbitMQ and commit them to Postgres."),
+    "hold": ("hold", "Place or remove legal holds on logs."),
+    "import": ("import_", "Import the logs of another service."),
+    "maintenance": ("maintenance", "Pause all reads and writes of log parts for maintenance."),
+    "publish": ("publish", "Publish files as the output of CI jobs."),
     "reconcile": (
-        "logflume_cli.reconcile.command",
-        "Compare database, archive and workflows, as after a restore.",
+        "reconcile.command",
+        "Compare database, archive and workflows, e.g. after a restore.",
     ),
-    "rejected": (
-        "logflume_cli.rejected",
-        "Look at messages that broke the contract, or send them on.",
-    ),
-    "replay": (
-        "logflume_cli.replay",
-        "Replay workflow histories on the code that is installed here.",
-    ),
-    "retention": (
-        "logflume_cli.retention",
-        "Show what retention would delete, and rules for the store.",
-    ),
-    "schedules": ("logflume_cli.schedules", "Set up what Temporal runs again and again."),
-    "share": ("logflume_cli.share", "Print a link that opens one log, for reading, for a while."),
-    "show": ("logflume_cli.show", "Tell where a job's log is in its life."),
-    "stack": ("logflume_cli.stack", "Start, stop and look at the local stack."),
-    "web": ("logflume_cli.web", "Serve the HTTP API."),
-    "worker": ("logflume_cli.worker", "Run the workflows and their activities."),
+    "rejected": ("rejected", "List, requeue or drop dead-lettered messages."),
+    "replay": ("replay", "Replay workflow histories against the installed code."),
+    "retention": ("retention", "Preview what retention would delete; print bucket rules."),
+    "schedules": ("schedules", "Create or update the Temporal schedules."),
+    "share": ("share", "Print a signed, expiring link to one log."),
+    "show": ("show", "Show the lifecycle state of a job's log."),
+    "stack": ("stack", "Start, stop and inspect the local development stack."),
+    "web": ("web", "Serve the HTTP API and the log pages."),
+    "worker": ("worker", "Run workflows and their activities."),
 }
 
 
@@ -58,13 +49,13 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         try:
-            module = importlib.import_module(COMMANDS[cmd_name][0])
+            module = importlib.import_module(f"logflume_cli.{COMMANDS[cmd_name][0]}")
         except ModuleNotFoundError as error:
             raise ComponentError(
                 f"{cmd_name} needs the Python package {error.name}: run bin/setup, "
                 "or install logflume[stack]"
             ) from error
-        # `import` is a word of Python's own.
+        # `import` is a Python keyword.
         name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
         command: click.Command = getattr(module, name)
         return command
@@ -81,31 +72,31 @@ class _Commands(click.Group):
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="logflume")
 def root() -> None:
-    """Carry the logs of CI jobs from the runners to the readers and to the archive.
+    """Carry the logs of CI jobs from runners to readers and to the archive.
 
-    New here? `logflume stack up` starts everything on this machine, `logflume publish FILE` plays
-    a file as a CI job, and `logflume show JOB_ID` tells where its log is.
+    To try it, run `logflume stack up` to start everything on this machine, `logflume publish FILE`
+    to publish a file as a CI job, and `logflume show JOB_ID` to see the state of its log.
     """
 
 
 def main() -> None:
-    """Run a command; an error made on purpose is one line on standard error and exit code 1."""
+    """Run a command; a LogflumeError is one line on standard error and exit code 1."""
     try:
         root()
     except LogflumeError as error:
         click.echo(f"logflume: {error}", err=True)
-        _leave(1)
-    except SystemExit as ended:
-        if ended.code is None or isinstance(ended.code, int):
-            _leave(ended.code or 0)
+        _exit(1)
+    except SystemExit as error:
+        if error.code is None or isinstance(error.code, int):
+            _exit(error.code or 0)
         raise
 
 
-def _leave(code: int) -> NoReturn:
-    """End the process at once, without taking the interpreter apart.
+def _exit(code: int) -> NoReturn:
+    """Exit at once, without finalizing the interpreter.
 
-    Threads of Temporal's library may still hand over results then, and one command in five died of
-    it: https://github.com/temporalio/sdk-python/issues/300
+    Threads of the Temporal SDK may still deliver results during finalization, which crashed one
+    command in five: https://github.com/temporalio/sdk-python/issues/300
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""`logflume maintenance`: the switch that keeps everyone away from parts for a while."""
+"""`logflume maintenance`: the switch that pauses all reads and writes of log parts."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,42 +17,42 @@ T = TypeVar("T")
 
 @click.group()
 def maintenance() -> None:
-    """Keep everyone away from parts for a while, as for work on the database.
+    """Pause all reads and writes of log parts, e.g. for work on the database.
 
-    While the switch is on, drains hold what they have and RabbitMQ the rest, calls that read or
-    write parts answer 503 with Retry-After, and aggregation waits. All go on by themselves when
-    its time is over or it is switched off.
+    While it is on, drains stop committing and messages stay in RabbitMQ, requests that read or
+    write parts get 503 with Retry-After, and aggregation waits. Everything resumes by itself when
+    the time is over or the switch is turned off.
     """
 
 
 @maintenance.command()
 @click.option(
-    "--for", "lifetime", type=Duration(), default="5m", show_default=True, help="How long."
+    "--for", "duration", type=Duration(), default="5m", show_default=True, help="Duration."
 )
-def on(lifetime: timedelta) -> None:
-    """Switch on; returns once nobody writes parts any more."""
-    until = asyncio.run(_ask(lambda connection: switch.switch_on(connection, lifetime)))
+def on(duration: timedelta) -> None:
+    """Turn it on; returns once all writes of parts have stopped."""
+    until = asyncio.run(_run(lambda connection: switch.switch_on(connection, duration)))
     click.echo(f"on until {_time(until)}")
 
 
 @maintenance.command()
 def off() -> None:
-    """Switch off."""
-    asyncio.run(_ask(switch.switch_off))
+    """Turn it off."""
+    asyncio.run(_run(switch.switch_off))
     click.echo("off")
 
 
 @maintenance.command()
 def status() -> None:
-    """Tell whether it is on, and until when."""
-    until = asyncio.run(_ask(switch.until))
+    """Show whether it is on, and until when."""
+    until = asyncio.run(_run(switch.until))
     click.echo(f"on until {_time(until)}" if until else "off")
 
 
-async def _ask(ask: Callable[[Connection], Awaitable[T]]) -> T:
+async def _run(action: Callable[[Connection], Awaitable[T]]) -> T:
     settings = load_settings().database
     async with await open_pool(settings, 1) as pool, pool.acquire() as connection:
-        return await ask(connection)
+        return await action(connection)
 
 
 def _time(until: datetime) -> str:

@@ -1,4 +1,4 @@
-"""`logflume publish`: play files as CI jobs."""
+"""`logflume publish`: publishes files as the output of CI jobs."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -17,18 +17,18 @@ from logflume_cli.devstack.runner import connect, new_job_ids, open_log, play
 @click.option(
     "--job-id",
     type=click.IntRange(1),
-    help="Id of the first file's job; each further file takes the next. Else new, unused ids.",
+    help="Job id of the first file; further files get the following ids. Default: unused ids.",
 )
 @click.option(
     "--rate",
     metavar="BYTES_PER_SECOND",
     type=click.FloatRange(0, min_open=True),
-    help="Play a file at this pace, as a running job would. Else as fast as it goes.",
+    help="Publish at this rate, like a running job. Default: as fast as possible.",
 )
 def publish(files: tuple[Path, ...], job_id: int | None, rate: float | None) -> None:
-    """Play files as the output of CI jobs, one after the other, in a runner's wire format.
+    """Publish files one after the other as the output of CI jobs, in a runner's wire format.
 
-    A file named .gz is unpacked. `logflume show JOB_ID` then tells where the log is.
+    Files named .gz are decompressed. `logflume show JOB_ID` shows the state of a log.
     """
     job_ids = range(job_id, job_id + len(files)) if job_id else new_job_ids(len(files))
     url = load_settings().amqp.url.get_secret_value()
@@ -37,7 +37,7 @@ def publish(files: tuple[Path, ...], job_id: int | None, rate: float | None) -> 
 
 async def _publish(url: str, files: dict[int, Path], rate: float | None) -> None:
     async with AsyncExitStack() as opened:
-        # All are opened first: a misspelt name should not leave half of the jobs published.
+        # Open all files first: a misspelt name must not leave half of the jobs published.
         sources = {job_id: opened.enter_context(open_log(path)) for job_id, path in files.items()}
         connection = await opened.enter_async_context(await connect(url))
         channel = await connection.channel(publisher_confirms=False)

@@ -1,4 +1,4 @@
-"""`logflume retention`: what the policies would delete, and rules for the store."""
+"""`logflume retention`: previews the retention policies and prints bucket rules."""
 
 import asyncio
 import json
@@ -15,31 +15,31 @@ from logflume.settings import Settings, load_settings
 from logflume_cli.schedules import retention_policies
 
 SAMPLE = 5
-# The store deletes what a policy should have deleted so long ago: leftovers, never a log that a row
-# still points to.
-LATER_DAYS = 30
+# The bucket rules run this much later than retention: they delete only leftovers, never an object
+# that a row still refers to.
+RULE_DELAY_DAYS = 30
 UPLOAD_DAYS = 7
 
 
 @click.group()
 def retention() -> None:
-    """Show what retention would delete, and rules for the store.
+    """Preview what retention would delete, and print bucket lifecycle rules.
 
-    The policies are LOGFLUME_RETENTION__POLICIES; `logflume schedules apply` puts them in force, or
-    ends them where there are none.
+    The policies are in LOGFLUME_RETENTION__POLICIES; `logflume schedules apply` activates them, or
+    deactivates retention if there are none.
     """
 
 
 @retention.command()
 def plan() -> None:
-    """Tell what each policy would delete now; deletes nothing."""
+    """Show what each policy would delete now, without deleting it."""
     settings = load_settings()
-    for policy, found in asyncio.run(_plan(settings, _policies(settings))):
-        click.echo(f"{policy.name}: {found.logs} logs, {found.bytes} bytes ({_words(policy)})")
-        if found.held:
-            click.echo(f"  {found.held} more are under legal hold and stay")
-        if found.sample:
-            click.echo(f"  the oldest: jobs {', '.join(str(job_id) for job_id in found.sample)}")
+    for policy, plan in asyncio.run(_plan(settings, _policies(settings))):
+        click.echo(f"{policy.name}: {plan.logs} logs, {plan.bytes} bytes ({_describe(policy)})")
+        if plan.held:
+            click.echo(f"  not deleted: {plan.held} more under legal hold")
+        if plan.sample:
+            click.echo(f"  oldest: jobs {', '.join(map(str, plan.sample))}")
 
 
 async def _plan(settings: Settings, policies: list[Policy]) -> list[tuple[Policy, db.Plan]]:
@@ -49,16 +49,19 @@ async def _plan(settings: Settings, policies: list[Policy]) -> list[tuple[Policy
 
 @retention.command()
 def rules() -> None:
-    """Print a lifecycle configuration for the bucket, as JSON.
+    """Print a lifecycle configuration for the bucket as JSON.
 
-    Its rules delete, 30 days after retention should have, what that left behind, and uploads that
-    were never completed. Copies that legal holds keep are not touched.
+    Its rules delete leftovers 30 days after retention should have deleted them, and incomplete
+    uploads. They do not match hold copies.
     """
     policies = _policies(load_settings())
     click.echo(json.dumps({"Rules": [*_rules(policies)]}, indent=2))
     for policy in policies:
         if policy.state != "done":
-            click.echo(f"{policy.name}: the store cannot tell this state, so no rule", err=True)
+            click.echo(
+                f"{policy.name}: no rule, as the store does not know the state {policy.state!r}",
+                err=True,
+            )
 
 
 def _rules(policies: list[Policy]) -> list[dict[str, Any]]:
@@ -69,7 +72,7 @@ def _rules(policies: list[Policy]) -> list[dict[str, Any]]:
                 "ID": f"logflume-{policy.name}",
                 "Status": "Enabled",
                 "Filter": _filter(logs, policy.larger_than_bytes),
-                "Expiration": {"Days": policy.older_than_days + LATER_DAYS},
+                "Expiration": {"Days": policy.older_than_days + RULE_DELAY_DAYS},
             }
             for policy in policies
             if policy.state == "done"
@@ -92,10 +95,12 @@ def _filter(prefix: str, larger_than_bytes: int | None) -> dict[str, Any]:
 def _policies(settings: Settings) -> list[Policy]:
     if policies := retention_policies(settings):
         return policies
-    raise SettingsError("LOGFLUME_RETENTION__POLICIES is not set: nothing is ever deleted")
+    raise SettingsError(
+        "LOGFLUME_RETENTION__POLICIES is not set, so no log ever expires: see docs/retention.md"
+    )
 
 
-def _words(policy: Policy) -> str:
-    what = "text" if policy.delete == "archive" else "row and text"
+def _describe(policy: Policy) -> str:
+    target = "text" if policy.delete == "archive" else "row and text"
     size = "" if policy.larger_than_bytes is None else f", above {policy.larger_than_bytes} bytes"
-    return f"{what} of logs {policy.state} for more than {policy.older_than_days} days{size}"
+    return f"{target} of logs {policy.state} for more than {policy.older_than_days} days{size}"

@@ -23,29 +23,28 @@ STYLES = {"running": "green", "stopped": "dim", "died": "bold red"}
 
 @click.group()
 def stack() -> None:
-    """Start, stop and look at the local stack.
+    """Start, stop and inspect the local development stack.
 
-    The stack is everything logflume needs, on this machine alone: RabbitMQ (with epmd), Postgres,
-    Temporal and an S3 store, with --pusher a server of Pusher's protocol too, and logflume's own
-    drain, worker and web. Data, logs and secrets are in one folder, `.stack` (setting
-    stack.data_dir); deleting it while the stack is down starts afresh. Every other command finds
-    the running stack by itself.
+    The stack runs everything on this machine: RabbitMQ (with epmd), Postgres, Temporal, an S3
+    store, with --pusher also a Pusher server, and logflume's drain, worker and web. Data, logs and
+    secrets are in one folder, `.stack` in a checkout (LOGFLUME_STACK__DATA_DIR); delete it while
+    the stack is down to start from scratch. Other commands use the stack's settings automatically.
     """
 
 
 @stack.command()
 @components
-@click.option("--detach", is_flag=True, help="Return as soon as all is ready; it keeps running.")
+@click.option("--detach", is_flag=True, help="Return once all is ready and leave it running.")
 @click.option(
     "--pusher",
     is_flag=True,
-    help="Run a Pusher server too and send parts live to it. A drain and a web that run already "
-    "must be started again to know of it.",
+    help="Also run a Pusher server and send live parts to it. Restart a running drain and web to "
+    "use it.",
 )
 def up(names: tuple[str, ...], *, detach: bool, pusher: bool) -> None:
-    """Start components that do not run yet, with what they need; all, when none is named.
+    """Start components and their dependencies, by default all, unless they run already.
 
-    Stays until Ctrl-C and then stops what it started, unless --detach is given.
+    Runs until Ctrl-C and then stops what it started, unless --detach is given.
     """
     local = LocalStack(load_settings().stack.folder)
     wanted = (names or DEFAULT) + (("pusher",) if pusher else ())
@@ -55,7 +54,7 @@ def up(names: tuple[str, ...], *, detach: bool, pusher: bool) -> None:
 @stack.command()
 @components
 def down(names: tuple[str, ...]) -> None:
-    """Stop components; all, when none is named. Their data stays."""
+    """Stop components, by default all. Their data is not deleted."""
     settings = load_settings()
     if not _was_started(settings):
         click.echo(f"nothing to stop: no local stack in {settings.stack.folder}")
@@ -64,13 +63,13 @@ def down(names: tuple[str, ...]) -> None:
 
 
 @stack.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object: addresses, secrets, pids.")
+@click.option("--json", "as_json", is_flag=True, help="Print addresses, secrets and pids as JSON.")
 def status(*, as_json: bool) -> None:
-    """Show which components run, and where."""
+    """Show the state, port and log file of each component."""
     settings = load_settings()
     if not _was_started(settings):
         raise ComponentError(
-            f"no local stack was ever started in {settings.stack.folder}: run `logflume stack up`"
+            f"there is no local stack in {settings.stack.folder}: run `logflume stack up`"
         )
     local = LocalStack(settings.stack.folder)
     if as_json:
@@ -86,10 +85,10 @@ def _was_started(settings: Settings) -> bool:
 async def _up(local: LocalStack, names: tuple[str, ...], *, detach: bool) -> int:
     console = Console()
 
-    def tell(name: str, seconds: float) -> None:
+    def on_ready(name: str, seconds: float) -> None:
         console.print(f"[green]✓[/] {name:<9} ready after {seconds:.1f} s", highlight=False)
 
-    started = await local.up(names, tell)
+    started = await local.up(names, on_ready)
     settings = load_settings()
     console.print(f"web          {settings.web.url}", highlight=False)
     console.print(f"API docs     {settings.web.url}/schema", highlight=False)
@@ -98,18 +97,16 @@ async def _up(local: LocalStack, names: tuple[str, ...], *, detach: bool) -> int
         console.print(f"Pusher       {_pusher_url(settings)}", highlight=False)
     if detach or not started:
         return 0
-    console.print("Ctrl-C stops what was started.")
+    console.print("Press Ctrl-C to stop the started components.")
     try:
-        await local.watch(started, lambda item: _tell_death(console, item))
+        await local.watch(started, lambda item: _report_exit(console, item))
     finally:
         await local.down(started)
     return 0
 
 
-def _tell_death(console: Console, item: Status) -> None:
-    console.print(
-        f"[bold red]✗[/] {item.name} ended by itself; its log: {item.log}", soft_wrap=True
-    )
+def _report_exit(console: Console, item: Status) -> None:
+    console.print(f"[bold red]✗[/] {item.name} died; see its log {item.log}", soft_wrap=True)
 
 
 def _table(statuses: list[Status]) -> Table:

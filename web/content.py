@@ -10,7 +10,7 @@ import asyncpg
 
 from db import reading
 from db.reading import PartList, Snapshot
-from logflume.archive.store import Archive, Stored
+from logflume.archive.store import Archive, ObjectInfo
 from logflume.domain import Log, StoredPart
 from logflume.errors import ContentReplaced, LogExpired
 from web.streams.cursor import Cursor
@@ -34,7 +34,11 @@ class Content:
     """
 
     def __init__(
-        self, pool: asyncpg.Pool, archive: Archive, found: Snapshot, stored: Stored | None = None
+        self,
+        pool: asyncpg.Pool,
+        archive: Archive,
+        found: Snapshot,
+        stored: ObjectInfo | None = None,
     ) -> None:
         self._snapshot = found
         self.log = found.log
@@ -134,7 +138,7 @@ async def open_content(
     check_not_expired(found.log)
     stored = None
     if found.parts is None and found.log.purged_at and found.log.content_sha256 is None:
-        stored = await archive.look(log.job_id)
+        stored = await archive.head(log.job_id)
     return Content(pool, archive, found, stored)
 
 

@@ -1,4 +1,1 @@
-"""The archive: one plain object for each log in an S3 bucket.
-
-May import settings, errors and nothing else of ours.
-"""
+"""The archive: one plain-text object per log in an S3 bucket."""

@@ -1,6 +1,6 @@
-"""The archive's S3 bucket; the key and its metadata are the wire contract's.
+"""Stores archived logs in an S3 bucket; the wire contract fixes the keys and the metadata.
 
-boto3 blocks, so its calls run in threads of their own.
+boto3 blocks, so its calls run in a thread pool.
 """
 
 import asyncio
@@ -33,28 +33,28 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "text/plain"
 LOGS_PREFIX = "jobs/"
-# Answers that the same call may not meet again; every other refusal is for good.
-PASSING = {408, 409, 412, 429}
-REFUSALS = {"AccessDenied", "AllAccessDisabled", "InvalidRequest"}
-# As many as S3 takes in one call.
-DELETED_AT_ONCE = 1000
-PASSING_CODES = {"BadDigest", "RequestTimeout", "IncompleteBody", "XAmzContentChecksumMismatch"}
+# Client errors that are worth a retry; all others are permanent.
+RETRYABLE_STATUSES = {408, 409, 412, 429}
+RETRYABLE_CODES = {"BadDigest", "RequestTimeout", "IncompleteBody", "XAmzContentChecksumMismatch"}
+PERMANENT_CODES = {"AccessDenied", "AllAccessDisabled", "InvalidRequest"}
+# S3's limit of keys per request.
+DELETE_BATCH = 1000
 
 ReadSlice = Callable[[int, int], Awaitable[bytes]]
 
 
 class Digest(NamedTuple):
-    """What reading an object to its end showed; SHA-256 in hex."""
+    """SHA-256 (hex) and size of an object that was read completely."""
 
     sha256: str
     bytes: int
 
 
-class Stored(NamedTuple):
-    """What the store says of an object that it holds, without reading it.
+class ObjectInfo(NamedTuple):
+    """Metadata of an object, read without its body.
 
-    `sha256`, `parts` and `origin` are what `upload` was given; None where others put it there, or
-    an earlier release of ours.
+    `sha256`, `parts` and `origin` are the arguments of `upload`; None if another program or an
+    earlier release uploaded the object.
     """
 
     bytes: int
@@ -66,28 +66,28 @@ class Stored(NamedTuple):
 
 
 def key(job_id: int) -> str:
-    """The key under which every reader looks for a job's log."""
+    """The key of a job's log."""
     return f"{LOGS_PREFIX}{job_id}/log.txt"
 
 
-def held_prefix(job_id: int) -> str:
-    """What the keys of copies begin with that are kept of a log under legal hold.
+def hold_prefix(job_id: int) -> str:
+    """The key prefix of a log's copies under legal hold.
 
-    Apart from the logs: rules that delete those by age leave these alone.
+    Not under LOGS_PREFIX, so bucket rules that expire logs do not match it.
     """
     return f"holds/{job_id}/"
 
 
-def held_key(job_id: int, sha256: str) -> str:
-    """The key of the copy of what was archived with this SHA-256."""
-    return f"{held_prefix(job_id)}{sha256}.txt"
+def hold_key(job_id: int, sha256: str) -> str:
+    """The key of the hold copy of content with this SHA-256 (hex)."""
+    return f"{hold_prefix(job_id)}{sha256}.txt"
 
 
 class Archive:
     """Uploads, reads and deletes archived logs.
 
-    Every method raises ComponentError where the store is out of reach or has trouble (another try
-    may help) and ArchiveRefused where it says no (it will not).
+    Every method raises ComponentError if the store is unreachable or fails (retry) and
+    ArchiveRefused if it refuses the request (permanent).
     """
 
     def __init__(self, settings: S3Settings, threads: int) -> None:
@@ -108,14 +108,14 @@ class Archive:
                 connect_timeout=5,
                 read_timeout=60,
                 max_pool_connections=threads,
-                # Temporal tries again, where it can be seen.
+                # Temporal retries too, and its retries are visible.
                 retries={"total_max_attempts": 2, "mode": "standard"},
                 s3={"addressing_style": "path" if settings.endpoint else "auto"},
             ),
         )
 
     async def check(self) -> None:
-        """Find out whether the bucket is there and ours."""
+        """Check that the bucket exists and is accessible."""
         await self._call(self._s3.head_bucket, Bucket=self._bucket)
 
     async def upload(  # noqa: PLR0913
@@ -128,13 +128,13 @@ class Archive:
         parts: int,
         origin: str | None = None,
     ) -> None:
-        """Put `size` bytes under the job's key, read and sent a slice at a time.
+        """Upload `size` bytes to the job's key, one slice at a time.
 
-        The store checks a log of one slice against `sha256` (hex) itself. `origin`: what else the
-        object shall carry.
+        If the log fits into one slice, the store verifies `sha256` (hex). `origin` is stored in
+        the metadata.
         """
         metadata = {"sha256": sha256, "parts": str(parts)}
-        about: dict[str, Any] = {
+        target: dict[str, Any] = {
             "Bucket": self._bucket,
             "Key": key(job_id),
             "ContentType": CONTENT_TYPE,
@@ -142,74 +142,76 @@ class Archive:
             "Metadata": metadata if origin is None else metadata | {"origin": origin},
         }
         if size > self._slice:
-            await self._upload_slices(about, read, size)
+            await self._upload_slices(target, read, size)
             return
         body = await read(0, size)
         checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
-        await self._call(self._s3.put_object, **about, Body=body, ChecksumSHA256=checksum)
+        await self._call(self._s3.put_object, **target, Body=body, ChecksumSHA256=checksum)
 
-    async def _upload_slices(self, about: dict[str, Any], read: ReadSlice, size: int) -> None:
-        begun = await self._call(self._s3.create_multipart_upload, **about)
-        place: dict[str, Any] = {
-            "Bucket": about["Bucket"],
-            "Key": about["Key"],
-            "UploadId": begun["UploadId"],
+    async def _upload_slices(self, target: dict[str, Any], read: ReadSlice, size: int) -> None:
+        created = await self._call(self._s3.create_multipart_upload, **target)
+        upload: dict[str, Any] = {
+            "Bucket": target["Bucket"],
+            "Key": target["Key"],
+            "UploadId": created["UploadId"],
         }
         try:
             done: list[CompletedPartTypeDef] = []
             for number, start in enumerate(range(0, size, self._slice), 1):
                 body = await read(start, self._slice)
-                sent = await self._call(self._s3.upload_part, **place, PartNumber=number, Body=body)
+                sent = await self._call(
+                    self._s3.upload_part, **upload, PartNumber=number, Body=body
+                )
                 done.append({"ETag": sent["ETag"], "PartNumber": number})
             await self._call(
-                self._s3.complete_multipart_upload, **place, MultipartUpload={"Parts": done}
+                self._s3.complete_multipart_upload, **upload, MultipartUpload={"Parts": done}
             )
         except BaseException:
-            # Half an upload is paid for until someone removes it.
+            # S3 bills an incomplete upload until it is aborted.
             with suppress(LogflumeError):
-                await self._call(self._s3.abort_multipart_upload, **place)
+                await self._call(self._s3.abort_multipart_upload, **upload)
             raise
 
-    async def digest(self, job_id: int, see: Callable[[bytes], object]) -> Digest | None:
-        """Read the object to its end and hash it; None where there is none.
+    async def digest(self, job_id: int, on_slice: Callable[[bytes], object]) -> Digest | None:
+        """Read the whole object and hash it; None if there is no object.
 
-        `see` is shown every piece, in a thread: the one that reads, for to hand a piece over takes
-        longer than to hash it.
+        `on_slice` gets each slice, in the reading thread: handing slices over to another one takes
+        longer than hashing them.
         """
-        given_up = threading.Event()
+        is_cancelled = threading.Event()
 
-        def get_object(**about: Any) -> Digest:
+        def get_object(**request: Any) -> Digest:
             sha256, size = hashlib.sha256(), 0
-            with closing(self._s3.get_object(**about)["Body"]) as body:
-                while (piece := body.read(self._slice)) and not given_up.is_set():
-                    sha256.update(piece)
-                    see(piece)
-                    size += len(piece)
+            with closing(self._s3.get_object(**request)["Body"]) as body:
+                while (data := body.read(self._slice)) and not is_cancelled.is_set():
+                    sha256.update(data)
+                    on_slice(data)
+                    size += len(data)
             return Digest(sha256.hexdigest(), size)
 
         try:
-            found: Digest = await self._find(get_object, key(job_id))
+            digest: Digest = await self._get(get_object, key(job_id))
         except NotArchived:
             return None
         finally:
-            given_up.set()
-        return found
+            is_cancelled.set()
+        return digest
 
-    async def look(self, job_id: int) -> Stored:
-        """Ask what the object is like.
+    async def head(self, job_id: int) -> ObjectInfo:
+        """Read the object's metadata.
 
         Raises:
-            NotArchived: nothing is archived under the job's key.
+            NotArchived: there is no object under the job's key.
         """
-        found = await self._find(self._s3.head_object, key(job_id))
-        carried = found["Metadata"]
-        return Stored(
-            bytes=found["ContentLength"],
-            etag=found["ETag"],
-            changed_at=found["LastModified"],
-            sha256=carried.get("sha256"),
-            parts=int(carried["parts"]) if "parts" in carried else None,
-            origin=carried.get("origin"),
+        response = await self._get(self._s3.head_object, key(job_id))
+        metadata = response["Metadata"]
+        return ObjectInfo(
+            bytes=response["ContentLength"],
+            etag=response["ETag"],
+            changed_at=response["LastModified"],
+            sha256=metadata.get("sha256"),
+            parts=int(metadata["parts"]) if "parts" in metadata else None,
+            origin=metadata.get("origin"),
         )
 
     async def stream(
@@ -221,108 +223,110 @@ class Archive:
         sha256: str | None = None,
         etag: str | None = None,
     ) -> AsyncGenerator[bytes]:
-        """Read the object piece by piece, from byte `start` to before `stop`.
+        """Read the object in slices, from byte `start` up to but not including `stop`.
 
-        With `sha256`, where there is no object, the copy that a legal hold keeps.
+        If there is no object, the hold copy with this `sha256` is read.
 
         Raises:
-            NotArchived: nothing is archived under the job's key.
-            ContentReplaced: the object was not made of content with this SHA-256 (hex), or is no
-                longer the one that the store gave this tag.
+            NotArchived: there is no object under the job's key.
+            ContentReplaced: the object's SHA-256 (hex) or ETag differs.
         """
         part = f"bytes={start}-{'' if stop is None else stop - 1}"
-        about = {"Range": part} if part != "bytes=0-" else {}
+        request = {"Range": part} if part != "bytes=0-" else {}
         if etag:
-            about["IfMatch"] = etag
+            request["IfMatch"] = etag
         try:
-            found = await self._find(self._s3.get_object, key(job_id), **about)
+            response = await self._get(self._s3.get_object, key(job_id), **request)
         except NotArchived:
             if sha256 is None:
                 raise
-            found = await self._find(self._s3.get_object, held_key(job_id, sha256), **about)
+            response = await self._get(self._s3.get_object, hold_key(job_id, sha256), **request)
         except ComponentError as error:
             cause = error.__cause__
             if etag and isinstance(cause, ClientError) and _status(cause) == 412:
-                raise ContentReplaced(f"{key(job_id)} holds other content by now") from error
+                raise ContentReplaced(f"{key(job_id)} was replaced; read it again") from error
             raise
-        if sha256 and found["Metadata"].get("sha256") != sha256:
-            raise ContentReplaced(f"{key(job_id)} holds other content by now")
-        body = found["Body"]
+        if sha256 and response["Metadata"].get("sha256") != sha256:
+            raise ContentReplaced(f"{key(job_id)} was replaced; read it again")
+        body = response["Body"]
         try:
-            while piece := await self._call(body.read, self._slice):
-                yield piece
+            while data := await self._call(body.read, self._slice):
+                yield data
         finally:
             body.close()
 
     async def delete(self, job_id: int) -> None:
-        """Delete the job's object; one that is not there is fine."""
+        """Delete the job's object; idempotent."""
         await self._call(self._s3.delete_object, Bucket=self._bucket, Key=key(job_id))
 
     async def delete_many(self, job_ids: Sequence[int]) -> None:
-        """Delete the objects of many jobs; those that are not there are fine."""
+        """Delete the objects of many jobs; idempotent."""
         await self._delete_keys([key(job_id) for job_id in job_ids])
 
-    async def keep(self, job_id: int) -> str | None:
-        """Copy what is archived to where nothing deletes it; returns the key of the copy.
+    async def copy_to_hold(self, job_id: int) -> str | None:
+        """Copy the object to the log's hold prefix; returns the copy's key, None without an object.
 
-        An object that others put there, without its SHA-256, is named by its ETag. None where
-        nothing is archived. A copy that is there is made again.
+        The copy of an object without SHA-256, uploaded by another program, is named by its ETag.
+        An existing copy is overwritten.
         """
         try:
-            found = await self._find(self._s3.head_object, key(job_id))
+            response = await self._get(self._s3.head_object, key(job_id))
         except NotArchived:
             return None
-        copy = held_key(job_id, found["Metadata"].get("sha256") or found["ETag"].strip('"'))
+        copy = hold_key(job_id, response["Metadata"].get("sha256") or response["ETag"].strip('"'))
         await self._call(
             self._s3.copy_object,
             Bucket=self._bucket,
             Key=copy,
             CopySource={"Bucket": self._bucket, "Key": key(job_id)},
-            CopySourceIfMatch=found["ETag"],
+            CopySourceIfMatch=response["ETag"],
         )
         return copy
 
-    async def kept(self, job_id: int) -> list[str]:
-        """List the keys of the copies that are kept of a log."""
-        found = await self._call(
-            self._s3.list_objects_v2, Bucket=self._bucket, Prefix=held_prefix(job_id)
+    async def hold_copies(self, job_id: int) -> list[str]:
+        """List the keys of a log's hold copies."""
+        response = await self._call(
+            self._s3.list_objects_v2, Bucket=self._bucket, Prefix=hold_prefix(job_id)
         )
-        return [one["Key"] for one in found.get("Contents", ())]
+        return [item["Key"] for item in response.get("Contents", ())]
 
-    async def let_go(self, job_id: int) -> None:
-        """Delete the copies that are kept of a log."""
-        while keys := await self.kept(job_id):
+    async def delete_hold_copies(self, job_id: int) -> None:
+        """Delete a log's hold copies; idempotent."""
+        while keys := await self.hold_copies(job_id):
             await self._delete_keys(keys)
 
     async def _delete_keys(self, keys: Sequence[str]) -> None:
-        for start in range(0, len(keys), DELETED_AT_ONCE):
-            objects = [{"Key": key} for key in keys[start : start + DELETED_AT_ONCE]]
-            answer = await self._call(
+        for start in range(0, len(keys), DELETE_BATCH):
+            objects = [{"Key": key} for key in keys[start : start + DELETE_BATCH]]
+            response = await self._call(
                 self._s3.delete_objects,
                 Bucket=self._bucket,
                 Delete={"Objects": objects, "Quiet": True},
             )
-            if wrong := answer.get("Errors"):
-                first = f"{wrong[0].get('Key')}: {wrong[0].get('Code')}"
-                text = f"{self._name}: {len(wrong)} objects were not deleted, as {first}"
-                raise (ArchiveRefused if wrong[0].get("Code") in REFUSALS else ComponentError)(text)
+            if errors := response.get("Errors"):
+                code = errors[0].get("Code")
+                is_permanent = code in PERMANENT_CODES
+                raise (ArchiveRefused if is_permanent else ComponentError)(
+                    f"{self._name}: cannot delete {len(errors)} objects, the first is "
+                    f"{errors[0].get('Key')}: {code}"
+                )
 
-    async def _find(self, function: Callable[..., Any], key: str, **more: Any) -> Any:
-        """Call for an object that may not be there, which is no error of the call."""
+    async def _get(self, function: Callable[..., Any], key: str, **more: Any) -> Any:
+        """Call `function` for an object; raises NotArchived, outside the span, if it is missing."""
 
         @functools.wraps(function)
-        def find(**about: Any) -> Any:
+        def get(**request: Any) -> Any:
             try:
-                return function(**about)
+                return function(**request)
             except ClientError as error:
                 if _code(error) in {"NoSuchKey", "404"}:
                     return None
                 raise
 
-        found = await self._call(find, Bucket=self._bucket, Key=key, **more)
-        if found is None:
-            raise NotArchived(f"nothing is archived as {key}")
-        return found
+        response = await self._call(get, Bucket=self._bucket, Key=key, **more)
+        if response is None:
+            raise NotArchived(f"the archive has no object {key}")
+        return response
 
     async def _call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         try:
@@ -331,7 +335,7 @@ class Archive:
         except ClientError as error:
             status = _status(error)
             text = f"{self._name}: {error}"
-            if status >= 500 or status in PASSING or _code(error) in PASSING_CODES:
+            if status >= 500 or status in RETRYABLE_STATUSES or _code(error) in RETRYABLE_CODES:
                 raise ComponentError(text) from error
             raise ArchiveRefused(text) from error
         except (BotoCoreError, OSError) as error:

@@ -1,1 +1,1 @@
-"""Reconciles the database with the archive and the workflows, as after a restore."""
+"""`logflume reconcile`: compares the database with the archive and the workflows."""

@@ -1,4 +1,4 @@
-"""`logflume reconcile`: rows, objects and workflows compared, and repaired."""
+"""The command `logflume reconcile`."""
 
 import asyncio
 from collections import Counter
@@ -15,17 +15,17 @@ from logflume.archive.inventory import Inventory
 from logflume.domain import MAX_JOB_ID
 from logflume.errors import ComponentError, LogflumeError
 from logflume.settings import Settings, load_settings
-from logflume_cli.reconcile.reconciler import AT_ONCE, Options, Reconciler
+from logflume_cli.reconcile.reconciler import CONCURRENCY, Options, Reconciler
 from workflows.client import connection as temporal
 from workflows.client.logs import LogWorkflows
 from workflows.client.signal_history import Memory
 from workflows.types import LifecycleOptions
 
-TELL_EVERY = 100_000
+PROGRESS_LOGS = 100_000
 
 
-class _Moment(click.ParamType[datetime]):
-    """A time in ISO 8601; without an offset it is UTC."""
+class _Time(click.ParamType[datetime]):
+    """An ISO 8601 time, in UTC unless it has an offset."""
 
     name = "time"
 
@@ -33,48 +33,50 @@ class _Moment(click.ParamType[datetime]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> datetime:
         try:
-            moment = datetime.fromisoformat(str(value))
+            time = datetime.fromisoformat(str(value))
         except ValueError:
-            self.fail("a time such as 2026-11-25T03:00:00Z", param, ctx)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            self.fail("expected an ISO 8601 time such as 2026-11-25T03:00:00Z", param, ctx)
+        return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 @click.command()
-@click.option("--repair", is_flag=True, help="Repair what can be; without it, only tell.")
+@click.option("--repair", is_flag=True, help="Fix what can be fixed; otherwise only report.")
 @click.option(
     "--restored-to",
     "since",
-    type=_Moment(),
-    help="The time that the database was restored to. What the archive got after it is looked at "
-    "one by one, and workflows are asked for what they heard after it.",
+    type=_Time(),
+    help="The restore point of the database. Objects that changed after it are compared one by "
+    "one, and parts that workflows were signalled about after it must exist.",
 )
-@click.option("--read", is_flag=True, help="Read every object to its end and compare its SHA-256.")
+@click.option("--read", is_flag=True, help="Read every object and compare its SHA-256.")
 @click.option(
     "--from-job",
     type=click.IntRange(min=0, max=MAX_JOB_ID),
-    help="Go on from this job, in the order of the bucket (10 before 9).",
+    help="Resume at this job, in key order (10 before 9).",
 )
 def reconcile(*, repair: bool, since: datetime | None, read: bool, from_job: int | None) -> None:
-    """Compare the database with the archive and the workflows, as after a restore.
+    """Compare the database with the archive and the workflows, e.g. after a restore.
 
-    Prints a line for each log that is not the same in all of them: what was done, can be done with
-    --repair, or a person must decide. After a restore of the database run it before workers start
-    (docs/backups.md). May be interrupted and repeated. The exit code is 1 unless all is consistent.
+    Prints a line for each difference: what was fixed, what --repair can fix, or what needs a manual
+    decision. After restoring the database, run it before starting workers (docs/backups.md). Safe
+    to interrupt and repeat. Exits with 1 if differences remain.
     """
     options = Options(repair=repair, read=read)
     counts = asyncio.run(_reconcile(load_settings(), options, since, from_job))
-    told = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-    click.echo(told or "there are no logs")
+    summary = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    click.echo(summary or "there are no logs")
     if counts["repairable"]:
-        raise LogflumeError("the database and the archive differ: --repair mends what can be")
+        raise LogflumeError(
+            "database and archive differ; rerun with --repair to fix what can be fixed"
+        )
     if counts["left"]:
-        raise LogflumeError("what is left a person must decide: see the lines above")
+        raise LogflumeError("the remaining differences need a manual decision (see above)")
 
 
 async def _reconcile(
     settings: Settings, options: Options, since: datetime | None, from_job: int | None
 ) -> Counter[str]:
-    archive = Inventory(settings.s3, AT_ONCE)
+    archive = Inventory(settings.s3, CONCURRENCY)
     client = await temporal.connect(settings.temporal)
     workflows = LogWorkflows(
         client,
@@ -93,18 +95,18 @@ async def _reconcile(
                 await reconciler.workflows(memory)
         except (*UNREACHABLE, asyncpg.PostgresError, RPCError) as error:
             raise ComponentError(
-                f"{error or type(error).__name__}: what was repaired stays; run it again"
+                f"{error or type(error).__name__}; run it again: finished repairs are not lost"
             ) from error
     return reconciler.counts
 
 
 def _progress(counts: Counter[str]) -> Callable[[int], None]:
-    told = 0
+    reported = 0
 
-    def reached(job_id: int) -> None:
-        nonlocal told
-        if counts.total() - told >= TELL_EVERY:
-            told = counts.total()
-            click.echo(f"{told} logs; --from-job {job_id} goes on from here", err=True)
+    def on_progress(job_id: int) -> None:
+        nonlocal reported
+        if counts.total() - reported >= PROGRESS_LOGS:
+            reported = counts.total()
+            click.echo(f"{reported} logs; resume here with --from-job {job_id}", err=True)
 
-    return reached
+    return on_progress

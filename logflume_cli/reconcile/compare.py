@@ -1,50 +1,50 @@
-"""What is wrong with a log, by its row and its object alone; and the order of both."""
+"""How a log's row and its object differ, and the job ids between two objects in a listing."""
 
 from collections.abc import Iterator
 from typing import Literal
 
 from db.recovery import Row
-from logflume.archive.store import Stored
+from logflume.archive.store import ObjectInfo
 from logflume.domain import MAX_JOB_ID, Origin
 
-Wrong = Literal["newer", "missing", "other", "leftover"]
+Difference = Literal["newer", "missing", "different", "leftover"]
 DIGITS = len(str(MAX_JOB_ID))
 
 
-def origin_of(found: Stored) -> Origin:
-    """What an object says it was made of; upload 0 where it does not."""
-    return Origin.read(found.origin) if found.origin else Origin(0)
+def origin_of(info: ObjectInfo) -> Origin:
+    """The origin in an object's metadata; upload 0 if it has none."""
+    return Origin.read(info.origin) if info.origin else Origin(0)
 
 
-def compare(row: Row | None, found: Stored | None) -> Wrong | None:
-    """Tell what is wrong.
+def compare(row: Row | None, info: ObjectInfo | None) -> Difference | None:
+    """Compare a log's row with its object; None if they agree.
 
-    `newer`: the row, if there is one, knows nothing of the object's upload. `missing`: the row says
-    that the archive holds the log, and it does not. `other`: it holds something else. `leftover`:
-    it holds a log whose row says that it has no text.
+    `newer`: the object's upload is not recorded in the row, or there is no row. `missing`: the row
+    says the log is archived, but there is no object. `different`: the object has other content than
+    the row says. `leftover`: there is an object, but the row says that the log has no text.
 
-    An object of an earlier release tells no upload. Without a row it is newer; beside one that is
-    not archived it may be older or newer, so nothing is wrong with it.
+    Objects of an earlier release have no upload number. Without a row such an object is newer;
+    beside a row that is not archived it may be older or newer, so they agree.
     """
-    if found is None:
+    if info is None:
         return "missing" if row and row.verified else None
     if row is None:
-        return "newer" if found.sha256 else None  # else it was never ours
-    if origin_of(found).upload > row.uploads:
+        return "newer" if info.sha256 else None  # without SHA-256 it is not ours
+    if origin_of(info).upload > row.uploads:
         return "newer"
     if row.verified:
-        # Of a log that travis-logs archived nobody knows the bytes.
-        same = row.sha256 is None or (found.sha256, found.bytes) == (row.sha256, row.bytes)
-        return None if same else "other"
-    is_leftover = found.origin and not row.has_text and not row.outdated
+        # Logs imported from travis-logs's archive have no SHA-256.
+        is_same = row.sha256 is None or (info.sha256, info.bytes) == (row.sha256, row.bytes)
+        return None if is_same else "different"
+    is_leftover = info.origin and not row.has_text and not row.outdated
     return "leftover" if is_leftover else None
 
 
 def between(after: str, last: str | None, *, inclusive: bool = False) -> Iterator[tuple[int, int]]:
-    """Ranges of the job ids whose keys come after that of one and up to that of another.
+    """Ranges of job ids whose keys sort after the key of job `after`, up to that of job `last`.
 
-    Keys are in the order of their characters: those of 10 to 19, of 100 to 199 and so on come
-    between those of 1 and 2. `after` empty: from the first one on; `last` None: to the end.
+    Keys sort as text: 10 to 19, 100 to 199 and so on come between 1 and 2. `after` empty: from the
+    first key; `last` None: up to the last key; `inclusive`: with `after` itself.
     """
     for digits in range(1, DIGITS + 1):
         low = 10 ** (digits - 1) if digits > 1 else 0

@@ -1,4 +1,4 @@
-"""Going through rows, objects and workflows, telling what is wrong, and repairing what can be."""
+"""Compares rows, objects and workflows, reports differences and repairs what can be repaired."""
 
 import asyncio
 import functools
@@ -11,37 +11,37 @@ import asyncpg
 
 from db import holds, recovery
 from db.recovery import Archived, Row
-from logflume.archive.inventory import Inventory, Listed
-from logflume.archive.store import Stored
+from logflume.archive.inventory import Inventory, ListedLog
+from logflume.archive.store import ObjectInfo
 from logflume.errors import NotArchived, UnderHold, UnknownLog
 from logflume.markers import StepReader
-from logflume_cli.reconcile.compare import Wrong, between, compare, origin_of
+from logflume_cli.reconcile.compare import Difference, between, compare, origin_of
 from workflows.client.signal_history import Memory
 
 PAGE_ROWS = 1000
-AT_ONCE = 16
-# Stores tell times in whole seconds. An object from before its log was written whole would be gone.
+CONCURRENCY = 16
+# Stores round times to seconds; an object older than a complete rewrite of its log is deleted.
 SECOND = timedelta(seconds=1)
-# How far the clocks of the store and of Postgres may be apart.
+# Maximum assumed difference between the clocks of the store and of Postgres.
 SKEW = timedelta(minutes=5)
-HOLD_REASON = "found by reconcile: copies in the bucket and no hold in the database"
+HOLD_REASON = "restored by reconcile: the bucket has hold copies, the database had no hold"
 
 
 class LogWorkflows(Protocol):
-    """What reconciling needs of the logs' workflows."""
+    """The operations on lifecycle workflows that the reconciler needs."""
 
     async def look_again(self, job_id: int) -> None:
-        """Have the workflow that runs, if one does, look at its log anew."""
+        """Make the log's workflow, if one runs, read the log's row again."""
 
     async def archive_again(self, job_id: int) -> None:
-        """Have a log archived again, or go on where it is stuck."""
+        """Archive a log again, or resume its workflow if it is stuck."""
 
 
 class Options(NamedTuple):
-    """What is looked at, and whether what can be repaired is.
+    """What to compare, and whether to repair.
 
-    `read`: read every object to its end. `memory`: of the time after the one that the database was
-    restored to; objects that changed after it are looked at one by one.
+    `read`: read and hash every object. `memory`: the workflows' signals since the restore point of
+    the database; objects that changed after it are compared one by one.
     """
 
     repair: bool = False
@@ -50,11 +50,11 @@ class Options(NamedTuple):
 
 
 class Reconciler:
-    """Compares page by page, in the order of the bucket; memory does not grow with what is there.
+    """Compares in pages, in key order, with bounded memory.
 
-    `say` gets a line for each difference. `counts` tells what became of how many logs: `same`;
-    `repaired`, or `repairable` without the option; `left` to a person; `busy`, as they changed just
-    then; and `foreign`, objects that no row knows and others put there.
+    `report` gets a line per difference. `counts` has the number of logs per result: `same`;
+    `repaired`, or `repairable` without the option; `left` for a manual decision; `busy` if they
+    changed meanwhile; `foreign` for objects of other programs without a row.
     """
 
     def __init__(
@@ -63,33 +63,33 @@ class Reconciler:
         archive: Inventory,
         workflows: LogWorkflows,
         options: Options,
-        say: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
         self._pool = pool
         self._archive = archive
         self._workflows = workflows
         self._options = options
-        self._say = say
+        self._report = report
         self.counts = Counter[str]()
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._semaphore = asyncio.Semaphore(CONCURRENCY)
 
-    async def logs(self, from_job: int | None, reached: Callable[[int], None]) -> None:
-        """Compare all rows and objects; `reached` hears up to which job from time to time."""
+    async def logs(self, from_job: int | None, on_progress: Callable[[int], None]) -> None:
+        """Compare all rows with all objects; `on_progress` gets the last job of each page."""
         after, inclusive = "" if from_job is None else str(from_job), from_job is not None
         async for page in self._archive.logs(from_job):
             if page:
                 last = page[-1].job_id
-                await self._stretch(page, between(after, str(last), inclusive=inclusive))
+                await self._page(page, between(after, str(last), inclusive=inclusive))
                 after, inclusive = str(last), False
-                reached(last)
-        await self._stretch([], between(after, None, inclusive=inclusive))
+                on_progress(last)
+        await self._page([], between(after, None, inclusive=inclusive))
 
-    async def _stretch(self, page: Iterable[Listed], ranges: Iterable[tuple[int, int]]) -> None:
-        objects = {one.job_id: one for one in page}
+    async def _page(self, page: Iterable[ListedLog], ranges: Iterable[tuple[int, int]]) -> None:
+        objects = {listed.job_id: listed for listed in page}
         for first, last in ranges:
             async for rows in self._rows(first, last):
-                found = [(row, objects.pop(row.job_id, None)) for row in rows]
-                await asyncio.gather(*(self._log(*one) for one in found))
+                pairs = [(row, objects.pop(row.job_id, None)) for row in rows]
+                await asyncio.gather(*(self._log(*pair) for pair in pairs))
         await asyncio.gather(*(self._log(None, listed) for listed in objects.values()))
 
     async def _rows(self, first: int, last: int) -> AsyncIterator[list[Row]]:
@@ -101,25 +101,25 @@ class Reconciler:
                 return
             first = rows[-1].job_id + 1
 
-    async def _log(self, row: Row | None, listed: Listed | None) -> None:
-        async with self._places:
-            if row and self._is_plain(row, listed):
+    async def _log(self, row: Row | None, listed: ListedLog | None) -> None:
+        async with self._semaphore:
+            if row and self._matches_listing(row, listed):
                 self.counts["same"] += 1
                 return
             job_id = row.job_id if row else listed.job_id  # type: ignore[union-attr]
-            found = await self._look(job_id)
-            wrong: Wrong | None = compare(row, found)
-            if wrong is None and row and found and self._options.read:
-                wrong = await self._read(row)
-            if wrong is None:
+            info = await self._head(job_id)
+            difference: Difference | None = compare(row, info)
+            if difference is None and row and info and self._options.read:
+                difference = await self._compare_content(row)
+            if difference is None:
                 self.counts["same" if row else "foreign"] += 1
             elif row != await self._row(job_id):
                 self.counts["busy"] += 1
             else:
-                await self._differs(job_id, row, found, wrong)
+                await self._resolve(job_id, row, info, difference)
 
-    def _is_plain(self, row: Row, listed: Listed | None) -> bool:
-        """Whether the list of the bucket is enough to see that nothing is wrong."""
+    def _matches_listing(self, row: Row, listed: ListedLog | None) -> bool:
+        """Whether the listing alone shows that row and object agree."""
         if listed is None:
             return not row.verified
         memory = self._options.memory
@@ -130,46 +130,46 @@ class Reconciler:
             and not (memory and listed.changed_at + SKEW > memory.since)
         )
 
-    async def _read(self, row: Row) -> Wrong | None:
+    async def _compare_content(self, row: Row) -> Difference | None:
         if not row.verified or row.sha256 is None:
             return None
         digest = await self._archive.digest(row.job_id, lambda _: None)
-        return None if digest and digest.sha256 == row.sha256 else "other"
+        return None if digest and digest.sha256 == row.sha256 else "different"
 
-    async def _differs(
-        self, job_id: int, row: Row | None, found: Stored | None, wrong: Wrong
+    async def _resolve(
+        self, job_id: int, row: Row | None, info: ObjectInfo | None, difference: Difference
     ) -> None:
-        if wrong == "newer":
-            assert found  # noqa: S101 - it is newer than something
-            await self._adopt(job_id, found)
-        elif wrong == "leftover":
-            assert found  # noqa: S101 - it is left over
-            await self._act(
+        if difference == "newer":
+            assert info  # noqa: S101 - see `compare`
+            await self._adopt(job_id, info)
+        elif difference == "leftover":
+            assert info  # noqa: S101 - see `compare`
+            await self._repair(
                 job_id,
-                f"its row says that it has no text, and the archive has {found.bytes} bytes",
-                "deleted by the sweep",
-                lambda: self._owe_deletion(job_id, origin_of(found).upload),
+                f"the row has no text, but the archive has {info.bytes} bytes",
+                "marked for deletion by the sweep",
+                lambda: self._owe_deletion(job_id, origin_of(info).upload),
             )
         else:
-            assert row  # noqa: S101 - it says that the archive holds the log
-            await self._bring_back(row, found)
+            assert row  # noqa: S101 - see `compare`
+            await self._restore_object(row, info)
 
-    async def _adopt(self, job_id: int, found: Stored) -> None:
-        """Take over what was archived after the row's time, once it is read to its end."""
+    async def _adopt(self, job_id: int, info: ObjectInfo) -> None:
+        """Update the row from an object archived after the restore point, once it is verified."""
         reader = StepReader()
         digest = await self._archive.digest(job_id, reader.feed)
         reader.feed(b"", last=True)
-        what = f"archived after the row's time, {found.bytes} bytes on {found.changed_at:%F %T}"
-        if digest is None or (digest.sha256, digest.bytes) != (found.sha256, found.bytes):
-            self._leave(job_id, f"{what}, and damaged: look for an older version in the bucket")
+        problem = f"archived after the restore point ({info.changed_at:%F %T}, {info.bytes} bytes)"
+        if digest is None or (digest.sha256, digest.bytes) != (info.sha256, info.bytes):
+            self._leave(job_id, f"{problem}, but damaged: look for an older version in the bucket")
             return
         archived = Archived(
             job_id=job_id,
             bytes=digest.bytes,
             sha256=digest.sha256,
-            parts=found.parts,
-            origin=origin_of(found),
-            changed_at=found.changed_at,
+            parts=info.parts,
+            origin=origin_of(info),
+            changed_at=info.changed_at,
             steps=reader.steps,
         )
 
@@ -177,57 +177,59 @@ class Reconciler:
             async with self._pool.acquire() as connection:
                 return await recovery.adopt(connection, archived)
 
-        await self._act(job_id, what, "taken over", adopt)
+        await self._repair(job_id, problem, "adopted by the database", adopt)
 
     async def _owe_deletion(self, job_id: int, upload: int) -> bool:
         async with self._pool.acquire() as connection:
             return await recovery.owe_deletion(connection, job_id, upload)
 
-    async def _bring_back(self, row: Row, found: Stored | None) -> None:
-        """Give the archive back what its row says that it holds."""
+    async def _restore_object(self, row: Row, info: ObjectInfo | None) -> None:
+        """Restore the object that the row describes."""
         job_id, sha256 = row.job_id, row.sha256
-        what = f"its object holds {found.bytes} other bytes" if found else "its object is missing"
+        problem = f"object has different content ({info.bytes} bytes)" if info else "object missing"
         async with self._pool.acquire() as connection:
             can_make = await recovery.can_make(connection, job_id)
-        told = await self._options.memory.of(job_id) if self._options.memory else None
-        if told and told.replaced_at:
-            self._leave(job_id, f"{what}: {_replaced(told.replaced_at)}")
-        elif found and found.sha256 and not found.origin:
-            self._leave(job_id, f"{what}, archived by an earlier release: older or newer?")
-        elif sha256 and await self._archive.has_copy(job_id, sha256):
-            await self._act(
+        signals = await self._options.memory.of(job_id) if self._options.memory else None
+        if signals and signals.replaced_at:
+            self._leave(job_id, f"{problem}: {_replaced(signals.replaced_at)}")
+        elif info and info.sha256 and not info.origin:
+            self._leave(
+                job_id, f"{problem}, archived by an earlier release: cannot tell which is newer"
+            )
+        elif sha256 and await self._archive.has_hold_copy(job_id, sha256):
+            await self._repair(
                 job_id,
-                what,
-                "put back from the copy of its hold",
-                lambda: self._archive.put_back(job_id, sha256),
+                problem,
+                "restored from the hold copy",
+                lambda: self._archive.restore_hold_copy(job_id, sha256),
             )
         elif can_make:
-            await self._act(
-                job_id, what, "archived again", lambda: self._workflows.archive_again(job_id)
+            await self._repair(
+                job_id, problem, "archived again", lambda: self._workflows.archive_again(job_id)
             )
         else:
-            self._leave(job_id, f"{what}, and neither parts nor a copy are left")
+            self._leave(job_id, f"{problem}, and neither parts nor a hold copy exist")
 
     async def holds(self) -> None:
-        """Compare the legal holds with the copies that they keep."""
-        async for jobs in self._archive.held():
+        """Compare the legal holds with their copies."""
+        async for jobs in self._archive.held_jobs():
             async with self._pool.acquire() as connection:
                 held = await recovery.held(connection, jobs)
             for job_id in sorted(jobs - held):
-                await self._act(
+                await self._repair(
                     job_id,
-                    "the bucket has copies of a hold, and the database has no hold",
+                    "the bucket has hold copies, but the database has no hold",
                     "held again",
                     functools.partial(self._put_on, job_id),
                 )
         async with self._pool.acquire() as connection:
             archived = await recovery.held_archived(connection)
         for job_id in archived:
-            if not await self._archive.kept(job_id):
+            if not await self._archive.hold_copies(job_id):
                 self._leave(
                     job_id,
-                    "it is held, and the bucket has no copy: `logflume hold off`, if that was "
-                    "done after the row's time, or `hold on` to copy it again",
+                    "held, but the bucket has no hold copy: run `logflume hold off` again if the "
+                    "hold ended after the restore point, or `logflume hold on` to copy it again",
                 )
 
     async def _put_on(self, job_id: int) -> None:
@@ -235,54 +237,54 @@ class Reconciler:
             await holds.put_on(connection, job_id, HOLD_REASON)
 
     async def workflows(self, memory: Memory) -> None:
-        """Compare what the workflows heard with what is here; after all else."""
-        async for told in memory.of_all():
-            row, found = await self._row(told.job_id), await self._look(told.job_id)
-            if row and row.verified and not found:
-                continue  # told already
-            replaced_at = told.replaced_at
-            is_later = found and replaced_at and found.changed_at + SECOND > replaced_at
+        """Compare the signals that the workflows received with the stored parts; run it last."""
+        async for signals in memory.of_all():
+            row, info = await self._row(signals.job_id), await self._head(signals.job_id)
+            if row and row.verified and not info:
+                continue  # `logs` reported it
+            replaced_at = signals.replaced_at
+            is_later = info and replaced_at and info.changed_at + SECOND > replaced_at
             if replaced_at and row and row.has_text and not is_later:
-                self._leave(told.job_id, _replaced(replaced_at))
-            if told.done and found:
+                self._leave(signals.job_id, _replaced(replaced_at))
+            if signals.done and info:
                 continue
-            moment = max(memory.since, found.changed_at) if found else memory.since
+            moment = max(memory.since, info.changed_at) if info else memory.since
             async with self._pool.acquire() as connection:
-                here = await recovery.stored_since(connection, told.job_id, moment)
-            if (lost := told.parts_after(moment) - here) > 0:
+                stored = await recovery.stored_since(connection, signals.job_id, moment)
+            if (lost := signals.parts_after(moment) - stored) > 0:
                 self._leave(
-                    told.job_id,
-                    f"up to {lost} parts are lost: they came after the row's time and were not "
-                    "archived",
+                    signals.job_id,
+                    f"up to {lost} parts are lost: they were stored after the restore point and "
+                    "not archived",
                 )
 
-    async def _act(
-        self, job_id: int, what: str, done: str, act: Callable[[], Awaitable[bool | None]]
+    async def _repair(
+        self, job_id: int, problem: str, result: str, action: Callable[[], Awaitable[bool | None]]
     ) -> None:
-        """Repair it, where that is asked for, and have its workflow know."""
+        """Run the repair and notify the log's workflow; without `repair` only report it."""
         if not self._options.repair:
-            self._note("repairable", job_id, f"{what}; it can be {done}")
+            self._count("repairable", job_id, f"{problem}; it can be {result}")
             return
         try:
-            if await act() is False:
+            if await action() is False:
                 self.counts["busy"] += 1
                 return
         except (UnderHold, UnknownLog) as error:
-            self._leave(job_id, f"{what}; {error}")
+            self._leave(job_id, f"{problem}; {error}")
             return
         await self._workflows.look_again(job_id)
-        self._note("repaired", job_id, f"{what}; {done}")
+        self._count("repaired", job_id, f"{problem}; {result}")
 
-    def _leave(self, job_id: int, what: str) -> None:
-        self._note("left", job_id, what)
+    def _leave(self, job_id: int, problem: str) -> None:
+        self._count("left", job_id, problem)
 
-    def _note(self, fate: str, job_id: int, what: str) -> None:
-        self.counts[fate] += 1
-        self._say(f"job {job_id}: {what}")
+    def _count(self, result: str, job_id: int, line: str) -> None:
+        self.counts[result] += 1
+        self._report(f"job {job_id}: {line}")
 
-    async def _look(self, job_id: int) -> Stored | None:
+    async def _head(self, job_id: int) -> ObjectInfo | None:
         try:
-            return await self._archive.look(job_id)
+            return await self._archive.head(job_id)
         except NotArchived:
             return None
 
@@ -293,6 +295,6 @@ class Reconciler:
 
 def _replaced(at: datetime) -> str:
     return (
-        f"its text was written whole or cleared on {at:%F %T}, after the row's time, and the row "
-        "has what was there before: write or clear it once more"
+        f"the whole log was written or cleared on {at:%F %T}, after the restore point, and the row "
+        "has the earlier text: write or clear it again"
     )

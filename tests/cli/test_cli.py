@@ -1,4 +1,4 @@
-"""The command line as a person meets it: help, one-line errors, exit codes."""
+"""The command line: help, one-line errors, exit codes."""
 
 import json
 import os
@@ -15,17 +15,12 @@ from logflume_cli.main import COMMANDS
 
 @pytest.fixture
 def run(tmp_path):
-    """Run `logflume` in a process of its own, with no stack beside it unless given one."""
+    """Run `logflume` in a subprocess without a local stack."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        given = {
-            **os.environ,
-            "LOGFLUME_STACK__DATA_DIR": str(tmp_path / "none"),
-            **environment,
-        }
         return subprocess.run(
             [sys.executable, "-c", "from logflume_cli.main import main; main()", *arguments],
-            env=given,
+            env={**os.environ, "LOGFLUME_STACK__DATA_DIR": str(tmp_path / "none"), **environment},
             capture_output=True,
             text=True,
             timeout=60,
@@ -40,7 +35,7 @@ def is_one_clear_line(done: subprocess.CompletedProcess[str], *words: str) -> bo
     return done.returncode == 1 and len(lines) == 1 and all(word in lines[0] for word in words)
 
 
-def test_help_names_every_command_and_where_to_begin(run):
+def test_help_lists_every_command_and_how_to_start(run):
     done = run("--help")
     assert done.returncode == 0
     assert all(name in done.stdout for name in COMMANDS)
@@ -82,7 +77,7 @@ NOWHERE = {
         (["publish", "no/such/file"], ["no/such/file"]),
     ],
 )
-def test_what_is_out_of_reach_is_one_line_without_secrets(run, command, words):
+def test_an_unreachable_component_is_one_line_without_secrets(run, command, words):
     done = run(*command, **NOWHERE)
     assert is_one_clear_line(done, *words), done.stderr
     assert "hush" not in done.stderr
@@ -100,7 +95,7 @@ def test_an_unknown_queue_or_component_is_a_usage_error(run):
         assert "nope" in done.stderr
 
 
-def test_a_link_is_signed_and_never_shows_its_secret(run):
+def test_share_prints_a_signed_link_without_its_secret(run):
     secret = "s" * 32
     web = {"LOGFLUME_WEB__URL": "https://logs.example", "LOGFLUME_WEB__LINK_SECRET": secret}
     done = run("share", "42", "--for", "1h", **web)
@@ -115,7 +110,7 @@ def test_a_link_is_signed_and_never_shows_its_secret(run):
             Duration().convert(wrong, None, None)
 
 
-def test_doctor_names_everything_that_is_wrong(run):
+def test_doctor_reports_every_failed_check(run):
     done = run("doctor", **NOWHERE)
     assert done.returncode == 1
     for name in ("rabbitmq", "postgres", "temporal", "schedules", "archive", "web token"):

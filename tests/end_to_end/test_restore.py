@@ -206,10 +206,10 @@ async def while_all_is_down(system: System, jobs: Jobs) -> None:
 def check_repaired(said: str, jobs: Jobs) -> None:
     told = dict(re.findall(r"^job (\d+): (.*)$", said, re.MULTILINE))
     for job_id in (jobs.ended, jobs.going, jobs.fresh, jobs.removed):
-        assert told.pop(str(job_id)).endswith("taken over")
+        assert told.pop(str(job_id)).endswith("adopted by the database")
     cleared = told.pop(str(jobs.cleared))
-    assert "its object is missing: its text was written whole or cleared" in cleared
-    lost = "up to 3 parts are lost: they came after the row's time and were not archived"
+    assert "object missing: the whole log was written or cleared" in cleared
+    lost = "up to 3 parts are lost: they were stored after the restore point and not archived"
     assert told == {str(job_id): lost for job_id in (jobs.cut, jobs.lost)}
     assert "3 left, 4 repaired" in said
 

@@ -16,7 +16,7 @@ from logflume.domain import LAST, Log
 from logflume.errors import ComponentError, PartsGone
 from logflume.settings.groups import DatabaseSettings
 from logflume_cli import import_
-from logflume_cli.import_ import take_over
+from logflume_cli.import_ import import_logs
 from tests.support.parts import content, part, write_whole
 from tests.support.s3 import s3
 from tests.support.services import serving
@@ -37,7 +37,7 @@ class Here:
 
     async def take_over(self, *, verify: bool = False) -> dict[str, int]:
         theirs = DatabaseSettings(url=SecretStr(self.travis.url))
-        counts = await take_over(self.settings.database, theirs, verify=verify)
+        counts = await import_logs(self.settings.database, theirs, verify=verify)
         self.notes = self.capsys.readouterr().out.splitlines()
         return dict(counts)
 

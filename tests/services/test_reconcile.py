@@ -1,4 +1,4 @@
-"""Rows and objects that are of different times, compared and repaired on real Postgres and S3."""
+"""Reconciling rows and objects of different times, on real Postgres and S3."""
 
 import asyncio
 import hashlib
@@ -21,25 +21,25 @@ from logflume_cli.reconcile.reconciler import Options, Reconciler
 from tests.support.parts import part, write_whole
 from tests.support.s3 import s3
 
-# What Postgres is put back by: rows of one log, as a dump has them.
+# The tables that `dump` and `restore` copy.
 TABLES = ("logs", "log_attempts", "log_parts", "log_holds", "log_timings")
 
 
 class Workflows:
-    """Hears what workflows are told; here none runs."""
+    """Records the calls to workflows, as job ids; negative: archive again."""
 
     def __init__(self):
-        self.told = []
+        self.calls = []
 
     async def look_again(self, job_id):
-        self.told.append(job_id)
+        self.calls.append(job_id)
 
     async def archive_again(self, job_id):
-        self.told.append(-job_id)
+        self.calls.append(-job_id)
 
 
 class Bench:
-    """A database that can be put back to an earlier state beside a bucket that is not."""
+    """A database that can be restored to an earlier state, and a bucket that cannot."""
 
     def __init__(self, pool, settings):
         self.pool = pool
@@ -54,41 +54,43 @@ class Bench:
 
     async def aggregate(self, job_id, *, restore=False) -> Content:
         async with self.pool.acquire() as connection:
-            made = await aggregation.aggregate(connection, job_id, force=True, restore=restore)
-        if made.needs_archived:
+            content = await aggregation.aggregate(connection, job_id, force=True, restore=restore)
+        if content.needs_archived:
             await self.activities.restore(job_id)
             return await self.aggregate(job_id, restore=restore)
-        return made
+        return content
 
     async def finish(self, job_id, *parts, purge=True) -> bytes:
-        """Bring a log to its end as its workflow does; returns what is archived."""
+        """Run a log through its lifecycle; returns the archived bytes."""
         await self.store(*parts)
-        made = await self.aggregate(job_id)
-        order = ArchiveOrder(job_id, made.sha256, made.bytes, made.parts)
-        if not made.archived:
+        content = await self.aggregate(job_id)
+        order = ArchiveOrder(job_id, content.sha256, content.bytes, content.parts)
+        if not content.archived:
             await self.activities.delete_archive(job_id)
             assert await self.activities.archive(order)
             assert (await self.activities.verify(order)).ok
         async with self.pool.acquire() as connection:
-            assert not purge or await logs.purge(connection, job_id, made.sha256)
+            assert not purge or await logs.purge(connection, job_id, content.sha256)
         return self.archived(job_id)
 
     async def dump(self) -> None:
         for name in TABLES:
-            await self.pool.execute(f"DROP TABLE IF EXISTS kept_{name}")
-            await self.pool.execute(f"CREATE TABLE kept_{name} AS TABLE {name}")
+            await self.pool.execute(f"DROP TABLE IF EXISTS dump_{name}")
+            await self.pool.execute(f"CREATE TABLE dump_{name} AS TABLE {name}")
 
-    async def put_back(self) -> None:
+    async def restore(self) -> None:
         await self.pool.execute(f"TRUNCATE {', '.join(TABLES)}")
         for name in TABLES:
-            await self.pool.execute(f"INSERT INTO {name} TABLE kept_{name}")
+            await self.pool.execute(f"INSERT INTO {name} TABLE dump_{name}")
 
     async def reconcile(self, **options) -> tuple[list[str], dict[str, int]]:
-        said = []
-        made = Reconciler(self.pool, self.archive, self.workflows, Options(**options), said.append)
-        await made.logs(None, lambda _: None)
-        await made.holds()
-        return said, dict(made.counts)
+        lines = []
+        reconciler = Reconciler(
+            self.pool, self.archive, self.workflows, Options(**options), lines.append
+        )
+        await reconciler.logs(None, lambda _: None)
+        await reconciler.holds()
+        return lines, dict(reconciler.counts)
 
     def archived(self, job_id) -> bytes:
         return self.object(job_id)["Body"].read()
@@ -119,7 +121,7 @@ def parts(job_id, *numbers, final=False, **fields):
     ]
 
 
-async def test_what_is_newer_is_neither_written_over_nor_deleted_and_is_taken_over(bench, numbers):
+async def test_newer_objects_are_neither_overwritten_nor_deleted_but_adopted(bench, numbers):
     fewer, none, more, gone, same = (next(numbers) for _ in range(5))
     await bench.store(*parts(fewer, 0, 1))
     await bench.finish(more, *parts(more, 0, final=True))
@@ -131,35 +133,35 @@ async def test_what_is_newer_is_neither_written_over_nor_deleted_and_is_taken_ov
     for job_id in (fewer, none, more):
         await bench.finish(job_id, *parts(job_id, *range(2, 9), final=True))
     await bench.finish(gone, *parts(gone, 0, 1, final=True, attempt="b"))
-    was = {job_id: bench.archived(job_id) for job_id in (fewer, none, more, gone, same)}
-    await bench.put_back()
+    texts = {job_id: bench.archived(job_id) for job_id in (fewer, none, more, gone, same)}
+    await bench.restore()
 
-    # Workers that were started too soon.
-    made = await bench.aggregate(fewer)
-    order = ArchiveOrder(fewer, made.sha256, made.bytes, made.parts)
+    # Workers were started before reconciling.
+    content = await bench.aggregate(fewer)
+    order = ArchiveOrder(fewer, content.sha256, content.bytes, content.parts)
     with pytest.raises(ArchiveAhead, match=f"job {fewer}: .* of upload 1, .* `logflume reconcile`"):
         await bench.activities.archive(order)
     await bench.activities.delete_archive(gone)
-    assert {job_id: bench.archived(job_id) for job_id in was} == was
+    assert {job_id: bench.archived(job_id) for job_id in texts} == texts
 
-    said, counts = await bench.reconcile()
+    lines, counts = await bench.reconcile()
     assert counts == {"repairable": 4, "same": 1}
-    assert all("it can be taken over" in line for line in said), said
-    said, counts = await bench.reconcile(repair=True)
+    assert all("it can be adopted by the database" in line for line in lines), lines
+    _, counts = await bench.reconcile(repair=True)
     assert counts == {"repaired": 4, "same": 1}
-    assert sorted(bench.workflows.told) == sorted([fewer, none, more, gone])
+    assert sorted(bench.workflows.calls) == sorted([fewer, none, more, gone])
     assert await bench.reconcile(repair=True) == ([], {"same": 5})
-    for job_id, text in was.items():
+    for job_id, text in texts.items():
         row = await bench.row(job_id)
         assert row.archive_verified and row.purged_at and not row.late_parts
         assert row.content_sha256 == bench.object(job_id)["Metadata"]["sha256"]
-        made = await bench.aggregate(job_id)
-        assert (made.archived, made.purged, made.bytes) == (True, True, len(text)), job_id
+        content = await bench.aggregate(job_id)
+        assert (content.archived, content.purged, content.bytes) == (True, True, len(text)), job_id
     assert (await bench.row(none)).missing_parts == 2
 
 
-async def test_a_log_taken_over_goes_on_as_if_its_row_had_not_been_lost(bench, numbers):
-    """What comes after finds its place, whatever of it was there before."""
+async def test_an_adopted_log_continues_as_if_its_row_had_not_been_lost(bench, numbers):
+    """Later parts get their positions, whichever parts the row had before."""
     late, again, later, removed = (next(numbers) for _ in range(4))
     for job_id in (late, again, later, removed):
         await bench.store(*parts(job_id, 0, 1))
@@ -170,14 +172,14 @@ async def test_a_log_taken_over_goes_on_as_if_its_row_had_not_been_lost(bench, n
     async with bench.pool.acquire() as connection:
         await write_whole(connection, removed, b"Log removed")
     await bench.finish(removed)
-    await bench.put_back()
-    # What RabbitMQ had, before and after.
+    await bench.restore()
+    # RabbitMQ still had these messages, before and after reconciling.
     await bench.store(*parts(late, 3), *parts(again, 0, 2, final=True))
     _, counts = await bench.reconcile(repair=True)
     assert counts == {"repaired": 4}
-    # The others have nothing that is not in their objects; the sweep finds this one.
-    late_ones = [job_id for job_id in (late, again) if (await bench.row(job_id)).late_parts]
-    assert late_ones == [late]
+    # All parts of the other one are in its object.
+    with_late_parts = [job_id for job_id in (late, again) if (await bench.row(job_id)).late_parts]
+    assert with_late_parts == [late]
     await bench.store(*parts(late, 4, LAST), *parts(removed, 2, 3, final=True))
     await bench.store(*parts(later, 3), *parts(later, 1, attempt="b"))
 
@@ -195,10 +197,10 @@ async def test_a_log_taken_over_goes_on_as_if_its_row_had_not_been_lost(bench, n
     assert await bench.reconcile() == ([], {"same": 4})
 
 
-async def test_another_run_that_came_from_the_queue_is_the_log(bench, job_id):
+async def test_a_later_attempt_from_the_queue_replaces_the_log(bench, job_id):
     await bench.dump()
     await bench.finish(job_id, *parts(job_id, 0, 1, LAST, final=True))
-    await bench.put_back()
+    await bench.restore()
     await bench.store(*parts(job_id, 0, attempt="b"))
     await bench.reconcile(repair=True)
     row = await bench.row(job_id)
@@ -206,14 +208,14 @@ async def test_another_run_that_came_from_the_queue_is_the_log(bench, job_id):
     assert await bench.finish(job_id) == b"0,2147483647,"
 
 
-async def test_an_object_that_does_not_say_what_it_was_made_of_is_left_as_it_is(bench, job_id):
-    """Of an earlier release, or of a log with too many gaps: nothing takes its place by itself."""
+async def test_an_object_without_an_origin_is_not_replaced(bench, job_id):
+    """It is of an earlier release, or of a log with too many gaps."""
     bench.put(job_id, b"text", Metadata={"sha256": hashlib.sha256(b"text").hexdigest()})
     bench.put(job_id + 1, b"of others")
-    said, counts = await bench.reconcile(repair=True)
-    assert (len(said), counts) == (1, {"repaired": 1, "foreign": 1})
-    made = await bench.aggregate(job_id, restore=True)  # asked for once more: nothing to do
-    assert (made.archived, made.purged, made.bytes) == (True, True, 4)
+    lines, counts = await bench.reconcile(repair=True)
+    assert (len(lines), counts) == (1, {"repaired": 1, "foreign": 1})
+    content = await bench.aggregate(job_id, restore=True)  # requested again: nothing to do
+    assert (content.archived, content.purged, content.bytes) == (True, True, 4)
     await bench.store(*parts(job_id, 0, attempt="b"))
     with pytest.raises(PartsGone):
         await bench.aggregate(job_id)
@@ -221,13 +223,13 @@ async def test_an_object_that_does_not_say_what_it_was_made_of_is_left_as_it_is(
     assert await bench.reconcile() == ([], {"same": 1, "foreign": 1})
 
 
-async def test_what_the_archive_lost_is_brought_back_or_named(bench, numbers):
+async def test_objects_that_the_archive_lost_are_restored_or_reported(bench, numbers):
     unpurged, held, lost, other, stale, damaged = (next(numbers) for _ in range(6))
     for job_id in (unpurged, held, lost, other, damaged):
         await bench.finish(job_id, *parts(job_id, 0, final=True), purge=job_id != unpurged)
     async with bench.pool.acquire() as connection:
         await holds.put_on(connection, held, "case 7")
-    await bench.archive.keep(held)
+    await bench.archive.copy_to_hold(held)
     parts_of = "log_id = (SELECT id FROM logs WHERE job_id = $1)"
     for job_id in (held, lost):
         await bench.pool.execute(f"DELETE FROM log_parts WHERE {parts_of}", job_id)
@@ -236,64 +238,64 @@ async def test_what_the_archive_lost_is_brought_back_or_named(bench, numbers):
     bench.put(other, b"of others")
     bench.put(damaged, b"1,", Metadata=bench.object(damaged)["Metadata"])
     await bench.finish(stale, *parts(stale, 0, final=True))
-    text, about = bench.archived(stale), bench.object(stale)["Metadata"]
+    text, metadata = bench.archived(stale), bench.object(stale)["Metadata"]
     async with bench.pool.acquire() as connection:
         await write_whole(connection, stale, b"")
     await bench.activities.delete_archive(stale)
-    bench.put(stale, text, Metadata=about)  # as a bucket that was put back to an earlier time
+    bench.put(stale, text, Metadata=metadata)  # like a bucket that was restored
 
-    said, counts = await bench.reconcile()
+    lines, counts = await bench.reconcile()
     assert counts == {"repairable": 4, "left": 1, "same": 1}
-    assert [line for line in said if "neither parts nor a copy" in line] == [
-        f"job {lost}: its object is missing, and neither parts nor a copy are left"
+    assert [line for line in lines if "neither parts nor" in line] == [
+        f"job {lost}: object missing, and neither parts nor a hold copy exist"
     ]
     _, counts = await bench.reconcile(repair=True, read=True)
     assert counts == {"repaired": 5, "left": 1}
     assert bench.archived(held) == b"0,"
-    assert {-unpurged, -other, -damaged, held, stale} <= set(bench.workflows.told)
+    assert {-unpurged, -other, -damaged, held, stale} <= set(bench.workflows.calls)
     await bench.activities.delete_archive(stale)
     with pytest.raises(s3(bench.settings).exceptions.NoSuchKey):
         bench.archived(stale)
 
 
-async def test_holds_that_were_lost_are_found_by_their_copies(bench, numbers):
+async def test_lost_holds_are_restored_from_their_copies(bench, numbers):
     forgotten, ended = next(numbers), next(numbers)
     for job_id in (forgotten, ended):
         await bench.finish(job_id, *parts(job_id, 0, final=True))
     async with bench.pool.acquire() as connection:
         await holds.put_on(connection, ended, "case 8")
-    await bench.archive.keep(forgotten)
-    said, counts = await bench.reconcile(repair=True)
+    await bench.archive.copy_to_hold(forgotten)
+    lines, counts = await bench.reconcile(repair=True)
     assert counts == {"same": 2, "repaired": 1, "left": 1}
-    assert f"job {ended}: it is held, and the bucket has no copy" in said[1]
+    assert f"job {ended}: held, but the bucket has no hold copy" in lines[1]
     async with bench.pool.acquire() as connection:
-        found = await holds.read(connection, forgotten)
-    assert found and found.reason == reconciler.HOLD_REASON
+        hold = await holds.read(connection, forgotten)
+    assert hold and hold.reason == reconciler.HOLD_REASON
 
 
-async def test_pages_of_rows_and_objects_meet_in_the_order_of_the_bucket(bench, monkeypatch):
-    monkeypatch.setattr("archive.inventory.PAGE_KEYS", 3)
-    monkeypatch.setattr("recovery.reconcile.PAGE_ROWS", 2)
+async def test_pages_of_rows_and_objects_are_merged_in_key_order(bench, monkeypatch):
+    monkeypatch.setattr("logflume.archive.inventory.PAGE_KEYS", 3)
+    monkeypatch.setattr("logflume_cli.reconcile.reconciler.PAGE_ROWS", 2)
     jobs = [0, 1, 2, 9, 10, 11, 19, 100, 101, 2000, 10_000, MAX_JOB_ID]
     for job_id in jobs:
         await bench.store(*parts(job_id, 0, final=True))
         if job_id % 2:
             await bench.finish(job_id)
     assert await bench.reconcile() == ([], {"same": len(jobs)})
-    made = Reconciler(bench.pool, bench.archive, bench.workflows, Options(), print)
-    reached = []
-    await made.logs(101, reached.append)
-    assert (made.counts["same"], reached) == (7, [19, MAX_JOB_ID])  # 101, 11, 19, 2, 2000, 9, 92…
+    resumed = Reconciler(bench.pool, bench.archive, bench.workflows, Options(), print)
+    progress = []
+    await resumed.logs(101, progress.append)
+    # 101, 11, 19, 2, 2000, 9, 92…
+    assert (resumed.counts["same"], progress) == (7, [19, MAX_JOB_ID])
 
 
 ids = st.one_of(st.integers(0, 300), st.integers(0, MAX_JOB_ID))
 
 
 @given(st.sets(ids), ids, st.one_of(st.none(), ids), st.booleans())
-def test_ranges_are_those_of_the_keys(some, after, last, inclusive):
+def test_ranges_contain_the_job_ids_between_two_keys(job_ids, after, last, inclusive):
     ranges = list(between(str(after), None if last is None else str(last), inclusive=inclusive))
-    some |= {after} | ({last} if last is not None else set())
-    for job_id in some:
+    for job_id in job_ids | {after} | ({last} if last is not None else set()):
         is_after = key(job_id) > key(after) or (inclusive and job_id == after)
         expected = is_after and (last is None or key(job_id) <= key(last))
         assert sum(low <= job_id <= high for low, high in ranges) == expected

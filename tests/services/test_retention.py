@@ -14,7 +14,7 @@ from activities.types import ArchiveOrder, DeleteOrder
 from db import aggregation, holds, logs, maintenance, retention
 from db.parts import store_batch
 from db.retention import LOOK, _limits, _query
-from logflume.archive.store import Archive, held_key, key
+from logflume.archive.store import Archive, hold_key, key
 from logflume.domain import LAST
 from logflume.errors import PartsGone, UnderHold
 from logflume_cli.main import root
@@ -104,7 +104,7 @@ async def test_a_held_log_stays_whatever_comes(keeper, pool, settings, job_id):
     async with pool.acquire() as connection, serving(settings, pool) as web:
         log = await holds.put_on(connection, job_id, "case 7")
         assert log.content_sha256 and log.content_bytes
-        assert await keeper.archive.keep(job_id) == held_key(job_id, log.content_sha256)
+        assert await keeper.archive.copy_to_hold(job_id) == hold_key(job_id, log.content_sha256)
         assert (await keeper.expire()).held == 1
         for policy in (OLD, ROWS, replace(OLD, state="removed")):
             assert await keeper.delete(policy) == ([], 0)
@@ -124,11 +124,11 @@ async def test_a_held_log_stays_whatever_comes(keeper, pool, settings, job_id):
         await keeper.archive.delete(job_id)
         assert (await web.get(f"/logs/{job_id}/raw")).content == b"evidence"
         assert await holds.take_off(connection, job_id)
-        await keeper.archive.let_go(job_id)
+        await keeper.archive.delete_hold_copies(job_id)
         answer = await web.get(f"/logs/{job_id}/raw")
         assert (answer.status_code, answer.json()["error"]) == (
             410,
-            f"nothing is archived as {held_key(job_id, log.content_sha256)}",
+            f"the archive has no object {hold_key(job_id, log.content_sha256)}",
         )
         assert (await keeper.delete())[0] == [job_id]
 
@@ -139,11 +139,11 @@ async def test_a_hold_that_ends_while_a_copy_is_made_leaves_none(
     monkeypatch.setattr("activities.logs.beating", asyncio.Lock)
 
     class EndedJustNow(Archive):
-        async def keep(self, job_id):
+        async def copy_to_hold(self, job_id):
             async with pool.acquire() as connection:
                 await holds.take_off(connection, job_id)
-            await self.let_go(job_id)
-            return await super().keep(job_id)
+            await self.delete_hold_copies(job_id)
+            return await super().copy_to_hold(job_id)
 
     await keeper.finish(job_id)
     async with pool.acquire() as connection:
@@ -151,7 +151,7 @@ async def test_a_hold_that_ends_while_a_copy_is_made_leaves_none(
         assert log.content_sha256 and log.content_bytes
     order = ArchiveOrder(job_id, log.content_sha256, log.content_bytes, 1)
     assert (await ArchiveActivities(pool, keeper.archive).verify(order)).ok
-    assert keeper.keys() == [held_key(job_id, log.content_sha256), key(job_id)]
+    assert keeper.keys() == [hold_key(job_id, log.content_sha256), key(job_id)]
     assert (await ArchiveActivities(pool, EndedJustNow(settings.s3, 2)).verify(order)).ok
     assert keeper.keys() == [key(job_id)]
 
@@ -198,7 +198,7 @@ async def test_a_log_that_expires_while_it_is_restored_has_nothing_to_restore(
     restore = ArchiveActivities(pool, keeper.archive).restore
     await keeper.finish(job_id)
     await keeper.archive.delete(job_id)
-    with pytest.raises(PartsGone, match="nothing is archived"):
+    with pytest.raises(PartsGone, match="the archive has no object"):
         await restore(job_id)
     await keeper.delete()
     await restore(job_id)
@@ -274,9 +274,9 @@ async def test_by_command(keeper, settings, run, monkeypatch, job_id):
     told = await run("retention", "plan")
     assert "old: 1 logs, 7 bytes" in told and f"jobs {job_id}" in told and "gone: 0 logs" in told
     held = await run("hold", "on", str(job_id), "--reason", "case 7")
-    assert held == f"held; what is archived is copied to {held_key(job_id, sha256)}\n"
-    assert keeper.keys() == [held_key(job_id, sha256), key(job_id)]
-    assert "1 more are under legal hold" in await run("retention", "plan")
+    assert held == f"held; copied to {hold_key(job_id, sha256)}\n"
+    assert keeper.keys() == [hold_key(job_id, sha256), key(job_id)]
+    assert "not deleted: 1 more under legal hold" in await run("retention", "plan")
     assert "case 7" in await run("hold", "status", str(job_id))
     assert await run("hold", "off", str(job_id)) == "no longer held\n"
     assert await run("hold", "status", str(job_id)) == "not held\n"

@@ -3,7 +3,7 @@
 import hashlib
 
 from db import holds
-from logflume.archive.store import held_key
+from logflume.archive.store import hold_key
 from tests.support.parts import part
 from tests.support.s3 import s3
 
@@ -28,6 +28,6 @@ async def test_a_log_held_while_it_runs_is_kept_whenever_it_is_archived(driver):
     await driver.result()
     assert driver.archived() == b"another run"
     assert kept(driver) == {
-        held_key(driver.job_id, hashlib.sha256(text).hexdigest()): text
+        hold_key(driver.job_id, hashlib.sha256(text).hexdigest()): text
         for text in (b"early", b"another run")
     }
