@@ -1,30 +1,30 @@
 /* One job's log, from the queue to the archive, through two runs (attempts) of the job.
  *
- * README.md beside this file tells what is modelled, what is left out and how to run it. Names are
- * those of the code. A set of parts has one bit for each message; a part's bytes are its bit.
+ * README.md says what is modelled, what is left out and how to run it. Names are those of the code.
+ * A set of parts has one bit per message; a part's bytes are its bit.
  */
 
 #ifndef TROUBLES
-#define TROUBLES 2 /* how often something goes wrong in one run of the model */
+#define TROUBLES 2 /* failures in one run of the model */
 #endif
 #ifndef FLUSHES
-#define FLUSHES 2 /* how many may be under way at once */
+#define FLUSHES 2 /* concurrent flushes */
 #endif
 #define TROUBLE troubles > 0 -> troubles--
 #define TROUBLE_IF(met) troubles > 0 && (met) -> troubles--
 
-/* Without REQUEUE one run of the job (attempt A) sends parts 0 and 1, the last of them final. With it,
+/* Without REQUEUE one run of the job (attempt A) sends parts 0 and 1; the latter is final. With it,
  * run A sends part 0 and its successor B part 1, both final, and the log may be cleared. */
 #ifdef REQUEUE
 #define ATTEMPT(m) (m)
 #define PARTS_OF(a) ((a) == NONE -> 0 : BIT(a))
-#define MEANT (!HAS(closed, B) -> 2 : (!HAS(closed, A) -> 1 : 0))
+#define EXPECTED (!HAS(closed, B) -> 2 : (!HAS(closed, A) -> 1 : 0))
 #define LOG_ATTEMPT (IS_OPEN(B) -> B : (IS_OPEN(A) -> A : NONE))
 #define CONTENT_ATTEMPT (sha256 == 0 -> NONE : (HAS(sha256, B) -> B : A))
 #else
 #define ATTEMPT(m) A
 #define PARTS_OF(a) ((a) == NONE -> 0 : 3)
-#define MEANT 3
+#define EXPECTED 3
 #define LOG_ATTEMPT (IS_OPEN(A) -> A : NONE)
 #define CONTENT_ATTEMPT (sha256 == 0 -> NONE : A)
 #endif
@@ -34,41 +34,41 @@
 #define A 0
 #define B 1
 #define NONE 2
-#define DOUBLED 8 /* of content: bytes are in it twice */
+#define DOUBLED 8 /* content that contains bytes twice */
 #define SPOILT 16 /* an object that reads back wrong */
 
 mtype = { READY, UNACKED, ACKED };
 mtype queue[2] = READY;
 byte troubles = TROUBLES;
 
-/* log_parts: what is committed in the old partition and in today's. A part stored twice is there
- * once: of a number the content rule takes one. */
+/* log_parts: parts committed in the old partition and in today's. A part stored twice counts once,
+ * because the content rule takes one part per number. */
 byte log_parts[2];
-byte today;            /* the partition of what is received now */
-bool dropped;          /* the old one is gone */
+byte today;            /* the partition for parts received now */
+bool dropped;          /* the old partition was dropped */
 byte writers[2];       /* transactions that hold ROW EXCLUSIVE on a partition, and log_parts */
 bool is_read;          /* an aggregation holds ACCESS SHARE on them */
 bool partition_locked; /* a drop holds the old one in SHARE mode */
 
-/* log_attempts: sets of them, and how many flushes hold some FOR KEY SHARE. */
+/* log_attempts: sets of attempts, and the number of flushes that hold KEY SHARE locks. */
 byte began, closed, key_share;
 
-/* The row of logs, columns by their names. `sha256` is content_sha256, 0 for null: as no hash is the
- * same for two contents, it is the set of the parts in it. */
+/* The row of logs, with its column names. `sha256` is content_sha256, 0 for null, represented by the
+ * set of parts in the content, because different contents have different hashes. */
 bool row_locked;
 byte sha256, content_runs, parts_since = NONE;
 bool has_content, aggregated_at, archive_verified, purged_at, late_parts, archive_outdated;
-bool is_empty = true; /* as if there were no row, until the first part comes */
+bool is_empty = true; /* like a missing row, until the first part arrives */
 
-byte object; /* in the bucket: as sha256, or SPOILT, or 0 for none */
+byte object; /* in the bucket: a set of parts as in sha256, or SPOILT, or 0 for none */
 
-/* LifecycleState, and whether a run is open. */
-bool running, news;
+/* Whether a workflow run is open, and whether it has an unprocessed signal. */
+bool running, signalled;
 
-/* What a worker that hung, and was given up, does later: the SHA-256 of its order. */
+/* Pending steps of a worker that hung and was replaced: the SHA-256 in their input. */
 byte late_purge, late_verify;
 
-/* What must never be true. */
+/* Violated promises; must never be true. */
 bool byte_lost, byte_doubled, from_closed_attempt, runs_mixed, purged_unverified,
     dropped_unarchived, log_not_ended;
 
@@ -81,19 +81,19 @@ bool byte_lost, byte_doubled, from_closed_attempt, runs_mixed, purged_unverified
 #define CONTENT_PARTS(a) ((log_parts[0] | log_parts[1]) & PARTS_OF(a))
 #define GONE (parts_since == 0 && dropped)
 /* db/pending.py UNFINISHED; db/partitions.py UNFINISHED */
-#define OWED ((!purged_at || late_parts || archive_outdated) && !is_empty)
+#define PENDING ((!purged_at || late_parts || archive_outdated) && !is_empty)
 #define IS_BARE ((log_parts[0] | log_parts[1]) == 0 && !aggregated_at && !archive_outdated)
 #define UNFINISHED (!archive_verified || !purged_at || late_parts)
 
 #ifdef FAULT_PURGE_DURING_A_FLUSH
 #define CAN_PURGE !row_locked
 #else
-#define CAN_PURGE (!row_locked && key_share == 0) /* else it fails, and is tried again */
+#define CAN_PURGE (!row_locked && key_share == 0) /* otherwise it fails and is retried */
 #endif
 #ifdef FAULT_PURGE_WITHOUT_THE_HASH
-#define IS_VERIFIED(order) true
+#define IS_VERIFIED(hash) true
 #else
-#define IS_VERIFIED(order) (sha256 == order && archive_verified)
+#define IS_VERIFIED(hash) (sha256 == hash && archive_verified)
 #endif
 #define HAS_ALL_PARTS (GONE -> (CONTENT_PARTS(CONTENT_ATTEMPT) & ~content_runs) == 0 \
     : COUNT(CONTENT_PARTS(CONTENT_ATTEMPT)) <= COUNT(content_runs))
@@ -106,9 +106,9 @@ inline purge() {
 }
 
 #ifdef FAULT_VERIFY_WITHOUT_THE_HASH
-#define CAN_MARK_VERIFIED(order) aggregated_at
+#define CAN_MARK_VERIFIED(hash) aggregated_at
 #else
-#define CAN_MARK_VERIFIED(order) (aggregated_at && sha256 == order)
+#define CAN_MARK_VERIFIED(hash) (aggregated_at && sha256 == hash)
 #endif
 
 inline end_transaction() {
@@ -118,14 +118,14 @@ inline end_transaction() {
     has_row = false; has_attempt = false; has_written = false
 }
 
-/* One flush of a drain, with a batch of one part. Two may be two drains, or two of one drain. */
-#define FIRST 0 /* of two that wait either may take what comes: this one does */
+/* One flush with a batch of one part. Two may belong to two drains or to one. */
+#define FIRST 0 /* symmetry reduction: of two idle flushes this one takes the next message */
 bool first_is_busy;
 
 active [FLUSHES] proctype Flush() {
     byte m, day;
     bool has_row, has_attempt, has_written, was_aggregated, is_open, begun;
-    bool is_unacked, is_untold;
+    bool is_unacked, is_unsignalled;
 
 receive:
     atomic {
@@ -148,7 +148,7 @@ store_batch:
     atomic {
         if
         :: day == 1 || dropped || !partition_locked ->
-            /* open_attempts: who begins an attempt, or adds to an aggregated log, takes its row. */
+            /* open_attempts: beginning an attempt or adding to an aggregated log locks its row. */
             if
             :: HAS(began, ATTEMPT(m)) && !aggregated_at
             :: (!HAS(began, ATTEMPT(m)) || aggregated_at) && !row_locked ->
@@ -182,24 +182,24 @@ store_batch:
             fi;
             late_parts = late_parts || (was_aggregated && aggregated_at);
             is_empty = is_empty && !begun;
-            is_untold = true
+            is_unsignalled = true
         :: else
         fi;
         end_transaction()
         }
     :: atomic { TROUBLE; goto crash }
     fi;
-told:
+after_commit:
     atomic {
         was_aggregated = false; is_open = false; day = 0;
         if
         :: is_unacked -> queue[m] = ACKED; is_unacked = false
-        :: is_untold -> running = true; news = true; is_untold = false /* parts_stored */
-        :: TROUBLE_IF(is_unacked || is_untold); goto crash
-        :: !is_unacked && !is_untold
+        :: is_unsignalled -> running = true; signalled = true; is_unsignalled = false /* parts_stored */
+        :: TROUBLE_IF(is_unacked || is_unsignalled); goto crash
+        :: !is_unacked && !is_unsignalled
         fi;
         if
-        :: is_unacked || is_untold -> goto told
+        :: is_unacked || is_unsignalled -> goto after_commit
         :: else -> goto receive
         fi
     }
@@ -214,23 +214,23 @@ crash:
 }
 
 inline end_run() {
-    order = 0;
+    hash = 0;
     if
-    :: news -> goto aggregate
+    :: signalled -> goto aggregate
     :: else -> running = false; goto idle
     fi
 }
 
 active proctype LogLifecycle() {
-    byte order, runs, old, attempt, since;
+    byte hash, runs, old, attempt, since;
 
 idle:
     atomic { running; goto aggregate };
 aggregate:
-    atomic { /* what there is, under the row's lock */
+    atomic { /* read the state, under the row's lock */
         !row_locked ->
-        news = false;
-        order = 0;
+        signalled = false;
+        hash = 0;
         attempt = LOG_ATTEMPT;
         old = (GONE && CONTENT_ATTEMPT == attempt -> content_runs : 0);
         runs = old | CONTENT_PARTS(attempt);
@@ -240,7 +240,7 @@ aggregate:
         :: else
         fi;
         if
-        :: GONE && aggregated_at && runs == old -> late_parts = false; order = sha256; goto aggregated
+        :: GONE && aggregated_at && runs == old -> late_parts = false; hash = sha256; goto aggregated
         :: else
         fi;
         if
@@ -248,17 +248,17 @@ aggregate:
         :: else -> row_locked = true; is_read = true
         fi
     }
-    atomic { /* the content, by a later statement */
-        order = old | CONTENT_PARTS(attempt);
+    atomic { /* write the content, in a later statement */
+        hash = old | CONTENT_PARTS(attempt);
 #ifdef FAULT_APPEND
-        order = (sha256 && CONTENT_ATTEMPT == attempt
-            -> sha256 | order | (sha256 & order -> DOUBLED : 0) : order);
+        hash = (sha256 && CONTENT_ATTEMPT == attempt
+            -> sha256 | hash | (sha256 & hash -> DOUBLED : 0) : hash);
 #endif
         if
-        :: order == sha256 -> has_content = !purged_at
+        :: hash == sha256 -> has_content = !purged_at
         :: else -> has_content = true; purged_at = false; archive_verified = false
         fi;
-        sha256 = order; content_runs = runs; parts_since = since;
+        sha256 = hash; content_runs = runs; parts_since = since;
         aggregated_at = true; late_parts = false;
         row_locked = false; is_read = false
     }
@@ -268,7 +268,7 @@ aggregated:
         if
         :: archive_outdated -> goto delete_archive
         :: !archive_outdated -> goto made
-        :: TROUBLE; goto aggregate /* its answer was lost */
+        :: TROUBLE; goto aggregate /* the result was lost */
         fi
     }
 delete_archive:
@@ -280,36 +280,36 @@ delete_archive:
 made:
     atomic {
         if
-        :: order == 0 || (sha256 == order && purged_at) -> end_run()
-        :: order != 0 && sha256 == order && !purged_at && archive_verified -> goto verified
+        :: hash == 0 || (sha256 == hash && purged_at) -> end_run()
+        :: hash != 0 && sha256 == hash && !purged_at && archive_verified -> goto verified
         :: else -> goto archive
         fi
     }
 archive:
-    atomic { /* mark_archiving, and what is read to be uploaded */
+    atomic { /* mark_archiving, and read the content to upload */
         !row_locked ->
         if
-        :: news || sha256 != order || !aggregated_at || purged_at || !has_content -> goto aggregate
+        :: signalled || sha256 != hash || !aggregated_at || purged_at || !has_content -> goto aggregate
         :: else -> archive_verified = false
         fi
     }
     atomic { /* the upload ends, and is verified */
         !row_locked ->
         if
-        :: CAN_MARK_VERIFIED(order) -> object = order; archive_verified = true
-        :: !CAN_MARK_VERIFIED(order) -> object = order; goto aggregate
-        :: TROUBLE_IF(CAN_MARK_VERIFIED(order)); object = order; archive_verified = true; late_verify = order
+        :: CAN_MARK_VERIFIED(hash) -> object = hash; archive_verified = true
+        :: !CAN_MARK_VERIFIED(hash) -> object = hash; goto aggregate
+        :: TROUBLE_IF(CAN_MARK_VERIFIED(hash)); object = hash; archive_verified = true; late_verify = hash
         :: TROUBLE; object = SPOILT; goto archive
         :: TROUBLE; goto archive
         fi
     }
 verified:
-    atomic { /* new parts or content come, or the purge delay is over */
+    atomic { /* new parts or content arrive, or the purge delay expires */
         if
-        :: news -> goto aggregate
-        :: CAN_PURGE && IS_VERIFIED(order) && HAS_ALL_PARTS -> purge(); end_run()
-        :: CAN_PURGE && !(IS_VERIFIED(order) && HAS_ALL_PARTS) -> goto aggregate
-        :: TROUBLE; late_purge = order; goto verified
+        :: signalled -> goto aggregate
+        :: CAN_PURGE && IS_VERIFIED(hash) && HAS_ALL_PARTS -> purge(); end_run()
+        :: CAN_PURGE && !(IS_VERIFIED(hash) && HAS_ALL_PARTS) -> goto aggregate
+        :: TROUBLE; late_purge = hash; goto verified
         fi
     }
 restore:
@@ -321,10 +321,10 @@ restore:
         :: else
         fi
     }
-    atomic { news -> goto aggregate } /* stuck */
+    atomic { signalled -> goto aggregate } /* stuck */
 }
 
-/* Of workers that hung: the server gave their activities to others, and they end nevertheless. */
+/* Workers that hung: the server reassigned their activities, and they complete nevertheless. */
 active proctype LateWorker() {
     do
     :: atomic {
@@ -346,15 +346,15 @@ active proctype LateWorker() {
 active proctype Sweep() {
     do
     :: atomic { /* mark_empty */
-        OWED && !running && IS_BARE && LOG_ATTEMPT == NONE && !row_locked -> is_empty = true
+        PENDING && !running && IS_BARE && LOG_ATTEMPT == NONE && !row_locked -> is_empty = true
         }
-    :: atomic { /* take_up */
-        OWED && !running && !IS_BARE -> running = true; news = true
+    :: atomic { /* start a workflow */
+        PENDING && !running && !IS_BARE -> running = true; signalled = true
         }
     od
 }
 
-/* The log is cleared, or not. */
+/* The log may be cleared. */
 active proctype ReplaceContents() {
 #ifdef REQUEUE
     if
@@ -370,7 +370,7 @@ active proctype ReplaceContents() {
             row_locked = false
         }
         if
-        :: atomic { news = true; running = true }
+        :: atomic { signalled = true; running = true }
         :: atomic { TROUBLE }
         fi
     fi
@@ -398,14 +398,14 @@ rescue_parts:
             parts_since = (parts_since == 0 -> 1 : parts_since)
         fi
     }
-    atomic { /* drop_partition: SHARE on it, and a look */
+    atomic { /* drop_partition: SHARE on it, and a check */
         writers[0] == 0 ->
         if
         :: MUST_STAY -> goto rescue_parts
         :: else -> partition_locked = true
         fi
     }
-    atomic { /* ACCESS EXCLUSIVE on log_parts, and another */
+    atomic { /* ACCESS EXCLUSIVE on log_parts, and a second check */
         partition_locked = false;
         if
         :: writers[0] + writers[1] || is_read || MUST_STAY -> goto rescue_parts
@@ -421,16 +421,16 @@ rescue_parts:
 #endif
 }
 
-/* When nothing more can happen. */
+/* When no step is possible. */
 active proctype End() {
     timeout ->
     atomic {
-        byte_lost = (MEANT & ~object) != 0;
+        byte_lost = (EXPECTED & ~object) != 0;
         byte_doubled = (object & DOUBLED) != 0;
         from_closed_attempt = ((HAS(closed, A) && (object & PARTS_OF(A))) ||
             (HAS(closed, B) && (object & PARTS_OF(B))));
         runs_mixed = (object & PARTS_OF(A)) && (object & ~PARTS_OF(A));
-        log_not_ended = (running || OWED || has_content || row_locked || key_share ||
+        log_not_ended = (running || PENDING || has_content || row_locked || key_share ||
             queue[0] != ACKED || queue[1] != ACKED);
         assert(!log_not_ended);
         assert(!from_closed_attempt);
