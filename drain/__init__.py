@@ -1,5 +1,1 @@
-"""The drain: takes parts from RabbitMQ, commits them in batches, tells each log's workflow.
-
-May import the domain, the wire's names, settings, db and the workflows' types; never the web, the
-archive or an activity.
-"""
+"""The drain: consumes parts from RabbitMQ, commits them in batches and signals the workflows."""

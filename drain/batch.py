@@ -1,4 +1,4 @@
-"""Batches and the order of their acknowledgements; no I/O here."""
+"""Batches of messages, and the order in which they are acknowledged; no I/O."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -10,8 +10,8 @@ from logflume.domain import Part, StoredAttempt
 
 
 @dataclass(slots=True)
-class Reject:
-    """A message that breaks the wire contract, and why."""
+class DeadLetter:
+    """An invalid message and the reason."""
 
     message: Delivery
     reason: str
@@ -19,15 +19,15 @@ class Reject:
 
 @dataclass(slots=True)
 class Batch:
-    """Messages delivered one after another: their parts, and those that are none.
+    """Consecutive messages: parts, and invalid ones.
 
-    `placed` is filled as the parts are committed; `stored` once all are. `queued_at`: when the jobs
-    were queued whose first parts are in it. `count`: messages.
+    `placed` is filled as the parts are committed; `stored` is set once all are. `queued_at` lists
+    when jobs were queued whose first parts are in the batch. `count` is the number of messages.
     """
 
     parts: list[Part] = field(default_factory=list)
     messages: list[Delivery] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
+    invalid: list[DeadLetter] = field(default_factory=list)
     bytes: int = 0
     count: int = 0
     last_tag: int = 0
@@ -37,22 +37,25 @@ class Batch:
 
 
 class Batcher:
-    """Fills batches up to a number of messages or bytes."""
+    """Collects messages into batches, limited by messages, bytes and (`expire`) time."""
 
-    def __init__(self, most_messages: int, most_bytes: int) -> None:
-        self._most_messages = most_messages
-        self._most_bytes = most_bytes
+    def __init__(self, max_messages: int, max_bytes: int) -> None:
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._full: deque[Batch] = deque()
         self._batch = Batch()
+        self._is_due = False
 
-    def __len__(self) -> int:
-        """Messages in the batch being filled."""
-        return self._batch.count
+    @property
+    def is_empty(self) -> bool:
+        """Whether the batch that is being filled has no messages yet."""
+        return not self._batch.count
 
-    def add(self, message: Delivery, part: Part | Reject) -> Batch | None:
-        """Add a message; returns the batch if that filled it."""
+    def add(self, message: Delivery, part: Part | DeadLetter) -> bool:
+        """Add a message; True if that completed a batch."""
         batch = self._batch
-        if isinstance(part, Reject):
-            batch.rejects.append(part)
+        if isinstance(part, DeadLetter):
+            batch.invalid.append(part)
         else:
             batch.parts.append(part)
             batch.messages.append(message)
@@ -61,33 +64,45 @@ class Batcher:
         batch.bytes += len(message.body)
         batch.count += 1
         batch.last_tag = message.tag
-        full = len(self) >= self._most_messages or batch.bytes >= self._most_bytes
-        return self.take() if full else None
+        is_full = batch.count >= self._max_messages or batch.bytes >= self._max_bytes
+        if is_full:
+            self._full.append(self._take())
+        return is_full
 
-    def take(self) -> Batch | None:
-        """Take the batch as far as it is filled, None if it is empty."""
-        if not len(self):
+    def expire(self) -> None:
+        """Make the batch that is being filled available to `next`, however small it is."""
+        self._is_due = True
+
+    def next(self) -> Batch | None:
+        """Take the next batch to flush: full ones first, then an expired one."""
+        if self._full:
+            return self._full.popleft()
+        if not self._is_due:
             return None
+        self._is_due = False
+        return None if self.is_empty else self._take()
+
+    def _take(self) -> Batch:
         batch, self._batch = self._batch, Batch()
         return batch
 
 
 class AckLedger:
-    """Tells up to which delivery tag everything is done, whatever order batches are done in."""
+    """Finds the ack watermark when batches are committed in any order."""
 
     def __init__(self) -> None:
         self._open: deque[Batch] = deque()
         self._done: set[int] = set()
 
-    def opened(self, batch: Batch) -> None:
-        """A batch goes to be flushed; batches are opened in the order of their tags."""
+    def open(self, batch: Batch) -> None:
+        """Register a batch before its flush; batches are opened in the order of their tags."""
         self._open.append(batch)
 
-    def done(self, batch: Batch) -> list[Batch]:
-        """A batch is committed; returns those that can be acknowledged now, the last one last."""
+    def complete(self, batch: Batch) -> list[Batch]:
+        """Mark a batch as committed; returns the batches that can now be acknowledged, in order."""
         self._done.add(batch.last_tag)
-        found = []
+        acknowledged = []
         while self._open and self._open[0].last_tag in self._done:
-            found.append(self._open.popleft())
-            self._done.remove(found[-1].last_tag)
-        return found
+            acknowledged.append(self._open.popleft())
+            self._done.remove(acknowledged[-1].last_tag)
+        return acknowledged

@@ -1,52 +1,114 @@
-"""The queue that keeps what breaks the wire contract, with its bytes and the reason."""
+"""The dead-letter queue: publishing invalid messages to it, and an operator's access to them."""
 
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 from aio_pika import DeliveryMode, Message
-from aio_pika.abc import AbstractChannel, AbstractExchange
+from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMessage
 
-from drain.deliveries import Delivery
-from drain.metrics import REJECTS
-from logflume import contract
-from logflume.amqp import Publisher
+from drain.batch import DeadLetter
+from drain.metrics import INVALID_MESSAGES
+from logflume import amqp, contract
 from logflume.errors import ComponentError
 
 log = structlog.get_logger()
 
-# What one header may take of a frame; the original ones are kept as far as they are plain.
+# Limits of the original headers that are copied, so that they fit a frame.
 HEADER_BYTES = 1024
 HEADERS = 32
 REASON, AT = "x-reject-reason", "x-reject-at"
-KEPT, REQUEUED = REJECTS.labels("kept"), REJECTS.labels("requeued")
 
 
-class Rejects:
-    """Publishes rejects, over a connection of its own.
+class DeadLetterPublisher:
+    """Publishes invalid messages to the dead-letter queue over a separate connection.
 
-    RabbitMQ stops reading from connections that publish when it runs out of memory or disk: the
-    drain's acknowledgements must not wait behind a reject just then.
+    RabbitMQ stops reading from connections that publish when it runs out of memory or disk; the
+    drain's acknowledgements must not wait behind a dead letter at such a time.
     """
 
     def __init__(self, url: str) -> None:
-        self._publisher = Publisher(url, "logflume rejects", _declare)
+        self._publisher = amqp.Publisher(url, "logflume dead letters", _declare)
 
-    async def keep(self, message: Delivery, reason: str) -> bool:
-        """Keep a message; False where RabbitMQ does not take it now."""
+    async def publish(self, letter: DeadLetter) -> bool:
+        """Publish a message with its reason; False if RabbitMQ does not accept it now."""
+        message = _with_reason(letter)
         try:
-            await self._publisher.publish(_kept(message, reason), contract.DEAD_LETTER_QUEUE)
+            await self._publisher.publish(message, contract.DEAD_LETTER_QUEUE)
         except ComponentError as error:
-            REQUEUED.inc()
-            log.warning("reject_not_kept", reason=reason, error=str(error))
+            log.warning("dead_letter_failed", reason=letter.reason, error=str(error))
             return False
-        KEPT.inc()
-        log.warning("part_rejected", reason=reason, bytes=len(message.body))
+        INVALID_MESSAGES.labels("dead_lettered").inc()
+        log.warning("message_invalid", reason=letter.reason, bytes=len(letter.message.body))
         return True
 
     async def close(self) -> None:
-        """Close the connection; the next reject makes a new one."""
+        """Close the connection; the next dead letter opens a new one."""
         await self._publisher.close()
+
+
+class QueuedDeadLetter:
+    """A message in the dead-letter queue.
+
+    It returns to its position in the queue unless it is requeued or dropped.
+    """
+
+    def __init__(self, message: AbstractIncomingMessage, exchange: AbstractExchange) -> None:
+        self._message = message
+        self._exchange = exchange
+        self.body = message.body
+        self.at = str(message.headers.get(AT, ""))
+        self.reason = str(message.headers.get(REASON, ""))
+        self.id = hashlib.sha256(self.at.encode() + self.body).hexdigest()[:12]
+        """Identifies the message on the command line: a hash of its body and time."""
+
+    async def requeue(self) -> None:
+        """Publish it to the drains unchanged; an interruption may duplicate it, which is safe."""
+        original = self._message
+        headers = {
+            name: value for name, value in original.headers.items() if name not in (REASON, AT)
+        }
+        copy = Message(
+            self.body,
+            headers=headers,
+            content_type=original.content_type,
+            type=original.type,
+            timestamp=original.timestamp,
+            delivery_mode=DeliveryMode.PERSISTENT,
+        )
+        await self._exchange.publish(copy, contract.ROUTING_KEY)
+        await original.ack()
+
+    async def drop(self) -> None:
+        """Delete it permanently."""
+        await self._message.ack()
+
+
+@asynccontextmanager
+async def queued_dead_letters(url: str) -> AsyncIterator[AsyncIterator[QueuedDeadLetter]]:
+    """Iterate over the messages that are in the dead-letter queue now, oldest first.
+
+    Raises:
+        ComponentError: RabbitMQ is unreachable or refuses.
+    """
+    async with amqp.connecting(url, "logflume rejected") as connection:
+        channel = await connection.channel(on_return_raises=True)
+        yield _each(channel, await amqp.declare(channel))
+
+
+async def _each(
+    channel: AbstractChannel, exchange: AbstractExchange
+) -> AsyncIterator[QueuedDeadLetter]:
+    queue = await channel.declare_queue(contract.DEAD_LETTER_QUEUE, durable=True)
+    # No more than the present count: what is requeued and dead-lettered again is not visited twice.
+    for _ in range(queue.declaration_result.message_count or 0):
+        message = await queue.get(fail=False)
+        if message is None:
+            return
+        yield QueuedDeadLetter(message, exchange)
 
 
 async def _declare(channel: AbstractChannel) -> AbstractExchange:
@@ -54,13 +116,13 @@ async def _declare(channel: AbstractChannel) -> AbstractExchange:
     return channel.default_exchange
 
 
-def _kept(message: Delivery, reason: str) -> Message:
-    properties = message.read()
+def _with_reason(letter: DeadLetter) -> Message:
+    properties = letter.message.read()
     return Message(
-        message.body,
+        letter.message.body,
         headers={
             **_plain(properties.headers),
-            REASON: reason[:HEADER_BYTES],
+            REASON: letter.reason[:HEADER_BYTES],
             AT: datetime.now(UTC).isoformat(),
         },
         content_type=properties.content_type,
@@ -71,11 +133,11 @@ def _kept(message: Delivery, reason: str) -> Message:
 
 
 def _plain(headers: dict[str, Any]) -> dict[str, Any]:
-    """The headers that can be sent on as they are, as many as fit a frame."""
-    kept = {
+    """The headers that can be published unchanged, as many as fit a frame."""
+    plain = {
         name: value
         for name, value in headers.items()
         if isinstance(value, bool | int | float)
         or (isinstance(value, str) and len(value.encode()) <= HEADER_BYTES)
     }
-    return dict(list(kept.items())[:HEADERS])
+    return dict(list(plain.items())[:HEADERS])

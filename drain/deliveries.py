@@ -1,9 +1,9 @@
-"""Deliveries, taken off the wire ahead of aiormq, which gets every other frame as it came.
+"""Parses deliveries from the bytes of a connection; aiormq receives every other frame unchanged.
 
-aiormq wakes four tasks and decodes every property for each message; that was most of the drain's
-CPU. And where pamqp cannot decode a property, the connection is closed, the message comes again
-and so on for ever. Here a message is cut out of what was read, and of its properties only what is
-asked for is read, when it is; what cannot be read is left out or replaced.
+aiormq wakes four tasks and decodes every property for each message, which was most of the drain's
+CPU. And if pamqp cannot decode a property, the connection is closed, the message is delivered
+again, and so on forever. Here properties are decoded on demand; unreadable ones are omitted or
+replaced.
 """
 
 import asyncio
@@ -27,13 +27,13 @@ _END = 0xCE
 _DELIVER = struct.pack(">HH", 60, 60)
 _LONG_LONG = struct.Struct(">Q")
 _BODY_SIZE_AT, _FLAGS_AT = 4, 12
-# How often aiormq hears of a connection over which nothing but deliveries comes.
+# How often aiormq receives a heartbeat on a connection that carries only deliveries.
 ALIVE_SECONDS = 1.0
 _ALIVE = _FRAME.pack(_HEARTBEAT, 0, 0) + bytes([_END])
 
 SHORT_BYTES = 255
 _CONTENT_TYPE, _HEADERS, _TIMESTAMP, _TYPE = 0x8000, 0x2000, 0x40, 0x20
-# Properties stand in the order of their flags, highest first: short texts but for these.
+# Properties are in the order of their flags, highest first; all but these are short strings.
 _TABLES = (_HEADERS,)
 _SIZES = {0x1000: 1, 0x800: 1, _TIMESTAMP: 8}
 _MORE_FLAGS = 1
@@ -41,7 +41,7 @@ _UNREADABLE = (ValueError, OverflowError, OSError, RecursionError)
 
 
 class Properties(NamedTuple):
-    """Of a message's properties, as far as they can be read, those that go along with a reject."""
+    """The readable properties of a message that are copied to a dead letter."""
 
     content_type: str | None
     headers: FieldTable
@@ -50,9 +50,9 @@ class Properties(NamedTuple):
 
 
 class Delivery:
-    """A message as it was delivered; `tag` is its number on the channel, `size` its body's bytes.
+    """A delivered message; `tag` is its number on the channel, `size` the bytes of its body.
 
-    Of one that is refused neither properties nor body are kept.
+    A refused message has neither properties nor body.
     """
 
     __slots__ = ("_header", "_left", "_pieces", "body", "is_refused", "size", "tag")
@@ -66,16 +66,16 @@ class Delivery:
         self._pieces: list[bytes] = []
         self._left = 0
 
-    def begin(self, header: bytes, takes: Callable[[int], bool]) -> bool:
-        """Take the content header, if a body of its size is taken; True if none comes."""
+    def begin(self, header: bytes, accepts: Callable[[int], bool]) -> bool:
+        """Read the content header, and refuse the message by its size; True if it has no body."""
         self.size = self._left = _LONG_LONG.unpack_from(header, _BODY_SIZE_AT)[0]
-        self.is_refused = not takes(self.size)
+        self.is_refused = not accepts(self.size)
         if not self.is_refused:
             self._header = header
         return not self.size
 
     def add(self, piece: bytes) -> bool:
-        """Take a frame of the body; True if that was the last."""
+        """Add a frame of the body; True if it was the last."""
         self._left -= len(piece)
         if self.is_refused:
             return self._left <= 0
@@ -92,28 +92,27 @@ class Delivery:
     @property
     def published_at(self) -> datetime | None:
         """The property `timestamp`, aware."""
-        place = self._places().get(_TIMESTAMP)
-        return self._time(place) if place else None
+        return self._time(self._locate().get(_TIMESTAMP))
 
     def read(self) -> Properties:
-        """Read all that goes along with a reject."""
-        places = self._places()
+        """Decode the properties."""
+        at = self._locate()
         return Properties(
-            self._text(places.get(_CONTENT_TYPE)),
-            self._table(places.get(_HEADERS)),
-            self._time(places.get(_TIMESTAMP)),
-            self._text(places.get(_TYPE)),
+            self._text(at.get(_CONTENT_TYPE)),
+            self._table(at.get(_HEADERS)),
+            self._time(at.get(_TIMESTAMP)),
+            self._text(at.get(_TYPE)),
         )
 
-    def _places(self) -> dict[int, slice]:
-        """Where each property stands, its length included, up to where the header breaks off."""
+    def _locate(self) -> dict[int, slice]:
+        """The position of each property, with its length prefix; a truncated one is left out."""
         header, at = self._header, _FLAGS_AT
         flags = more = int.from_bytes(header[at : at + 2], "big")
         at += 2
         while more & _MORE_FLAGS:
             more = int.from_bytes(header[at : at + 2], "big")
             at += 2
-        found: dict[int, slice] = {}
+        positions: dict[int, slice] = {}
         for flag, size in _layout(flags):
             begin = at
             if size:
@@ -124,51 +123,51 @@ class Delivery:
                 at += 1 + int.from_bytes(header[at : at + 1], "big")
             if at > len(header):
                 break
-            found[flag] = slice(begin, at)
-        return found
+            positions[flag] = slice(begin, at)
+        return positions
 
-    def _text(self, place: slice | None) -> str | None:
-        if place is None:
+    def _text(self, position: slice | None) -> str | None:
+        if position is None:
             return None
-        text = self._header[place][1:].decode("utf-8", "replace")
-        # What is put in the place of a byte is longer: no more than can be sent on with a reject.
+        text = self._header[position][1:].decode("utf-8", "replace")
+        # Replacement characters are longer than the bytes they replace: cut to what AMQP allows.
         return text.encode()[:SHORT_BYTES].decode("utf-8", "ignore")
 
-    def _time(self, place: slice | None) -> datetime | None:
-        if place is None:
+    def _time(self, position: slice | None) -> datetime | None:
+        if position is None:
             return None
         try:
-            return decode.timestamp(self._header[place])[1]
+            return decode.timestamp(self._header[position])[1]
         except _UNREADABLE:
             return None
 
-    def _table(self, place: slice | None) -> FieldTable:
-        if place is None:
+    def _table(self, position: slice | None) -> FieldTable:
+        if position is None:
             return {}
         try:
-            return decode.field_table(self._header[place])[1]
+            return decode.field_table(self._header[position])[1]
         except _UNREADABLE:
             return {}
 
 
 @lru_cache(maxsize=64)
 def _layout(flags: int) -> tuple[tuple[int, int], ...]:
-    """The flags that are set, in order, each with its property's size, 0 if it tells it itself."""
+    """The set flags, in order, each with the size of its property; 0: it has a length prefix."""
     bits = (1 << bit for bit in range(15, 1, -1))
     return tuple((flag, _SIZES.get(flag, 0)) for flag in bits if flags & flag)
 
 
 class Frames:
-    """Takes deliveries out of a stream of frames; no I/O here.
+    """Separates deliveries from the other frames of a stream; no I/O.
 
-    Each goes to `receive` as soon as it is whole. `takes` is asked first, with the bytes of its
-    body; where it says no, the delivery comes refused, without them. Tags are a channel's own: no
-    more than one channel of the connection may consume.
+    Each complete delivery goes to `receive`. Before that, `accepts` decides by the bytes of its
+    body; otherwise the delivery is refused, without the body. Delivery tags belong to a channel,
+    so only one channel of the connection may consume.
     """
 
     def __init__(self) -> None:
         self.receive: Callable[[Delivery], None] = lambda _: None
-        self.takes: Callable[[int], bool] = lambda _: True
+        self.accepts: Callable[[int], bool] = lambda _: True
         self.has_deliveries = False
         self._held: list[bytes] = []
         self._held_bytes = 0
@@ -177,7 +176,7 @@ class Frames:
         self._is_broken = False
 
     def feed(self, data: bytes) -> bytes:
-        """Take what was read, cut anywhere; returns what of it is for others, in whole frames."""
+        """Process bytes that were read, split anywhere; returns the other frames, all complete."""
         if self._is_broken:
             return data
         self._held.append(data)
@@ -192,7 +191,7 @@ class Frames:
         return b"".join(others)
 
     def _take(self, data: bytes, others: list[bytes]) -> int:
-        """Take all whole frames; returns where they end."""
+        """Process all complete frames; returns where they end."""
         at, end = 0, len(data)
         while end - at >= _FRAME_BYTES:
             kind, channel, size = _FRAME.unpack_from(data, at)
@@ -213,7 +212,7 @@ class Frames:
     def _is_taken(self, kind: int, channel: int, data: bytes, begin: int, stop: int) -> bool:
         if kind == _METHOD:
             if not data.startswith(_DELIVER, begin):
-                # Content that was under way on the channel ends with it: the channel is closed.
+                # The channel is closed, so its unfinished content ends here.
                 self._open.pop(channel, None)
                 return False
             name_at = begin + len(_DELIVER)
@@ -222,23 +221,23 @@ class Frames:
             self.has_deliveries = True
             return True
         delivery = self._open.get(channel)
-        if delivery is None:  # heartbeats, and content that was asked for or returned
+        if delivery is None:  # heartbeats, and content of get or return
             return False
         payload = data[begin:stop]
-        if delivery.begin(payload, self.takes) if kind == _HEADER else delivery.add(payload):
+        if delivery.begin(payload, self.accepts) if kind == _HEADER else delivery.add(payload):
             del self._open[channel]
             self.receive(delivery)
         return True
 
     def _give_up(self, data: bytes, at: int, others: list[bytes]) -> int:
-        """These are no frames: aiormq knows what to say of them."""
+        """Pass on bytes that are not frames: aiormq raises the right error for them."""
         self._is_broken = True
         others.append(data[at:])
         return len(data)
 
 
 class Connection(aio_pika.Connection):
-    """aio-pika's connection, whose deliveries go to `frames.receive`."""
+    """aio-pika's connection, with deliveries that go to `frames.receive`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -247,7 +246,7 @@ class Connection(aio_pika.Connection):
 
 
 class _Transports(TransportFactory):
-    """Streams as aiormq makes them, by TCP or TLS as the URL says, with the frames in between."""
+    """Opens streams like aiormq's, by TCP or TLS, with `Frames` in front of them."""
 
     def __init__(self, frames: Frames) -> None:
         self._frames = frames
@@ -270,7 +269,7 @@ class _Transports(TransportFactory):
 
 
 class Protocol(asyncio.StreamReaderProtocol):
-    """Feeds a stream reader with what the frames leave for others."""
+    """Feeds a stream reader with all frames but deliveries."""
 
     def __init__(self, reader: asyncio.StreamReader, frames: Frames) -> None:
         self._clock = asyncio.get_running_loop().time
@@ -279,10 +278,10 @@ class Protocol(asyncio.StreamReaderProtocol):
         self._alive_at = 0.0
 
     def data_received(self, data: bytes) -> None:
-        """Pass on what is not for us; beside deliveries at least a sign of life.
+        """Pass on other frames, or a heartbeat if there are only deliveries.
 
-        RabbitMQ sends no heartbeats while it sends deliveries, and aiormq gives up a connection
-        of which it hears nothing.
+        RabbitMQ sends no heartbeats while it sends deliveries, and aiormq closes a connection
+        that is silent.
         """
         others = self._frames.feed(data)
         now = self._clock()

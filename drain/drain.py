@@ -1,40 +1,45 @@
-"""The drain's life: one session after the other, each begun when the one before was lost."""
+"""Runs sessions one after the other: reconnects, suspends and stops the drain."""
 
 import asyncio
+import time
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 import aio_pika
 import asyncpg
 import structlog
+from aio_pika.abc import AbstractConnection
 from aiormq.abc import FieldTable
 
 from db.connect import used_ratio
 from drain import metrics
-from drain.dead_letters import Rejects
+from drain.dead_letter_limit import DeadLetterLimit
+from drain.dead_letters import DeadLetterPublisher
 from drain.deliveries import Connection
-from drain.flow_control import Room
+from drain.flow_control import InFlightWindow
 from drain.flush import Flusher
 from drain.live.forwarder import Forwarder
-from drain.session import Session, close
+from drain.session import Session, State, close
 from drain.shards import Shards
 from drain.signals import Signaller
+from drain.suspension import Suspension
 from logflume import amqp, contract
+from logflume.backoff import Backoff
 from logflume.errors import ComponentError
 from logflume.settings.groups import AmqpSettings, DrainSettings
 
 log = structlog.get_logger()
 
-CONNECT_SECONDS = 10
 MAX_BACKOFF_SECONDS = 5.0
-# How long the last signals may take once the drain is told to stop.
+# How long pending signals may take at the end.
 STOP_SECONDS = 20
-# How long events that wait for Pusher may go out then.
+# How long events that wait for Pusher may take at the end.
 LIVE_SECONDS = 2
 
 
 class Drain:
-    """Consumes the queue of parts, and `shards` if given, until it is told to stop."""
+    """Consumes the queue of parts, and `shards` if given, until stopped."""
 
     def __init__(  # noqa: PLR0913, PLR0917
         self,
@@ -45,146 +50,192 @@ class Drain:
         live: Forwarder | None = None,
         shards: Shards | None = None,
     ) -> None:
-        self._amqp = amqp
+        self._url = amqp.url.get_secret_value()
         self._settings = settings
         self._pool = pool
         self._signaller = signaller
         self._live = live
         self._shards = shards
-        self._rejects = Rejects(amqp.url.get_secret_value())
+        self._queues: list[str] = []
+        self._dead_letters = DeadLetterPublisher(self._url)
+        self._limit = DeadLetterLimit(settings.invalid_share, settings.invalid_window)
         self._stop = asyncio.Event()
-        self._current: Session | None = None
-        self._room = self._new_room(settings.prefetch)
-        metrics.show(
+        self._session: Session | None = None
+        self._suspension: Suspension | None = None
+        self._window = self._new_window(settings.prefetch)
+        metrics.observe(
             {
                 metrics.CONSUMING: lambda: float(self._is_consuming),
+                metrics.SUSPENDED: lambda: float(self._suspension is not None),
                 metrics.UNACKED_MESSAGES: lambda: self._held.messages,
-                metrics.PREFETCH_MESSAGES: lambda: self._room.prefetch,
+                metrics.PREFETCH_MESSAGES: lambda: self._window.prefetch,
                 metrics.HELD_BYTES: lambda: self._held.bytes,
                 metrics.SIGNALS_PENDING: lambda: signaller.pending,
                 metrics.POOL_USED: lambda: used_ratio(pool),
             }
         )
 
-    def _new_room(self, prefetch: int) -> Room:
-        return Room(self._settings.held_bytes, self._settings.prefetch, prefetch)
+    def _new_window(self, prefetch: int) -> InFlightWindow:
+        return InFlightWindow(self._settings.held_bytes, self._settings.prefetch, prefetch)
 
     @property
-    def _held(self) -> Room:
-        """What is held; with its connection a session loses all of it."""
-        return self._room if self._is_consuming else self._new_room(0)
+    def _held(self) -> InFlightWindow:
+        """The messages held; a session that lost its connection holds none."""
+        return self._window if self._is_consuming else self._new_window(0)
 
     @property
     def _is_consuming(self) -> bool:
-        return self._current is not None and not self._current.lost.is_set()
+        return self._session is not None and self._session.is_open
 
     async def queue(self) -> tuple[int, int, int]:
-        """Ask RabbitMQ how many parts wait in the queues, for consumers, and how many rejects.
+        """Messages ready in the queues, the lowest consumer count, and the dead letters.
 
         Raises:
-            ComponentError: RabbitMQ is away just now, or does not answer.
+            ComponentError: RabbitMQ is unreachable or does not answer.
         """
-        session = self._current
-        if session is None or session.lost.is_set():
-            why = session.why if session else "not connected yet"
-            raise ComponentError(f"{amqp.describe(self._amqp.url.get_secret_value())}: {why}")
-        return await session.queue()
+        connection = self._connection()
+        with amqp.reaching("RabbitMQ"):
+            # A separate channel, because cancelling a call closes its channel.
+            async with connection.channel(publisher_confirms=False) as channel:
+                results = [
+                    (await channel.declare_queue(name, passive=True)).declaration_result
+                    for name in self._queues
+                ]
+                # Not passive: RabbitMQ logs an error for each look-up of a missing queue.
+                dead = await channel.declare_queue(contract.DEAD_LETTER_QUEUE, durable=True)
+        messages = sum(result.message_count or 0 for result in results)
+        consumers = min(result.consumer_count or 0 for result in results)
+        return messages, consumers, dead.declaration_result.message_count or 0
+
+    def _connection(self) -> AbstractConnection:
+        if self._session is not None and self._session.is_open:
+            return self._session.connection
+        if self._suspension is not None and self._suspension.connection is not None:
+            return self._suspension.connection
+        reason = self._session.reason if self._session else "not connected yet"
+        raise ComponentError(f"{amqp.describe(self._url)}: {reason}")
+
+    async def check_not_suspended(self) -> None:
+        """Check that the drain is not suspended because of invalid messages.
+
+        Raises:
+            ComponentError: it is; names the share, and how to resume.
+        """
+        if self._suspension is not None:
+            raise ComponentError(self._suspension.reason)
 
     def stop(self) -> None:
         """Stop consuming; `run` returns once what was received is stored and acknowledged."""
         self._stop.set()
 
     async def run(self) -> None:
-        """Consume until stopped; a connection that is lost is made again.
+        """Consume until stopped, and reconnect when a connection is lost.
 
         Raises:
-            ComponentError: RabbitMQ, or its management API where shards are consumed, is out of
-                reach, or refuses us, from the start.
+            ComponentError: the first connection failed: RabbitMQ, or its management API if shards
+                are consumed, is unreachable or refuses.
         """
-        session = self._current = await self._session()
-        backoff = 0.1
-        while True:
+        session: Session | None = await self._connect()
+        backoff = Backoff(MAX_BACKOFF_SECONDS)
+        while session is not None:
             changes = [self._shards.changed()] if self._shards else []
-            await _first(self._stop.wait(), session.lost.wait(), *changes)
-            was_lost = session.lost.is_set()
-            await session.end()
-            if self._stop.is_set():
-                break
-            if was_lost:
-                metrics.CONNECTIONS_LOST.inc()
-                log.warning("amqp_lost", error=session.why, retry_in=backoff)
-            else:
-                log.info("shards_changed")
-            # A session that stored something was good for something: the next may come at once.
-            backoff = 0.1 if session.acked else min(2 * backoff, MAX_BACKOFF_SECONDS)
-            again = await self._session_again(backoff)
-            if again is None:
-                break
-            session = self._current = again
-        await self._rejects.close()
+            await _first(self._stop.wait(), session.ended.wait(), *changes)
+            state = session.state
+            await session.close()
+            if session.has_acknowledged:
+                backoff.reset()
+            await self._recover(session, state)
+            session = await self._reconnect(backoff)
+        await self._dead_letters.close()
         if self._live:
             await self._live.close(LIVE_SECONDS)
-        untold = await self._signaller.close(STOP_SECONDS)
-        log.info("drain_stopped", logs_untold=untold)
+        unsignalled = await self._signaller.close(STOP_SECONDS)
+        log.info("drain_stopped", logs_unsignalled=unsignalled)
 
-    async def _session_again(self, backoff: float) -> Session | None:
-        """Begin a session as soon as RabbitMQ lets us; None where we are to stop before."""
-        while not self._stop.is_set():
-            await _wait(self._stop, backoff)
+    async def _recover(self, session: Session, state: State) -> None:
+        """Do what must be done after a session that ended in this state, before the next one."""
+        if state is State.OVER_LIMIT:
+            await self._suspend()
+        elif state is State.LOST:
+            metrics.CONNECTIONS_LOST.inc()
+            log.warning("amqp_lost", error=session.reason)
+        elif not self._stop.is_set():
+            log.info("shards_changed")
+
+    async def _suspend(self) -> None:
+        """Wait until an operator resumes the drains, the suspension expires, or the drain stops."""
+        self._suspension = suspension = Suspension(
+            self._url, self._limit.describe(), self._settings.suspend_seconds
+        )
+        log.error("drain_suspended", error=suspension.reason)
+        began = time.monotonic()
+        try:
+            await _first(self._stop.wait(), suspension.wait())
+        finally:
+            self._suspension = None
+        self._limit.reset()
+        log.info("drain_resumed", seconds=round(time.monotonic() - began))
+
+    async def _reconnect(self, backoff: Backoff) -> Session | None:
+        """Start a session as soon as RabbitMQ accepts it; None if the drain is stopped first."""
+        delay = backoff.next()
+        while True:
+            await _wait(self._stop, delay)
+            if self._stop.is_set():
+                return None
             try:
-                return await self._session()
+                return await self._connect()
             except ComponentError as error:
-                backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
-                log.warning("amqp_unreachable", error=str(error), retry_in=backoff)
-        return None
+                delay = backoff.next()
+                log.warning("amqp_unreachable", error=str(error), retry_in=delay)
 
-    async def _session(self) -> Session:
+    async def _connect(self) -> Session:
         """Connect and start to consume.
 
         Raises:
-            ComponentError: RabbitMQ is out of reach or refuses us.
+            ComponentError: RabbitMQ is unreachable or refuses.
         """
-        url = self._amqp.url.get_secret_value()
         connection: Connection | None = None
         try:
-            with amqp.reaching(amqp.describe(url)):
-                async with asyncio.timeout(CONNECT_SECONDS):
+            with amqp.reaching(amqp.describe(self._url)):
+                async with asyncio.timeout(amqp.CONNECT_SECONDS):
                     properties: FieldTable = {"connection_name": "logflume"}
                     connection = await aio_pika.connect(
-                        url, client_properties=properties, connection_class=Connection
+                        self._url, client_properties=properties, connection_class=Connection
                     )
-                    channel = await connection.channel(publisher_confirms=False)
-                    await amqp.declare(channel)
-                    shards = await self._shards.open(channel) if self._shards else []
-                    # What is large now is so in the next session too.
-                    self._room = self._new_room(self._room.prefetch)
-                    session = Session(
-                        connection,
-                        await channel.get_underlay_channel(),
-                        self._settings,
-                        self._room,
-                        Flusher(self._pool, self._rejects, self._live),
-                        self._signaller,
-                    )
-                    connection.close_callbacks.add(session.lose)
-                    channel.close_callbacks.add(session.lose)
-                    # Parts over HTTP come by the plain queue, so does what runners publish there.
-                    await session.start([contract.QUEUE, *shards])
+                    session = self._session = await self._start(connection)
         except ComponentError:
             if connection is not None:
                 await close(connection)
             raise
-        log.info(
-            "drain_started",
-            queue=contract.QUEUE,
-            shards=len(shards),
-            prefetch=self._settings.prefetch,
+        log.info("drain_started", queues=self._queues, prefetch=self._window.prefetch)
+        return session
+
+    async def _start(self, connection: Connection) -> Session:
+        channel = await connection.channel(publisher_confirms=False)
+        await amqp.declare(channel)
+        shards = await self._shards.open(channel) if self._shards else []
+        # The plain queue too: the web publishes parts to it, and so may runners.
+        self._queues = [contract.QUEUE, *shards]
+        # The next session starts with the last prefetch: large messages come again.
+        self._window = self._new_window(self._window.prefetch)
+        session = Session(
+            connection,
+            await channel.get_underlay_channel(),
+            self._queues,
+            self._settings,
+            self._window,
+            self._limit,
+            Flusher(self._pool, self._dead_letters, self._signaller, self._live),
         )
+        connection.close_callbacks.add(lambda _, error: session.fail(error))
+        channel.close_callbacks.add(lambda _, error: session.fail(error))
+        await session.start()
         return session
 
 
 async def _first(*coroutines: Coroutine[Any, Any, Any]) -> None:
-    """Wait for the first of them to return, and give up the others."""
+    """Wait for the first of them to return, and cancel the others."""
     waits = [asyncio.create_task(one) for one in coroutines]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
@@ -193,8 +244,6 @@ async def _first(*coroutines: Coroutine[Any, Any, Any]) -> None:
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
-    except TimeoutError:
-        return

@@ -1,79 +1,79 @@
-"""How much is held, and how many messages to ask for so that it stays within bounds; no I/O."""
+"""Bounds the messages that are held unacknowledged, in bytes and in number; no I/O."""
 
 from collections.abc import Iterable
 
 from drain.batch import Batch
 
-# So many prefetches must have gone by, with no more held than this share of what may be, before
-# more are asked for again.
+# The prefetch grows again after this many prefetches were acknowledged with the held bytes at no
+# more than the limit divided by CALM_DIVISOR.
 CALM_PREFETCHES = 8
-CALM_SHARE = 4
+CALM_DIVISOR = 4
 
 
-class Room:
-    """Room for messages that are not acknowledged yet: so many bytes, and messages.
+class InFlightWindow:
+    """The messages delivered and not yet acknowledged.
 
-    `prefetch` is how many to ask for now: all that may be, or fewer where they are large.
+    `prefetch` is how many to request at the moment: the maximum, or fewer while they are large.
     """
 
-    def __init__(self, most_bytes: int, most_messages: int, prefetch: int) -> None:
-        self._most_bytes = most_bytes
-        self._most_messages = most_messages
+    def __init__(self, max_bytes: int, max_messages: int, prefetch: int) -> None:
+        self._max_bytes = max_bytes
+        self._max_messages = max_messages
         self.prefetch = prefetch
         self.bytes = self.messages = 0
-        self._passed = self._peak = 0
+        self._acked = self._peak = 0
 
     def fits(self, size: int) -> bool:
-        """Tell whether there is room for a message; one alone finds it, whatever its size."""
-        return not self.messages or self.bytes + size <= self._most_bytes
+        """Whether a message of this size fits; a message alone fits whatever its size."""
+        return not self.messages or self.bytes + size <= self._max_bytes
 
-    def take(self, size: int) -> None:
-        """Hold a message."""
+    def add(self, size: int) -> None:
+        """Add a message."""
         self.bytes += size
         self.messages += 1
         self._peak = max(self._peak, self.bytes)
 
-    def free(self, batches: Iterable[Batch]) -> None:
-        """Let go of batches that are acknowledged."""
+    def remove(self, batches: Iterable[Batch]) -> None:
+        """Remove batches that were acknowledged."""
         for batch in batches:
             self.bytes -= batch.bytes
             self.messages -= batch.count
-            self._passed += batch.count
-        if self._passed >= CALM_PREFETCHES * self.prefetch and not self._is_calm:
-            self._look_anew()
+            self._acked += batch.count
+        if self._acked >= CALM_PREFETCHES * self.prefetch and not self._is_calm:
+            self._measure_again()
 
     @property
     def is_half_free(self) -> bool:
-        """Time to take messages again."""
-        return 2 * self.bytes <= self._most_bytes
+        """Whether consuming may start again."""
+        return 2 * self.bytes <= self._max_bytes
 
     @property
-    def may_grow(self) -> bool:
-        """Fewer messages are asked for than may be, and they have been small for a while."""
+    def can_grow(self) -> bool:
+        """Whether the prefetch is reduced and messages have been small for a while."""
         return (
-            self.prefetch < self._most_messages
-            and self._passed >= CALM_PREFETCHES * self.prefetch
+            self.prefetch < self._max_messages
+            and self._acked >= CALM_PREFETCHES * self.prefetch
             and self._is_calm
         )
 
     def shrink(self) -> None:
-        """Ask for as many as there is room for at the size of those held now."""
+        """Reduce the prefetch to what fits at the average size of the messages held now."""
         fit = self.prefetch // 2
         if self.bytes:
-            fit = min(self._most_bytes * self.messages // self.bytes, self.prefetch)
-        self._ask_for(max(1, fit))
+            fit = min(self._max_bytes * self.messages // self.bytes, self.prefetch)
+        self._set_prefetch(max(1, fit))
 
     def grow(self) -> None:
-        """Ask for twice as many, as far as that is allowed."""
-        self._ask_for(min(2 * self.prefetch, self._most_messages))
+        """Double the prefetch, up to the maximum."""
+        self._set_prefetch(min(2 * self.prefetch, self._max_messages))
 
-    def _ask_for(self, prefetch: int) -> None:
+    def _set_prefetch(self, prefetch: int) -> None:
         self.prefetch = prefetch
-        self._look_anew()
+        self._measure_again()
 
     @property
     def _is_calm(self) -> bool:
-        return CALM_SHARE * self._peak <= self._most_bytes
+        return CALM_DIVISOR * self._peak <= self._max_bytes
 
-    def _look_anew(self) -> None:
-        self._passed, self._peak = 0, self.bytes
+    def _measure_again(self) -> None:
+        self._acked, self._peak = 0, self.bytes

@@ -1,4 +1,4 @@
-"""What the drain counts, for Prometheus: for each batch, never for each part."""
+"""The drain's metrics; updated for each batch, never for each part."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -11,14 +11,15 @@ from logflume.observability.metrics import Reading, Readings
 SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 LONG = (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 
-PARTS = Counter("logflume_drain_parts", "Parts committed.")
-PART_BYTES = Counter("logflume_drain_part_bytes", "Bytes of their contents.")
+PARTS = Counter("logflume_drain_parts", "Parts committed to Postgres.")
+PART_BYTES = Counter("logflume_drain_part_bytes", "Bytes of content committed to Postgres.")
 STALE_PARTS = Counter(
-    "logflume_drain_stale_parts", "Parts of closed attempts: counted, and otherwise left out."
+    "logflume_drain_stale_parts", "Parts of closed attempts, which are counted and not stored."
 )
-REJECTS = Counter(
-    "logflume_drain_rejects",
-    "Messages that are no part: kept in the reject queue, or not kept now and requeued.",
+INVALID_MESSAGES = Counter(
+    "logflume_drain_invalid_messages",
+    "Messages that cannot become a part: dead-lettered, or requeued because the dead-letter queue "
+    "did not accept them.",
     ["result"],
 )
 FLUSH_PARTS = Histogram(
@@ -28,76 +29,82 @@ FLUSH_PARTS = Histogram(
 )
 FLUSH_SECONDS = Histogram(
     "logflume_drain_flush_seconds",
-    "From when a batch goes to Postgres until its parts are committed.",
+    "Seconds from the start of a flush until its parts are committed.",
     buckets=SHORT,
 )
 FLUSH_FAILURES = Counter(
-    "logflume_drain_flush_failures", "Tries to commit a batch that failed; each is made again."
+    "logflume_drain_flush_failures", "Failed attempts to commit a batch; each is retried."
 )
 FLUSHES = Gauge("logflume_drain_flushes", "Flushes in flight.")
 PUBLISH_TO_COMMIT_SECONDS = Histogram(
     "logflume_drain_publish_to_commit_seconds",
-    "From the earliest publish time in a batch (by the runner's clock, in whole seconds) until it "
-    "is committed.",
+    "Seconds from the earliest publish time in a batch (by the runner's clock, in whole seconds) "
+    "until its commit.",
     buckets=(0.1, 0.25, *LONG),
 )
 FIRST_LINE_SECONDS = Histogram(
     "logflume_drain_first_line_seconds",
-    "From when a job was queued until the first part of its log is committed.",
+    "Seconds from queueing a job until the commit of the first part of its log.",
     buckets=LONG,
 )
-SIGNALS = Counter("logflume_drain_signals", "Signals that Temporal took.")
-SIGNAL_SECONDS = Histogram("logflume_drain_signal_seconds", "How long it took.", buckets=SHORT)
-SIGNAL_FAILURES = Counter(
-    "logflume_drain_signal_failures", "Signals that failed; each is sent again."
+SIGNALS = Counter("logflume_drain_signals", "Signals that Temporal accepted.")
+SIGNAL_SECONDS = Histogram(
+    "logflume_drain_signal_seconds", "Seconds to signal a workflow.", buckets=SHORT
 )
+SIGNAL_FAILURES = Counter("logflume_drain_signal_failures", "Failed signals; each is retried.")
 SIGNALS_PENDING = Gauge(
-    "logflume_drain_signals_pending", "Logs whose workflows are still to be told of parts."
+    "logflume_drain_signals_pending", "Logs whose workflows have not been signalled yet."
 )
-CONSUMING = Gauge("logflume_drain_consuming", "1 while it consumes the queue of parts.")
+CONSUMING = Gauge("logflume_drain_consuming", "1 while the drain consumes the queue of parts.")
+SUSPENDED = Gauge(
+    "logflume_drain_suspended",
+    "1 while the drain does not consume because too many messages were invalid.",
+)
 CONNECTIONS_LOST = Counter(
     "logflume_drain_amqp_connections_lost", "Connections to RabbitMQ that were lost."
 )
 UNACKED_MESSAGES = Gauge(
     "logflume_drain_unacked_messages", "Messages received and not acknowledged yet."
 )
-PREFETCH_MESSAGES = Gauge("logflume_drain_prefetch_messages", "How many of them there may be.")
-HELD_BYTES = Gauge("logflume_drain_held_bytes", "Bytes of their bodies.")
-GIVEN_BACK = Counter(
-    "logflume_drain_given_back_messages",
-    "Messages given back to RabbitMQ unread, because there was no room for them.",
+PREFETCH_MESSAGES = Gauge(
+    "logflume_drain_prefetch_messages",
+    "Current prefetch: the most messages held unacknowledged.",
+)
+HELD_BYTES = Gauge("logflume_drain_held_bytes", "Bytes of message bodies held unacknowledged.")
+REQUEUED = Counter(
+    "logflume_drain_requeued_messages",
+    "Messages requeued unread, because they did not fit the in-flight window.",
 )
 QUEUE_MESSAGES = Gauge(
-    "logflume_drain_queue_messages",
-    "Messages that wait in the queues of parts that this drain consumes.",
+    "logflume_drain_queue_messages", "Messages ready in the queues that this drain consumes."
 )
 QUEUE_CONSUMERS = Gauge(
     "logflume_drain_queue_consumers",
-    "Consumers, of all drains, of the one of these queues that has the fewest.",
+    "Lowest consumer count among the queues this drain consumes.",
 )
-REJECTED_MESSAGES = Gauge(
-    "logflume_drain_rejected_messages", "Messages that lie in the reject queue."
-)
+DEAD_LETTERS = Gauge("logflume_drain_dead_letters", "Messages in the dead-letter queue.")
 READING_FAILURES = Counter(
-    "logflume_drain_reading_failures", "Times that a source of figures did not answer.", ["source"]
+    "logflume_drain_reading_failures",
+    "Failed requests to a server for the values of gauges.",
+    ["source"],
 )
 POOL_USED = Gauge(
-    "logflume_drain_database_used_ratio", "Connections to Postgres in use, of those allowed."
+    "logflume_drain_database_used_ratio", "Share of the allowed Postgres connections in use."
 )
 
-for _result in ("kept", "requeued"):
-    REJECTS.labels(_result)  # a counter that is not there yet would hide its first step
+for _result in ("dead_lettered", "requeued"):
+    INVALID_MESSAGES.labels(_result)  # a counter that does not exist yet would hide its first step
 
 
-def show(live: dict[Gauge, Callable[[], float]]) -> None:
-    """Have gauges ask the drain of this process when somebody looks."""
-    for gauge, ask in live.items():
-        gauge.set_function(ask)
+def observe(gauges: dict[Gauge, Callable[[], float]]) -> None:
+    """Read gauges from the drain of this process whenever metrics are collected."""
+    for gauge, read in gauges.items():
+        gauge.set_function(read)
 
 
 def readings(queue: Callable[[], Awaitable[tuple[int, int, int]]]) -> Readings:
-    """What the drain asks RabbitMQ for."""
-    gauges = (QUEUE_MESSAGES, QUEUE_CONSUMERS, REJECTED_MESSAGES)
+    """The gauges that are read from RabbitMQ."""
+    gauges = (QUEUE_MESSAGES, QUEUE_CONSUMERS, DEAD_LETTERS)
     return Readings([Reading("rabbitmq", gauges, queue)], READING_FAILURES)
 
 
@@ -106,8 +113,8 @@ def committed(batch: Batch, seconds: float) -> None:
     now = datetime.now(UTC)
     parts = size = stale = 0
     begins = []
-    for group, place in batch.placed:
-        if not place.is_open:
+    for group, attempt in batch.placed:
+        if not attempt.is_open:
             stale += len(group.parts)
             continue
         parts += len(group.parts)

@@ -1,4 +1,4 @@
-"""RabbitMQ: the topology of parts, one error for all that goes wrong, and confirmed publishing."""
+"""RabbitMQ: the topology and messages of parts, one error type, and confirmed publishing."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -16,13 +16,14 @@ from aiormq.exceptions import InvalidFrameError
 from logflume import contract
 from logflume.errors import ComponentError
 
+CONNECT_SECONDS = 10
 PUBLISH_SECONDS = 5
 
 Declare = Callable[[AbstractChannel], Awaitable[AbstractExchange]]
 
 
 async def declare(channel: AbstractChannel) -> AbstractExchange:
-    """Declare exchange and queue as every runner does; arguments must match theirs exactly."""
+    """Declare exchange and queue as every runner does; the arguments must match theirs exactly."""
     exchange = await channel.declare_exchange(contract.EXCHANGE, ExchangeType.TOPIC, durable=True)
     queue = await channel.declare_queue(contract.QUEUE, durable=True)
     await queue.bind(exchange, contract.ROUTING_KEY)
@@ -41,7 +42,7 @@ def part_message(part: contract.PartMessage, published_at: datetime | None = Non
 
 
 def describe(url: str) -> str:
-    """Name the broker for a person, without user and password."""
+    """The broker's name for messages to people, without user and password."""
     parts = urlsplit(url)
     port = parts.port or (5671 if parts.scheme == "amqps" else 5672)
     return f"RabbitMQ at {parts.hostname}:{port}{parts.path}"
@@ -49,38 +50,55 @@ def describe(url: str) -> str:
 
 @contextmanager
 def reaching(where: str) -> Iterator[None]:
-    """Make one error of all that the library raises where a connection is not to be had, or gone.
+    """Translate every error of a missing or lost connection; the text begins with `where`.
 
     Raises:
-        ComponentError: what is wrong, with `where` before it.
+        ComponentError: RabbitMQ is unreachable, refuses, or closed the connection.
     """
     try:
         yield
     except (*CONNECTION_EXCEPTIONS, TimeoutError, ValueError) as error:
-        raise ComponentError(f"{where}: {said(error)}") from error
+        raise ComponentError(f"{where}: {describe_error(error)}") from error
     except asyncio.CancelledError as error:
-        # The library cancels, too: whoever waits on a connection that somebody else closes.
+        # The library also cancels the tasks that wait on a connection when it is closed.
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
         raise ComponentError(f"{where}: the connection was closed") from error
     except Exception as error:
-        # It raises this very class where the broker went between two frames.
+        # The library raises a bare Exception if the broker disappears between two frames.
         if type(error) is not Exception:
             raise
         raise ComponentError(f"{where}: the broker ended the connection") from error
 
 
-def said(error: BaseException) -> str:
-    """Tell what went wrong with RabbitMQ, for a person."""
+@asynccontextmanager
+async def connecting(url: str, name: str) -> AsyncIterator[AbstractConnection]:
+    """Hold a connection with this name, and translate errors as `reaching` does.
+
+    Raises:
+        ComponentError: RabbitMQ is unreachable, refuses, or closed the connection.
+    """
+    with reaching(describe(url)):
+        async with asyncio.timeout(CONNECT_SECONDS):
+            connection = await aio_pika.connect(url, client_properties={"connection_name": name})
+        async with connection:
+            yield connection
+
+
+def describe_error(error: BaseException) -> str:
+    """The error's text, or its type if it has none."""
     if isinstance(error, InvalidFrameError):
-        # All that the library tells is a frame: of the handshake the last step alone ends so.
-        return "refuses the vhost: make it, or give this user permissions in it"
+        # Its text is only a frame. Of the handshake, just the last step fails in this way.
+        return "refuses the vhost: create it, or grant this user permissions in it"
     return str(error) or type(error).__name__
 
 
 class Publisher:
-    """One connection, made when it is needed; `declare` makes what it publishes to."""
+    """Publishes with confirms over one connection, opened on demand.
+
+    `declare` creates the exchange that it publishes to.
+    """
 
     def __init__(self, url: str, name: str, declare: Declare) -> None:
         self._url = url
@@ -92,23 +110,23 @@ class Publisher:
         self._connecting = asyncio.Lock()
 
     async def publish(self, message: Message, routing_key: str) -> None:
-        """Publish a message, and return once RabbitMQ has it safe in a queue.
+        """Publish a message and wait until RabbitMQ confirms that it is in a queue.
 
         Raises:
-            ComponentError: RabbitMQ did not say so; it may have the message all the same.
+            ComponentError: it was not confirmed; RabbitMQ may have stored it nevertheless.
         """
         async with self._reaching() as exchange:
             await exchange.publish(message, routing_key)
 
     async def check(self) -> None:
-        """Find out whether RabbitMQ is there and lets us publish.
+        """Check that RabbitMQ is reachable and accepts publishers.
 
         Raises:
             ComponentError: it is not, or does not.
         """
         async with self._reaching():
-            assert self._connection  # noqa: S101 - just reached
-            # A channel of its own: one that is given up in the middle of a question is closed.
+            assert self._connection  # noqa: S101 - just connected
+            # A separate channel, because cancelling a call closes its channel.
             async with self._connection.channel(publisher_confirms=False):
                 pass
 
@@ -121,7 +139,7 @@ class Publisher:
                     used = await self._connected()
                     yield used
         except ComponentError:
-            # A connection that was made since, because another call failed, is left alone.
+            # Another call that failed may have reconnected already: close only what was used here.
             if used is not None and used is self._exchange:
                 await self.close()
             raise
@@ -135,7 +153,7 @@ class Publisher:
                 except BaseException:
                     await self.close()
                     raise
-            assert self._exchange  # noqa: S101 - just made
+            assert self._exchange  # noqa: S101 - just declared
             return self._exchange
 
     async def _connect(self) -> None:
@@ -145,7 +163,7 @@ class Publisher:
         self._exchange = await self._declare(self._channel)
 
     async def close(self) -> None:
-        """Close the connection; the next message makes a new one."""
+        """Close the connection; the next message opens a new one."""
         connection, self._connection = self._connection, None
         self._channel = self._exchange = None
         if connection is not None:

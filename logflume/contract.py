@@ -16,6 +16,7 @@ QUEUE = "reporting.jobs.logs"
 ROUTING_KEY = QUEUE
 SHARDED_EXCHANGE = "reporting.jobs.logs_sharded"
 DEAD_LETTER_QUEUE = "reporting.jobs.logs.rejected"
+CONTROL_EXCHANGE = "reporting.jobs.logs.control"
 MESSAGE_TYPE = "job:test:log"
 CONTENT_TYPE = "application/json"
 MAX_UUID = 255

@@ -67,7 +67,7 @@ async def _rabbitmq(settings: Settings) -> None:
         async with await aio_pika.connect(url) as connection:
             await amqp.declare(await connection.channel())
     except (OSError, AMQPError, ValueError) as error:
-        raise ComponentError(f"{amqp.describe(url)}: {amqp.said(error)}.") from None
+        raise ComponentError(f"{amqp.describe(url)}: {amqp.describe_error(error)}.") from None
 
 
 async def _postgres(settings: Settings) -> None:

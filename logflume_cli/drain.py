@@ -1,4 +1,4 @@
-"""`logflume drain`, put together here and nowhere else."""
+"""`logflume drain`: the composition root of the drain."""
 
 from contextlib import AsyncExitStack
 
@@ -20,13 +20,13 @@ from logflume_cli.services import lazy_workflows, on_stop, run
 @click.option(
     "--sharded",
     is_flag=True,
-    help="Consume the sharded queues as well: RabbitMQ's plugin rabbitmq_sharding and the setting "
-    "LOGFLUME_AMQP__MANAGEMENT_URL are needed.",
+    help="Also consume the sharded queues; needs RabbitMQ's plugin rabbitmq_sharding and the "
+    "setting LOGFLUME_AMQP__MANAGEMENT_URL.",
 )
 def drain(*, sharded: bool) -> None:
-    """Take parts from RabbitMQ, commit them to Postgres and tell each log's workflow.
+    """Run a drain: commit parts from RabbitMQ to Postgres and signal each log's workflow.
 
-    Ctrl-C or SIGTERM stops consuming, commits and acknowledges what was received, and ends.
+    Ctrl-C or SIGTERM stops consuming, commits and acknowledges what was received, and exits.
     """
     run("drain", lambda settings: _drain(settings, sharded=sharded))
 
@@ -50,8 +50,12 @@ async def _drain(settings: Settings, *, sharded: bool) -> None:
         live = Forwarder(sender, settings.pusher) if sender else None
         process = Drain(settings.amqp, settings.drain, pool, signaller, live, shards)
         on_stop(process.stop)
-        # Temporal is none of them: parts are taken and stored without it.
-        needs = {"rabbitmq": process.queue, "postgres": lambda: pool.fetchval("SELECT 1")}
+        # Temporal is not among them: parts are stored without it.
+        needs = {
+            "rabbitmq": process.queue,
+            "postgres": lambda: pool.fetchval("SELECT 1"),
+            "dead_letter_limit": process.check_not_suspended,
+        }
         shown = metrics_server("drain", settings.telemetry, needs, readings(process.queue))
         await stack.enter_async_context(shown)
         await process.run()

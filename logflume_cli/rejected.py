@@ -1,4 +1,4 @@
-"""`logflume rejected`: the messages that broke the wire contract, and what becomes of them."""
+"""`logflume rejected`: the messages in the dead-letter queue."""
 
 import asyncio
 import sys
@@ -6,90 +6,98 @@ from collections.abc import Awaitable, Callable
 
 import click
 
-from drain.dead_letter_queue import KeptReject, kept_rejects
+from drain.dead_letters import QueuedDeadLetter, queued_dead_letters
+from drain.suspension import resume_drains
 from logflume.errors import LogflumeError
 from logflume.settings import load_settings
 
 
 @click.group()
 def rejected() -> None:
-    """Look at messages that broke the contract, send them on once more, or drop them.
+    """List, requeue or drop dead-lettered messages, or resume drains that they suspended.
 
-    A drain keeps them in a queue of their own, with the reason. The ids are those that `list`
-    prints.
+    Drains move invalid messages to the dead-letter queue, with the reason. IDs are those printed by
+    `list`.
     """
 
 
 @rejected.command("list")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
 def list_(limit: int) -> None:
-    """List the oldest: id, time, bytes, reason."""
+    """List the oldest messages: id, time, bytes, reason."""
     asyncio.run(_list(limit))
 
 
 async def _list(limit: int) -> None:
     count = 0
-    async with kept_rejects(_url()) as rejects:
-        async for one in rejects:
+    async with queued_dead_letters(_url()) as letters:
+        async for letter in letters:
             count += 1
             if count > limit:
-                click.echo("and more; --limit shows them")
+                click.echo("there are more; raise --limit to list them")
                 return
-            click.echo(f"{one.id}  {one.at}  {len(one.body):>8}  {one.reason}")
+            click.echo(f"{letter.id}  {letter.at}  {len(letter.body):>8}  {letter.reason}")
     if not count:
-        click.echo("there are none")
+        click.echo("the dead-letter queue is empty")
 
 
 @rejected.command()
 @click.argument("id_", metavar="ID")
 def show(id_: str) -> None:
-    """Write one message's bytes to standard output, and why it was rejected to standard error."""
+    """Write a message's body to standard output and its reason to standard error."""
     asyncio.run(_show(id_))
 
 
 async def _show(id_: str) -> None:
-    async with kept_rejects(_url()) as rejects:
-        async for one in rejects:
-            if one.id == id_:
-                click.echo(f"{one.at}: {one.reason}", err=True)
-                sys.stdout.buffer.write(one.body)
+    async with queued_dead_letters(_url()) as letters:
+        async for letter in letters:
+            if letter.id == id_:
+                click.echo(f"{letter.at}: {letter.reason}", err=True)
+                sys.stdout.buffer.write(letter.body)
                 return
     raise _unknown({id_})
 
 
-def _which(command: Callable[..., None]) -> Callable[..., None]:
+def _selection(command: Callable[..., None]) -> Callable[..., None]:
     ids = click.argument("ids", nargs=-1, metavar="[ID]...")
-    return ids(click.option("--all", "all_", is_flag=True, help="Every one there is.")(command))
+    return ids(click.option("--all", "all_", is_flag=True, help="Select all messages.")(command))
 
 
 @rejected.command()
-@_which
+@_selection
 def requeue(ids: tuple[str, ...], *, all_: bool) -> None:
-    """Send messages on to the drains as they came, as after a mend; --all takes every one.
+    """Requeue messages unchanged, e.g. after a fix; --all requeues every one.
 
-    A message that still breaks the contract comes back, with a new time.
+    A message that is still invalid returns to the dead-letter queue, with a new time and id.
     """
-    click.echo(f"{asyncio.run(_each(ids, KeptReject.requeue, all_=all_))} sent on")
+    click.echo(f"{asyncio.run(_each(ids, QueuedDeadLetter.requeue, all_=all_))} requeued")
 
 
 @rejected.command()
-@_which
+@_selection
 def drop(ids: tuple[str, ...], *, all_: bool) -> None:
-    """Delete messages for good; --all takes every one."""
-    click.echo(f"{asyncio.run(_each(ids, KeptReject.drop, all_=all_))} dropped")
+    """Delete messages permanently; --all deletes every one."""
+    click.echo(f"{asyncio.run(_each(ids, QueuedDeadLetter.drop, all_=all_))} dropped")
+
+
+@rejected.command()
+def resume() -> None:
+    """Resume all drains that are suspended because too many messages were invalid."""
+    is_any = asyncio.run(resume_drains(_url()))
+    click.echo("suspended drains resume" if is_any else "no drain is suspended")
 
 
 async def _each(
-    ids: tuple[str, ...], what: Callable[[KeptReject], Awaitable[None]], *, all_: bool
+    ids: tuple[str, ...], action: Callable[[QueuedDeadLetter], Awaitable[None]], *, all_: bool
 ) -> int:
     if bool(ids) == all_:
-        raise click.UsageError("give the ids that `logflume rejected list` prints, or --all")
+        raise click.UsageError("give IDs printed by `logflume rejected list`, or --all")
     wanted, count = set(ids), 0
-    async with kept_rejects(_url()) as rejects:
-        async for one in rejects:
-            if all_ or one.id in wanted:
-                await what(one)
-                wanted.discard(one.id)
+    async with queued_dead_letters(_url()) as letters:
+        async for letter in letters:
+            if all_ or letter.id in wanted:
+                await action(letter)
+                wanted.discard(letter.id)
                 count += 1
             if not (all_ or wanted):
                 break
@@ -104,4 +112,4 @@ def _url() -> str:
 
 def _unknown(ids: set[str]) -> LogflumeError:
     names = ", ".join(sorted(ids))
-    return LogflumeError(f"no rejected message is called {names}: see `logflume rejected list`")
+    return LogflumeError(f"no rejected message with id {names}; see `logflume rejected list`")

@@ -188,6 +188,17 @@ class DrainSettings(Group):
         "for an attempt's first batch and its final part"
     )  # fmt: skip
     signals_in_flight: int = Field(32, ge=1, description="concurrent signals to Temporal")
+    invalid_share: float = Field(
+        0.5, gt=0, le=1, description="share of invalid messages among the last `INVALID_WINDOW` "
+        "above which the drain stops consuming; 1: it never does"
+    )  # fmt: skip
+    invalid_window: int = Field(
+        1000, ge=1, description="number of recent messages in which the invalid ones are counted"
+    )
+    suspend_seconds: float = Field(
+        600, gt=0, description="seconds after which the drain consumes again by itself; "
+        "`logflume rejected resume` ends the suspension earlier"
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _prefetch_covers_a_batch(self) -> Self:

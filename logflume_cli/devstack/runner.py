@@ -51,7 +51,7 @@ async def connect(url: str) -> AbstractConnection:
     try:
         return await aio_pika.connect(url, timeout=10)
     except (*CONNECTION_EXCEPTIONS, TimeoutError, ValueError) as error:
-        raise ComponentError(f"{amqp.describe(url)}: {amqp.said(error)}") from error
+        raise ComponentError(f"{amqp.describe(url)}: {amqp.describe_error(error)}") from error
 
 
 def new_job_ids(count: int) -> range:

@@ -1,4 +1,4 @@
-"""What bounds the memory of the drain: bytes that are held, and a storm of rejects."""
+"""The drain's memory is bounded: bytes held unacknowledged, and dead letters in flight."""
 
 import asyncio
 
@@ -6,8 +6,8 @@ import aio_pika
 import pytest
 from prometheus_client import REGISTRY
 
-from drain.dead_letters import Rejects
-from drain.flush import REJECTS_AT_ONCE
+from drain.dead_letters import DeadLetterPublisher
+from drain.flush import DEAD_LETTERS_AT_ONCE
 from logflume import contract
 from logflume.settings import Settings
 from tests.support.broker import message, publish, ready_messages
@@ -21,7 +21,8 @@ STORM = 1500
 
 @pytest.fixture
 def settings(amqp_settings: Settings) -> Settings:
-    drain = amqp_settings.drain.model_copy(update={"held_bytes": 8 * MIB, "batch_bytes": MIB})
+    limits = {"held_bytes": 8 * MIB, "batch_bytes": MIB, "invalid_share": 1}
+    drain = amqp_settings.drain.model_copy(update=limits)
     return amqp_settings.model_copy(update={"drain": drain})
 
 
@@ -34,29 +35,29 @@ async def numbers_stored(pool) -> list[int]:
     return [row["number"] for row in rows]
 
 
-async def test_while_postgres_is_gone_no_more_is_held_than_may_be_and_then_all_is_stored_once(
+async def test_held_bytes_stay_bounded_while_postgres_is_down_and_all_is_stored_once(
     settings, channel, pool, job_id
 ):
-    """Many large messages, one larger than what may be held, and small ones behind them."""
+    """Many large messages, one larger than the limit, then small ones."""
     await pool.execute("ALTER TABLE log_parts RENAME TO hidden")
     sizes = dict.fromkeys(range(60), MIB // 2) | {8: 9 * MIB}
     bodies = [message(job_id, number, "x" * size) for number, size in sizes.items()]
     small = [message(job_id, number, "y") for number in range(60, 600)]
-    before = shown("given_back_messages_total")
+    before = shown("requeued_messages_total")
     await publish(channel, *bodies, *small)
     async with draining(settings):
-        await until(lambda: _is(lambda: shown("given_back_messages_total") > before))
+        await until(lambda: _is(lambda: shown("requeued_messages_total") > before))
         await until(lambda: _settled(channel, 600))
         assert 0 < shown("held_bytes") <= 8 * MIB
-        # It does not ask for the large one again and again: it waits.
+        # It waits instead of requesting the large message again and again.
         assert not any([await consumers(channel) for _ in range(50)])
-        asked_for = shown("prefetch_messages")
-        assert asked_for < settings.drain.prefetch
+        prefetch = shown("prefetch_messages")
+        assert prefetch < settings.drain.prefetch
         await pool.execute("ALTER TABLE hidden RENAME TO log_parts")
         await until(lambda: _equals(count_parts(pool), 600))
         await until(lambda: _is(lambda: shown("held_bytes") == 0))
-        # Fewer were asked for meanwhile, and more again as messages were small.
-        assert shown("prefetch_messages") > asked_for
+        # The prefetch shrank, and grew again with small messages.
+        assert shown("prefetch_messages") > prefetch
     assert await numbers_stored(pool) == list(range(600))
     assert await ready_messages(channel) == 0
 
@@ -76,18 +77,16 @@ async def _equals(awaitable, value) -> bool:
 
 
 async def _settled(channel, total: int) -> bool:
-    """Nothing is acknowledged, and what is not held waits in the queue again."""
+    """Nothing is acknowledged; what is not held is in the queue again."""
     return await ready_messages(channel) + shown("unacked_messages") == total
 
 
-async def test_a_drain_that_waits_for_room_stops_when_it_is_told_to(
-    settings, channel, pool, job_id
-):
+async def test_a_drain_under_backpressure_stops_on_request(settings, channel, pool, job_id):
     await pool.execute("ALTER TABLE log_parts RENAME TO hidden")
-    before = shown("given_back_messages_total")
+    before = shown("requeued_messages_total")
     await publish(channel, *(message(job_id, n, "x" * MIB) for n in range(20)))
     async with draining(settings) as drain:
-        await until(lambda: _is(lambda: shown("given_back_messages_total") > before))
+        await until(lambda: _is(lambda: shown("requeued_messages_total") > before))
         await until(lambda: _settled(channel, 20))
         drain.stop()
         await pool.execute("ALTER TABLE hidden RENAME TO log_parts")
@@ -96,25 +95,25 @@ async def test_a_drain_that_waits_for_room_stops_when_it_is_told_to(
     assert await ready_messages(channel) == 20 - stored
 
 
-async def test_a_storm_of_rejects_is_kept_whole_and_parts_beside_it_go_through(
+async def test_a_storm_of_invalid_messages_is_dead_lettered_and_parts_among_it_are_stored(
     settings, channel, pool, job_id, monkeypatch
 ):
-    under_way = most = 0
-    keep = Rejects.keep
+    in_flight = maximum = 0
+    original = DeadLetterPublisher.publish
 
     async def counted(*args) -> bool:
-        nonlocal under_way, most
-        under_way += 1
-        most = max(most, under_way)
+        nonlocal in_flight, maximum
+        in_flight += 1
+        maximum = max(maximum, in_flight)
         try:
-            return await keep(*args)
+            return await original(*args)
         finally:
-            under_way -= 1
+            in_flight -= 1
 
-    monkeypatch.setattr(Rejects, "keep", counted)
+    monkeypatch.setattr(DeadLetterPublisher, "publish", counted)
     await channel.declare_queue(contract.DEAD_LETTER_QUEUE, durable=True)
     exchange = await channel.get_exchange(contract.EXCHANGE)
-    bodies = [b"no part %d " % n + bytes(2000) for n in range(STORM)]
+    bodies = [b"invalid %d " % n + bytes(2000) for n in range(STORM)]
     good = [message(job_id, n, f"{n},") for n in range(STORM // 10)]
 
     async def send(body: bytes) -> None:
@@ -125,14 +124,14 @@ async def test_a_storm_of_rejects_is_kept_whole_and_parts_beside_it_go_through(
         await asyncio.gather(*map(send, some))
     async with draining(settings):
         await until(lambda: _equals(count_parts(pool), STORM // 10))
-        await until(lambda: _equals(kept(channel), STORM))
-    assert 0 < most <= REJECTS_AT_ONCE * settings.drain.flushes
+        await until(lambda: _equals(count_dead_letters(channel), STORM))
+    assert 0 < maximum <= DEAD_LETTERS_AT_ONCE * settings.drain.flushes
     queue = await channel.get_queue(contract.DEAD_LETTER_QUEUE)
-    found = [(await queue.get(no_ack=True)).body for _ in range(STORM)]
-    assert sorted(found) == sorted(bodies)
+    dead_letters = [(await queue.get(no_ack=True)).body for _ in range(STORM)]
+    assert sorted(dead_letters) == sorted(bodies)
     assert await ready_messages(channel) == 0
 
 
-async def kept(channel) -> int:
+async def count_dead_letters(channel) -> int:
     queue = await channel.declare_queue(contract.DEAD_LETTER_QUEUE, durable=True)
     return queue.declaration_result.message_count

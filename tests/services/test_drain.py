@@ -6,9 +6,10 @@ import struct
 
 import aio_pika
 import pytest
+from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
-from drain.drain import Drain
+from drain import session
 from logflume import contract
 from logflume.errors import ComponentError, UnknownLog
 from logflume.settings import Settings
@@ -25,18 +26,18 @@ def settings(amqp_settings: Settings) -> Settings:
     return amqp_settings
 
 
-async def next_reject(channel):
-    """The next message of the reject queue, as soon as there is one."""
+async def next_dead_letter(channel):
+    """Wait for the next message in the dead-letter queue."""
     queue = await channel.declare_queue(contract.DEAD_LETTER_QUEUE, durable=True)
-    rejects = asyncio.Queue()
-    tag = await queue.consume(rejects.put, no_ack=True)
+    dead_letters = asyncio.Queue()
+    tag = await queue.consume(dead_letters.put, no_ack=True)
     try:
-        return await asyncio.wait_for(rejects.get(), 30)
+        return await asyncio.wait_for(dead_letters.get(), 30)
     finally:
         await queue.cancel(tag)
 
 
-async def test_parts_are_stored_acked_and_told(settings, channel, pool, job_id):
+async def test_parts_are_stored_acked_and_their_workflow_signalled(settings, channel, pool, job_id):
     await publish(channel, message(job_id, 0, "a"), message(job_id, 1, "b", final=True))
     async with draining(settings):
         await until(lambda: _equals(count_parts(pool), 2))
@@ -51,7 +52,7 @@ async def _equals(awaitable, value) -> bool:
     return await awaitable == value
 
 
-async def test_a_bad_message_is_kept_with_its_reason_and_harms_no_neighbour(
+async def test_an_invalid_message_is_dead_lettered_and_its_neighbours_are_stored(
     settings, channel, pool, job_id
 ):
     bad = b'{"id": 1, "number": 3}'
@@ -60,52 +61,58 @@ async def test_a_bad_message_is_kept_with_its_reason_and_harms_no_neighbour(
     await publish(channel, message(job_id, 1, "b"))
     async with draining(settings):
         await until(lambda: _equals(count_parts(pool), 2))
-        kept = await next_reject(channel)
-    assert kept.body == bad
-    assert "log" in kept.headers["x-reject-reason"]
-    assert kept.headers["x-reject-at"] and kept.headers["x-from"] == "runner"
-    assert kept.delivery_mode == aio_pika.DeliveryMode.PERSISTENT
+        letter = await next_dead_letter(channel)
+    assert letter.body == bad
+    assert "log" in letter.headers["x-reject-reason"]
+    assert letter.headers["x-reject-at"] and letter.headers["x-from"] == "runner"
+    assert letter.delivery_mode == aio_pika.DeliveryMode.PERSISTENT
     assert await ready_messages(channel) == 0
     assert await stored_content(pool, job_id) == b"ab"
 
 
-async def test_a_part_that_postgres_refuses_is_found_and_kept(settings, channel, pool, job_id):
-    """Whatever Postgres will not take must not stop the parts around it."""
+async def test_a_part_that_postgres_refuses_is_dead_lettered(settings, channel, pool, job_id):
+    """A part that cannot be stored must not stop the parts around it."""
     await pool.execute("ALTER TABLE log_parts ADD CHECK (content <> 'poison'::bytea)")
     numbers = range(20)
     await publish(channel, *(message(job_id, n, "poison" if n == 7 else f"{n},") for n in numbers))
     async with draining(settings):
         await until(lambda: _equals(count_parts(pool), 19))
-        kept = await next_reject(channel)
-    assert json.loads(kept.body)["number"] == 7
+        letter = await next_dead_letter(channel)
+    assert json.loads(letter.body)["number"] == 7
     assert await ready_messages(channel) == 0
     assert (
         await stored_content(pool, job_id) == "".join(f"{n}," for n in numbers if n != 7).encode()
     )
 
 
-async def test_nothing_is_acked_while_postgres_refuses_to_commit(settings, channel, pool, job_id):
+async def test_nothing_is_acked_while_postgres_refuses_to_commit(
+    settings, channel, pool, job_id, monkeypatch
+):
+    """A drain that stops meanwhile leaves every message in the queue; the next one stores them."""
+    monkeypatch.setattr(session, "STOP_SECONDS", 0.5)
     await pool.execute("ALTER TABLE log_parts RENAME TO hidden")
-    await publish(channel, *(message(job_id, n, "x") for n in range(10)))
-    async with draining(settings) as drain:
-        queue = await channel.declare_queue(contract.QUEUE, durable=True)
-        await until(lambda: _consumed(channel))
-        drain_stopped = asyncio.create_task(_stop(drain))
-        await pool.execute("ALTER TABLE hidden RENAME TO log_parts")
-        await drain_stopped
-    assert await count_parts(pool) == 10
-    assert (await queue.declare()).message_count == 0
+    await publish(channel, *(message(job_id, n, f"{n},") for n in range(10)))
+    failures = _flush_failures()
+    async with draining(settings):
+        await until(lambda: _equals(ready_messages(channel), 0))
+        await until(lambda: _flushes_failed(failures + 2))
+    assert await ready_messages(channel) == 10
+    await pool.execute("ALTER TABLE hidden RENAME TO log_parts")
+    async with draining(settings):
+        await until(lambda: _equals(count_parts(pool), 10))
+    assert await ready_messages(channel) == 0
+    assert await stored_content(pool, job_id) == b"0,1,2,3,4,5,6,7,8,9,"
 
 
-async def _consumed(channel) -> bool:
-    return await ready_messages(channel) == 0
+def _flush_failures() -> float:
+    return REGISTRY.get_sample_value("logflume_drain_flush_failures_total") or 0.0
 
 
-async def _stop(drain: Drain) -> None:
-    drain.stop()
+async def _flushes_failed(count: float) -> bool:
+    return _flush_failures() >= count
 
 
-async def test_a_lost_connection_is_made_again_and_no_part_lost_or_doubled(
+async def test_after_a_lost_connection_no_part_is_lost_or_duplicated(
     settings, channel, servers, pool, job_id, name
 ):
     sent = [f"{n}," for n in range(300)]
@@ -125,9 +132,7 @@ async def _read(pool, job_id: int) -> bytes:
         return b""
 
 
-async def test_a_queue_that_is_deleted_is_declared_and_consumed_again(
-    settings, channel, pool, job_id
-):
+async def test_a_deleted_queue_is_declared_and_consumed_again(settings, channel, pool, job_id):
     async with draining(settings):
         await publish(channel, message(job_id, 0, "a"))
         await until(lambda: _equals(count_parts(pool), 1))
@@ -146,7 +151,7 @@ async def _consumers(settings) -> bool:
         return queue.declaration_result.consumer_count != 0
 
 
-async def test_two_drains_at_once_make_one_log_of_each_job(settings, channel, pool, numbers):
+async def test_two_drains_write_one_log_per_job(settings, channel, pool, numbers):
     jobs = [next(numbers) for _ in range(50)]
     async with draining(settings), draining(settings):
         for n in range(10):
@@ -157,11 +162,11 @@ async def test_two_drains_at_once_make_one_log_of_each_job(settings, channel, po
     assert await pool.fetchval("SELECT count(*) FROM logs") == 50
 
 
-# A message with properties that no AMQP library of Python's would write: as raw frames.
+# Properties that no Python AMQP library would write, as raw frames.
 UNREADABLE_TIMESTAMP = b"\x00\x40" + struct.pack(">Q", 2**62)
 UNREADABLE_MESSAGE_ID = b"\x00\x80" + b"\x04caf\xe9"
 UNREADABLE_HEADERS = b"\x20\x00" + struct.pack(">I", 7) + b"\x01\xffI" + struct.pack(">i", 7)
-# Readable with a sign in the place of each byte, and then too long to be sent on with a reject.
+# Readable with a replacement character for each byte, which is too long for a dead letter.
 UNREADABLE_TYPE = b"\x00\x20\xff" + b"\xe9" * 255
 DEEP_HEADERS = b"\x20\x00" + b"".join(
     struct.pack(">I", 7 * depth) + b"\x01aF"[: 3 * bool(depth)] for depth in range(6000, -1, -1)
@@ -179,42 +184,42 @@ DEEP_HEADERS = b"\x20\x00" + b"".join(
     ],
     ids=["timestamp", "message id", "headers", "type", "deep headers"],
 )
-@pytest.mark.parametrize("is_good", [True, False], ids=["a part", "no part"])
-async def test_properties_that_cannot_be_read_cost_neither_the_message_nor_its_neighbours(
+@pytest.mark.parametrize("is_good", [True, False], ids=["part", "invalid"])
+async def test_unreadable_properties_affect_neither_the_message_nor_its_neighbours(
     settings, channel, pool, job_id, properties, is_good
 ):
-    body = message(job_id, 1, "b") if is_good else b"no part"
+    body = message(job_id, 1, "b") if is_good else b"invalid"
     await publish(channel, message(job_id, 0, "a"))
     await publish_raw(settings, body, properties)
     await publish(channel, message(job_id, 2, "c"))
     async with draining(settings):
         await until(lambda: _equals(count_parts(pool), 3 if is_good else 2))
         if not is_good:
-            assert (await next_reject(channel)).body == b"no part"
+            assert (await next_dead_letter(channel)).body == b"invalid"
     assert await stored_content(pool, job_id) == (b"abc" if is_good else b"ac")
     assert await ready_messages(channel) == 0
     assert await count_parts(pool) == (3 if is_good else 2)
 
 
-async def test_a_deeply_nested_message_is_rejected_and_not_lost(settings, channel, pool, job_id):
+async def test_a_deeply_nested_message_is_dead_lettered(settings, channel, pool, job_id):
     deep = b'{"id": 1, "number": 0, "log": "precious", "meta": ' + b"[" * 50_000
     await publish(channel, message(job_id, 0, "a"), deep, message(job_id, 1, "b"))
     async with draining(settings):
         await until(lambda: _equals(count_parts(pool), 2))
-        assert (await next_reject(channel)).body == deep
+        assert (await next_dead_letter(channel)).body == deep
     assert await ready_messages(channel) == 0
 
 
-async def test_while_rejects_cannot_be_kept_parts_are_still_stored_and_acked(
+async def test_parts_are_stored_and_acked_while_the_dead_letter_queue_refuses(
     settings, channel, pool, job_id
 ):
-    """The reject queue refuses: what is bad waits in the queue, what is good goes through."""
+    """Invalid messages stay in the main queue, and parts are stored."""
     await channel.declare_queue(
         contract.DEAD_LETTER_QUEUE,
         durable=True,
         arguments={"x-max-length": 0, "x-overflow": "reject-publish"},
     )
-    await publish(channel, b"no part", *(message(job_id, n, f"{n},") for n in range(20)))
+    await publish(channel, b"invalid", *(message(job_id, n, f"{n},") for n in range(20)))
     async with draining(settings):
         await until(lambda: _equals(count_parts(pool), 20))
         for n in range(20, 40):
@@ -224,7 +229,7 @@ async def test_while_rejects_cannot_be_kept_parts_are_still_stored_and_acked(
     assert await stored_content(pool, job_id) == "".join(f"{n}," for n in range(40)).encode()
 
 
-async def test_a_queue_declared_otherwise_is_told_at_the_start(settings, amqp_url):
+async def test_a_queue_with_other_arguments_is_an_error_at_startup(settings, amqp_url):
     async with await aio_pika.connect(amqp_url) as connection:
         channel = await connection.channel()
         await channel.declare_queue(contract.QUEUE, durable=True, arguments={"x-max-length": 5})
@@ -233,8 +238,8 @@ async def test_a_queue_declared_otherwise_is_told_at_the_start(settings, amqp_ur
             pass
 
 
-async def test_a_vhost_that_is_not_there_is_told(settings, amqp_url):
+async def test_a_missing_vhost_is_an_error_at_startup(settings, amqp_url):
     amqp = settings.amqp.model_copy(update={"url": SecretStr(f"{amqp_url}-not")})
-    with pytest.raises(ComponentError, match="refuses the vhost: make it"):
+    with pytest.raises(ComponentError, match="refuses the vhost: create it"):
         async with draining(settings.model_copy(update={"amqp": amqp})):
             pass

@@ -33,7 +33,7 @@ from tests.support.services import draining, serving
 from tests.support.waiting import until
 from workflows.client import connection as temporal
 
-REJECTED = ("logflume_drain_rejects_total", "kept")
+REJECTED = ("logflume_drain_invalid_messages_total", "dead_lettered")
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ async def test_a_drain_shows_what_it_did_and_how_it_is(settings, channel, pool, 
     assert found["logflume_drain_signal_seconds_count",] >= 1
     assert now["logflume_drain_consuming",] == 1
     assert now["logflume_drain_queue_consumers",] == 1
-    assert now["logflume_drain_rejected_messages",] in {0, 1}  # others are asked every 5 s
+    assert now["logflume_drain_dead_letters",] in {0, 1}  # others are asked every 5 s
     assert now["logflume_drain_prefetch_messages",] == settings.drain.prefetch
     assert not [key for key in now if key[0].startswith(("logflume_worker", "logflume_web"))]
 

@@ -155,9 +155,9 @@ async def check_commands(settings, channel, monkeypatch, rejects: Counter) -> No
         id_, _, size, reason = line.split(maxsplit=3)
         shown = await call("show", id_)
         assert rejects[shown.stdout_bytes, reason] and len(shown.stdout_bytes) == int(size)
-    assert (await call("requeue", lines[0].split()[0])).stdout == "1 sent on\n"
+    assert (await call("requeue", lines[0].split()[0])).stdout == "1 requeued\n"
     assert (await call("drop", lines[1].split()[0])).stdout == "1 dropped\n"
-    assert (await call("requeue", "--all")).stdout == f"{total - 2} sent on\n"
+    assert (await call("requeue", "--all")).stdout == f"{total - 2} requeued\n"
     queue = await channel.declare_queue(contract.QUEUE, durable=True)
     again = Counter([(await queue.get(no_ack=True)).body for _ in range(total - 1)])
     before = Counter()

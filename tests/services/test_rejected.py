@@ -1,4 +1,4 @@
-"""`logflume rejected`, on a real queue of rejects."""
+"""`logflume rejected`, on a real dead-letter queue."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ BROKEN = [b"no json", b'{"id": 1}', b'{"id": 2, "log": 7, "number": 0}']
 
 @pytest.fixture
 def call(amqp_settings, monkeypatch):
-    """Run the command as a person does; its own event loop needs a thread of its own."""
+    """Run the command; its event loop needs a thread of its own."""
     monkeypatch.setenv("LOGFLUME_AMQP__URL", amqp_settings.amqp.url.get_secret_value())
 
     async def call(*arguments: str):
@@ -27,7 +27,7 @@ def call(amqp_settings, monkeypatch):
 
 @pytest.fixture
 async def broken(amqp_settings, channel, call):
-    """Three messages that a drain rejected, in this order; the ids they are called by."""
+    """The ids of three dead-lettered messages, in the order of the queue."""
     async with draining(amqp_settings):
         exchange = await amqp.declare(channel)
         for body in BROKEN:
@@ -41,7 +41,7 @@ async def waiting(channel, name: str, count: int) -> bool:
     return queue.declaration_result.message_count == count
 
 
-async def test_they_are_listed_and_shown_and_stay_where_they_are(call, broken):
+async def test_messages_are_listed_and_shown_without_being_moved(call, broken):
     listed = (await call("list", "--limit", "2")).stdout.splitlines()
     assert [line.split()[0] for line in listed[:2]] == broken[:2]
     assert "`log`" in listed[1] and "more" in listed[2]
@@ -51,8 +51,8 @@ async def test_they_are_listed_and_shown_and_stay_where_they_are(call, broken):
     assert [line.split()[0] for line in (await call("list")).stdout.splitlines()] == broken
 
 
-async def test_one_is_sent_on_as_it_came_and_one_dropped(call, broken, channel):
-    assert (await call("requeue", broken[1])).stdout == "1 sent on\n"
+async def test_a_message_is_requeued_unchanged_and_another_dropped(call, broken, channel):
+    assert (await call("requeue", broken[1])).stdout == "1 requeued\n"
     queue = await channel.declare_queue(contract.QUEUE, durable=True)
     again = await queue.get()
     await again.ack()
@@ -61,15 +61,17 @@ async def test_one_is_sent_on_as_it_came_and_one_dropped(call, broken, channel):
     assert await waiting(channel, contract.DEAD_LETTER_QUEUE, 1)
 
 
-async def test_what_is_rejected_once_more_is_met_once(call, broken, amqp_settings, channel):
+async def test_a_message_that_is_dead_lettered_again_is_visited_once(
+    call, broken, amqp_settings, channel
+):
     async with draining(amqp_settings):
-        assert (await call("requeue", "--all")).stdout == "3 sent on\n"
+        assert (await call("requeue", "--all")).stdout == "3 requeued\n"
         await until(lambda: waiting(channel, contract.DEAD_LETTER_QUEUE, 3))
     assert (await call("drop", "--all")).stdout == "3 dropped\n"
-    assert (await call("list")).stdout == "there are none\n"
+    assert (await call("list")).stdout == "the dead-letter queue is empty\n"
 
 
-async def test_a_wrong_id_and_no_id_are_told(call, broken):
+async def test_an_unknown_id_and_a_missing_id_are_errors(call, broken):
     unknown = await call("drop", "0123")
-    assert "called 0123: see `logflume rejected list`" in str(unknown.exception)
+    assert "id 0123; see `logflume rejected list`" in str(unknown.exception)
     assert "or --all" in (await call("drop")).stderr

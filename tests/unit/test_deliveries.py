@@ -211,7 +211,7 @@ def test_of_what_is_refused_the_body_is_not_kept_and_the_next_is_whole(data):
     cuts = [0, *data.draw(places), len(sent)]
     found: list[Delivery] = []
     frames = Frames()
-    frames.receive, frames.takes = found.append, lambda size: size < 6
+    frames.receive, frames.accepts = found.append, lambda size: size < 6
     assert not b"".join(frames.feed(sent[a:b]) for a, b in pairwise(cuts))
     assert [(one.tag, one.body, one.is_refused) for one in found] == [
         (1, b"", True),

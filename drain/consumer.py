@@ -1,0 +1,148 @@
+"""Consumes queues on one channel, within the bounds of the in-flight window."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+import structlog
+from aiormq.abc import AbstractChannel as Channel
+from aiormq.abc import DeliveredMessage
+
+from drain import metrics
+from drain.batch import Batch
+from drain.deliveries import Delivery, Frames
+from drain.flow_control import InFlightWindow
+
+log = structlog.get_logger()
+
+
+class Consumer:
+    """Subscribes to queues, sets the prefetch, and requeues what does not fit the window.
+
+    Messages go to `on_message`. The first that does not fit is refused, as are all after it: one
+    acknowledgement covers all earlier tags. Consuming then pauses until half of the window is
+    free, and continues with a smaller prefetch. `on_error` receives what ends the consumer.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917
+        self,
+        channel: Channel,
+        frames: Frames,
+        queues: list[str],
+        window: InFlightWindow,
+        on_message: Callable[[Delivery], None],
+        on_error: Callable[[BaseException], None],
+    ) -> None:
+        self._channel = channel
+        self._frames = frames
+        self._queues = queues
+        self._window = window
+        self._on_message = on_message
+        self._on_error = on_error
+        self._consumer_tags: list[str] = []
+        self._refused: list[int] = []
+        self._refused_size = 0
+        self._window_freed = asyncio.Event()
+        self._restarting: asyncio.Task[None] | None = None
+        self._is_stopping = False
+
+    async def start(self) -> None:
+        """Consume the queues, with one prefetch for all of them."""
+        self._frames.accepts = self._accepts
+        self._frames.receive = self._receive
+        self._channel.on_consumer_cancel_callbacks.add(self._on_cancelled)
+        await self._subscribe()
+
+    async def stop(self) -> None:
+        """Cancel the consumers; messages that arrive until then are still passed on."""
+        self._is_stopping = True
+        self._window_freed.set()
+        if self._restarting:
+            await asyncio.wait([self._restarting])
+        await self._cancel()
+
+    async def close(self) -> None:
+        """End what is still running; the channel can no longer be used."""
+        self._is_stopping = True
+        if self._restarting:
+            self._restarting.cancel()
+            await asyncio.gather(self._restarting, return_exceptions=True)
+
+    def acknowledged(self, batches: Iterable[Batch]) -> None:
+        """Free the window of batches that were acknowledged."""
+        self._window.remove(batches)
+        self._window_freed.set()
+        if self._window.can_grow:
+            self._restart(self._window.grow)
+
+    async def requeue(self, tags: Iterable[int]) -> None:
+        """Return messages to their queue."""
+        for tag in tags:
+            await self._channel.basic_nack(tag, requeue=True, wait=False)
+
+    async def _subscribe(self) -> None:
+        # RabbitMQ applies the prefetch to each consumer: together they hold at most the window's.
+        share = max(1, self._window.prefetch // len(self._queues))
+        await self._channel.basic_qos(prefetch_count=share)
+        for queue in self._queues:
+            subscribed = await self._channel.basic_consume(queue, _unused_callback)
+            self._consumer_tags.append(subscribed.consumer_tag or "")
+
+    async def _cancel(self) -> None:
+        while self._consumer_tags:
+            await self._channel.basic_cancel(self._consumer_tags[-1])
+            self._consumer_tags.pop()
+
+    async def _on_cancelled(self, _: object) -> None:
+        """The broker cancelled a consumer because its queue was deleted or moved."""
+        self._on_error(ConnectionError("the broker cancelled a consumer"))
+
+    def _accepts(self, size: int) -> bool:
+        return not self._refused and self._window.fits(size)
+
+    def _receive(self, message: Delivery) -> None:
+        if not message.is_refused:
+            self._window.add(message.size)
+            self._on_message(message)
+            return
+        if not self._refused:
+            self._refused_size = message.size
+        self._refused.append(message.tag)
+        self._restart(self._window.shrink)
+
+    def _restart(self, resize: Callable[[], None]) -> None:
+        """Consume with another prefetch, unless that is already under way."""
+        if self._restarting is None and not self._is_stopping:
+            resize()
+            self._restarting = asyncio.create_task(self._subscribe_again())
+            self._restarting.add_done_callback(self._restarted)
+
+    async def _subscribe_again(self) -> None:
+        # A prefetch applies to consumers that start after it. None may run while messages are
+        # requeued: RabbitMQ would deliver them again at once.
+        await self._cancel()
+        if self._refused:
+            await self.requeue(self._refused)
+            metrics.REQUEUED.inc(len(self._refused))
+            log.info("backpressure", requeued=len(self._refused), prefetch=self._window.prefetch)
+            self._refused.clear()
+        # The first refused message is delivered first again, so it must fit.
+        while not (
+            self._is_stopping
+            or (self._window.is_half_free and self._window.fits(self._refused_size))
+        ):
+            self._window_freed.clear()
+            await self._window_freed.wait()
+        self._refused_size = 0
+        if not self._is_stopping:
+            await self._subscribe()
+
+    def _restarted(self, task: asyncio.Task[None]) -> None:
+        self._restarting = None
+        if not task.cancelled() and (error := task.exception()):
+            self._on_error(error)
+        elif self._refused:  # while it subscribed again
+            self._restart(self._window.shrink)
+
+
+async def _unused_callback(_: DeliveredMessage) -> None:
+    """Never called: deliveries do not reach aiormq."""
