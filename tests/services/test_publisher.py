@@ -88,11 +88,11 @@ async def test_a_drain_is_told_of_it_too(amqp_settings, url, pool, proxy):
     for halves in itertools.count():
         proxy.break_off(halves)
         try:
-            session = await drain._session()
+            session = await drain._connect()
         except ComponentError:
             continue
         break
-    await session.end()
+    await session.close()
     assert halves > 10
 
 
