@@ -1,4 +1,4 @@
-"""The model of the protocol in `docs/model`: searched to its end, and with seeded faults."""
+"""Searches the protocol model in `docs/model` exhaustively, as it is and with seeded faults."""
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 MODEL = Path(__file__).parents[2] / "docs/model/logflume.pml"
 PARTITIONS = ("-DPARTITIONS", "-DFLUSHES=1", "-DTROUBLES=2")
 SMALL = ("-DPARTITIONS", "-DFLUSHES=1", "-DTROUBLES=1")
-AT_ONCE = ("-DPARTITIONS", "-DFLUSHES=2", "-DTROUBLES=0")
+CONCURRENT = ("-DPARTITIONS", "-DFLUSHES=2", "-DTROUBLES=0")
 REQUEUE = ("-DREQUEUE", "-DFLUSHES=2", "-DTROUBLES=1")
 FAULTS = {
     "FAULT_ACK_BEFORE_COMMIT": (SMALL, "byte_lost"),
@@ -23,12 +23,12 @@ FAULTS = {
 
 
 def search(folder: Path, bounds: tuple[str, ...], optimize: str) -> str:
-    """Search all runs of the model within these bounds; returns what the search tells."""
+    """Search all runs of the model within these bounds; returns the report of pan."""
     commands = (
         ["spin", "-a", *bounds, str(MODEL)],
-        # For safety only; what spin generates is not free of warnings.
+        # Safety properties only; -w because spin's output has warnings.
         ["gcc", optimize, "-w", "-DSAFETY", "-o", "pan", "pan.c"],
-        # -E: at their end processes wait, which the model itself judges.
+        # -E: ignore invalid end states; the process End of the model judges them.
         ["./pan", "-E", "-m10000", "-w22"],
     )
     for command in commands:
@@ -36,31 +36,31 @@ def search(folder: Path, bounds: tuple[str, ...], optimize: str) -> str:
     return done.stdout
 
 
-def unreached(said: str) -> set[str]:
-    """The statements that no run came to, as `process: statement`."""
-    found = set()
-    for process, listed in re.findall(r"unreached in proctype (\w+)\n((?:\t.*\n)*)", said):
-        found |= {f"{process}: {line}" for line in re.findall(r'state \d+, "(.*)"', listed)}
-    return {line for line in found if not line.endswith("-end-")}
+def unreached(report: str) -> set[str]:
+    """The statements that no run reached, as `process: statement`."""
+    statements = set()
+    for process, listed in re.findall(r"unreached in proctype (\w+)\n((?:\t.*\n)*)", report):
+        statements |= {f"{process}: {line}" for line in re.findall(r'state \d+, "(.*)"', listed)}
+    return {line for line in statements if not line.endswith("-end-")}
 
 
 def test_no_run_breaks_a_promise_and_every_statement_is_reached(tmp_path):
-    never = []
-    for bounds in (PARTITIONS, AT_ONCE, REQUEUE):
-        said = search(tmp_path, bounds, "-O1")
-        assert "errors: 0" in said, said
-        assert "max search depth too small" not in said
-        assert "Search not completed" not in said
-        never.append(unreached(said))
-    assert set.intersection(*never) == set()
+    never_reached = []
+    for bounds in (PARTITIONS, CONCURRENT, REQUEUE):
+        report = search(tmp_path, bounds, "-O1")
+        assert "errors: 0" in report, report
+        assert "max search depth too small" not in report
+        assert "Search not completed" not in report
+        never_reached.append(unreached(report))
+    assert set.intersection(*never_reached) == set()
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_each_fault_breaks_the_promise_that_it_should(tmp_path, fault):
+def test_each_fault_breaks_its_promise(tmp_path, fault):
     bounds, promise = FAULTS[fault]
-    said = search(tmp_path, (*bounds, f"-D{fault}"), "-O0")
-    assert re.findall(r"assertion violated +(.*) \(at depth", said) == [f"!({promise})"]
+    report = search(tmp_path, (*bounds, f"-D{fault}"), "-O0")
+    assert re.findall(r"assertion violated +(.*) \(at depth", report) == [f"!({promise})"]
 
 
-def test_every_fault_of_the_model_is_tried():
+def test_every_fault_in_the_model_is_tested():
     assert set(re.findall(r"\bFAULT_\w+", MODEL.read_text())) == set(FAULTS)

@@ -1,4 +1,4 @@
-"""What the rules and dashboards name is there: metrics, and the places in the runbook."""
+"""Alert rules and dashboards refer to existing metrics and runbook sections."""
 
 import json
 import re
@@ -11,12 +11,12 @@ MONITORING = PROJECT / "monitoring"
 RULES = (MONITORING / "alerts.yaml").read_text()
 DASHBOARDS = sorted((MONITORING / "dashboards").glob("*.json"))
 RUNBOOK = PROJECT / "docs/operations.md"
-# Temporal's own are held against a worker that runs (tests/services/test_metrics.py).
+# tests/services/test_metrics.py checks Temporal's metrics against a running worker.
 OURS = re.compile(r"\blogflume_\w+")
 
 
 def documented() -> set[str]:
-    """Every series of docs/metrics.md, which `bin/check` holds against the code."""
+    """Every series in docs/metrics.md, which `bin/check` compares with the code."""
     page = (PROJECT / "docs/metrics.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", page, re.MULTILINE)
     endings = {"histogram": ("_bucket", "_sum", "_count")}
@@ -33,21 +33,23 @@ def expressions(path: Path) -> list[str]:
 @pytest.mark.parametrize(
     "path", [MONITORING / "alerts.yaml", *DASHBOARDS], ids=lambda path: path.stem
 )
-def test_every_metric_they_name_is_there(path):
+def test_every_named_metric_exists(path):
     named = {name for text in expressions(path) for name in OURS.findall(text)}
     assert named
     assert named - documented() == set()
 
 
-def test_dashboards_have_names_of_their_own():
-    made = [json.loads(path.read_text()) for path in DASHBOARDS]
-    assert [one["uid"] for one in made] == [f"logflume-{path.stem}" for path in DASHBOARDS]
-    for one in made:
-        ids = [panel["id"] for panel in one["panels"]]
+def test_dashboards_and_panels_have_unique_ids():
+    dashboards = [json.loads(path.read_text()) for path in DASHBOARDS]
+    assert [dashboard["uid"] for dashboard in dashboards] == [
+        f"logflume-{path.stem}" for path in DASHBOARDS
+    ]
+    for dashboard in dashboards:
+        ids = [panel["id"] for panel in dashboard["panels"]]
         assert len(set(ids)) == len(ids)
 
 
-def test_every_alert_has_its_place_in_the_runbook():
+def test_every_alert_names_its_runbook_section():
     alerts = re.findall(r"- alert: (\w+)", RULES)
     urls = re.findall(r"runbook_url: (\S+)", RULES)
     kebab = [re.sub(r"(?<!^)([A-Z])", r"-\1", alert).lower() for alert in alerts]
@@ -55,7 +57,7 @@ def test_every_alert_has_its_place_in_the_runbook():
     assert RULES.count("summary: ") == len(alerts) > 0
 
 
-def test_the_runbook_has_that_place_and_names_metrics_that_are_there():
+def test_the_runbook_has_these_sections_and_names_existing_metrics():
     page = RUNBOOK.read_text()
     headings = {line.lstrip("# ").lower().replace(" ", "-") for line in page.splitlines()}
     urls = re.findall(r"runbook_url: docs/operations.md#(\S+)", RULES)
@@ -63,6 +65,6 @@ def test_the_runbook_has_that_place_and_names_metrics_that_are_there():
     assert set(OURS.findall(page)) - documented() == set()
 
 
-def test_every_alert_is_fired_by_the_test_of_the_rules():
+def test_every_alert_is_fired_by_a_rule_test():
     fired = re.findall(r"alertname=\"(\w+)\"", (MONITORING / "alerts.test.yaml").read_text())
     assert set(fired) == set(re.findall(r"- alert: (\w+)", RULES))
