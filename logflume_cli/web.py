@@ -46,7 +46,7 @@ async def _web(settings: Settings) -> None:
         await check_schema(pool, "logflume_web")
         services = await web_services(settings, pool, stack)
         config = uvicorn.Config(
-            make_app(settings, services),
+            make_app(services),
             http="httptools",
             log_config=None,
             access_log=False,

@@ -1,4 +1,1 @@
-"""The HTTP service: the API that runners, the site and people speak, and its health.
-
-May import the leaves, db, archive, live and the workflows' types; never the drain or an activity.
-"""
+"""The HTTP service: the API for runners, the site and people, the log page, and health."""

@@ -1,4 +1,4 @@
-"""The Litestar app, put together of its routes, its dependencies and its answers to errors."""
+"""Assembles the Litestar app: routes, injected services, error responses and OpenAPI."""
 
 import math
 import re
@@ -25,10 +25,9 @@ from logflume.errors import (
     UnderMaintenance,
     UnknownLog,
 )
-from logflume.settings import Settings
+from logflume.observability.health import describe_error
 from logflume.settings.groups import MIB, WebSettings
-from web import health, logs, metrics, pages, parts, pusher, raw, stream, timings, writes
-from web import tracing as traces
+from web import health, logs, metrics, pages, parts, pusher, raw, stream, timings, tracing, writes
 from web.services import HttpRequest, Services
 
 log = structlog.get_logger()
@@ -40,7 +39,7 @@ STATUSES: dict[type[LogflumeError], int] = {
     UnderHold: 423,
 }
 RETRY_SECONDS = "5"
-# Below what RabbitMQ takes as one message (16 MiB from version 4 on), and what Pusher sends.
+# Less than the largest message of RabbitMQ 4 (16 MiB), and more than Pusher sends.
 PARTS_BYTES = 12 * MIB
 PUSHER_BYTES = 256 * 1024
 _BODY_FIELD = re.compile(r"`\$\.data\.?(.+)`$")
@@ -54,27 +53,27 @@ def _in_header(description: str) -> SecurityScheme:
 
 SECURITY: dict[str, SecurityScheme | Reference] = {
     "token": _in_header("`token <AUTH_TOKEN>`"),
-    "signature": _in_header("`token sig:<SHA-1 of all the parts' tokens, joined, in hex>`"),
+    "signature": _in_header("`token sig:<hex SHA-1 of the concatenated tokens of all parts>`"),
     "bearer": SecurityScheme(
-        type="http", scheme="bearer", bearer_format="JWT", description="RS512, `sub` = the job's id"
+        type="http", scheme="bearer", bearer_format="JWT", description="RS512; `sub` is the job id"
     ),
     "share": SecurityScheme(
         type="apiKey",
         name="share",
         security_scheme_in="query",
-        description="of a link that `logflume share` signed; opens one log, for reading",
+        description="signature of a link made by `logflume share`; gives read access to one log",
     ),
 }
 
 
-def make_app(settings: Settings, services: Services) -> Litestar:
+def make_app(services: Services) -> Litestar:
     """Assemble the HTTP service from its routes; runs inside the event loop."""
-    access = services.access
+    access, settings = services.access, services.settings.web
     metrics.observe_pool(services.pool)
-    most = settings.web.max_body_bytes
+    max_bytes = settings.max_body_bytes
 
-    def guarded(routes: list[HTTPRouteHandler], most_bytes: int) -> Router:
-        size = min(most, most_bytes)
+    def guarded(routes: list[HTTPRouteHandler], limit: int) -> Router:
+        size = min(limit, max_bytes)
         return Router("/", route_handlers=routes, guards=[access.guard], request_max_body_size=size)
 
     return Litestar(
@@ -82,30 +81,31 @@ def make_app(settings: Settings, services: Services) -> Litestar:
             *health.ROUTES,
             *metrics.ROUTES,
             guarded(
-                [*logs.ROUTES, *raw.ROUTES, *stream.ROUTES, *timings.ROUTES, *writes.ROUTES], most
+                [*logs.ROUTES, *raw.ROUTES, *stream.ROUTES, *timings.ROUTES, *writes.ROUTES],
+                max_bytes,
             ),
             guarded(parts.ROUTES, PARTS_BYTES),
             guarded(pusher.ROUTES, PUSHER_BYTES),
             pages.router(access.may_read),
         ],
-        middleware=[metrics.REQUESTS.middleware, *traces.middleware()],
-        logging_config=None,  # metrics.py speaks for all of us
+        middleware=[metrics.REQUESTS.middleware, *tracing.middleware()],
+        logging_config=None,  # structlog is configured by the process
         dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
-        request_max_body_size=most,
+        request_max_body_size=max_bytes,
         response_headers={"X-Content-Type-Options": "nosniff"},
-        cors_config=_cors(settings.web),
+        cors_config=_cors(settings),
         exception_handlers={
             HTTPException: _http_error,
-            **dict.fromkeys(STATUSES, _refused),
+            **dict.fromkeys(STATUSES, _refusal),
             Exception: _unexpected,
         },
         openapi_config=OpenAPIConfig(
             title="logflume",
             version=version("logflume"),
-            description="The logs of CI jobs, wherever they are in their lives.",
+            description="Read, write, follow and archive the logs of CI jobs.",
             use_handler_docstrings=True,
             components=Components(security_schemes=SECURITY),
-            # Pages that draw it would load their scripts from elsewhere.
+            # JSON only: the pages that render it load scripts from other hosts.
             render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
             openapi_router=Router(
                 "/schema",
@@ -138,19 +138,19 @@ def _not_found_as_json(response: Response[object]) -> Response[object]:
 
 def _http_error(_: HttpRequest, error: HTTPException) -> Response[object]:
     extra = error.extra if isinstance(error.extra, list) else []
-    fields = [_told(error, item.get("key"), item.get("message")) for item in extra]
+    fields = [_field_error(error, item.get("key"), item.get("message")) for item in extra]
     return _error("; ".join(fields) or error.detail, error.status_code, error.headers)
 
 
-def _told(error: HTTPException, key: object, message: object) -> str:
-    """Name a field and what is wrong with it; in an array only the error's cause names it."""
+def _field_error(error: HTTPException, key: object, message: object) -> str:
+    """Describe a field's error; inside an array only the cause names the field."""
     if (key, message) == ("data", "'data'"):
         return "the body is missing"
-    where = _BODY_FIELD.search(str(error.__cause__)) if key == "data" else None
-    return f"{where[1] if where else key}: {message}"
+    field = _BODY_FIELD.search(str(error.__cause__)) if key == "data" else None
+    return f"{field[1] if field else key}: {message}"
 
 
-def _refused(request: HttpRequest, error: LogflumeError) -> Response[object]:
+def _refusal(request: HttpRequest, error: LogflumeError) -> Response[object]:
     if isinstance(error, NotArchived):
         log.error("archived_object_missing", path=request.url.path, error=str(error))
     return _error(str(error), STATUSES[type(error)])
@@ -160,14 +160,13 @@ def _unexpected(request: HttpRequest, error: Exception) -> Response[object]:
     if isinstance(error, UnderMaintenance):
         return _error(str(error), 503, {"Retry-After": str(math.ceil(error.seconds))})
     if isinstance(error, (*UNREACHABLE, ComponentError, ContentReplaced)):
-        said = str(error) or type(error).__name__
-        log.warning("request_failed", path=request.url.path, error=said)
-        text = "a component is out of reach, or the log changes just now; try again"
+        log.warning("request_failed", path=request.url.path, error=describe_error(error))
+        text = "temporarily unavailable: a dependency is down or the log is being rewritten; retry"
         return _error(text, 503, {"Retry-After": RETRY_SECONDS})
     if isinstance(error, RecursionError):
         return _error("the body is nested too deeply", 400)
-    if isinstance(error, UnicodeDecodeError):  # of ours none is strict
+    if isinstance(error, UnicodeDecodeError):  # our own code decodes with replacement
         return _error("the body is not UTF-8", 400)
-    log.error("request_broke", path=request.url.path, exc_info=error)
-    # What is wrong inside may name what only operators should know.
-    return _error("the log cannot be read; the operators see why", 500)
+    log.error("request_crashed", path=request.url.path, exc_info=error)
+    # The error may name what only operators may know.
+    return _error("internal error; details are in the server log", 500)

@@ -1,4 +1,4 @@
-"""Who may call what: the token, signed links to one log, and the runners' own tokens."""
+"""Access control: the token, signed links to one log, and the tokens of runners."""
 
 import hmac
 import math
@@ -16,17 +16,17 @@ from litestar.handlers.base import BaseRouteHandler
 from logflume.errors import SettingsError
 from logflume.settings.groups import WebSettings
 
-TOKEN = "token "  # noqa: S105 - the scheme
+TOKEN = "token "  # noqa: S105 - the name of the scheme
 BEARER = "bearer "
-# What a signed link lets its holder do; a token made for anything else opens nothing.
+# What a signed link grants; a token with another scope is rejected.
 LINK_SCOPE = "read"
 LINK_ALGORITHM = "HS256"
 PART_ALGORITHM = "RS512"
 RSA_BITS = 2048
-# The contract asks for the subject and the signature; times are checked where they are there.
+# The contract requires subject and signature; `exp` and `nbf` are checked if present.
 PART_CLAIMS: Any = {"verify_aud": False, "verify_iat": False, "require": ["sub"]}
 
-# Marks of routes: who may call them, for the guard and for the OpenAPI document.
+# Access of a route, for the guard and for the OpenAPI document.
 TOKEN_ONLY: Any = {"security": [{"token": []}], "opt": {"access": "token"}}
 READERS: Any = {"security": [{"token": []}, {"share": []}], "opt": {"access": "read"}}
 JOB: Any = {"security": [{"token": []}, {"bearer": []}], "opt": {"access": "job"}}
@@ -36,13 +36,13 @@ Connection = ASGIConnection[Any, Any, Any, Any]
 
 
 class Access:
-    """The rules of the wire contract, as a guard of routes and as questions."""
+    """Decides who may call what, by the rules of the wire contract."""
 
     def __init__(self, settings: WebSettings) -> None:
-        """Take over the settings.
+        """Read the secrets and the key.
 
         Raises:
-            SettingsError: the key that runners' tokens are checked with is no RSA public key.
+            SettingsError: `jwt_public_key` is not an RSA public key, or too short.
         """
         self._token = _secret(settings.auth_token)
         self._link_secret = _secret(settings.link_secret)
@@ -50,21 +50,21 @@ class Access:
         self._key = _public_key(settings.jwt_public_key)
 
     async def guard(self, connection: Connection, handler: BaseRouteHandler) -> None:
-        """Let in who may call a route, by its mark; one without a mark needs the token.
+        """Reject callers without the access that a route requires; the default is the token.
 
-        It awaits nothing: Litestar hands a guard that is no coroutine to a thread for each call.
+        It awaits nothing, but Litestar runs guards that are not coroutines in a thread per call.
         """
         job_id = str(connection.path_params.get("job_id", ""))
         match handler.opt.get("access"):
             case "read":
-                # A link names a job; where the path may name a log by its own id, it opens nothing.
+                # A link is for a job id; it must not open a log named by its own id.
                 by_job = {*connection.query_params.getall("by", [])} <= {"job_id"}
                 if not self._may_read(connection, job_id if by_job else ""):
                     self._check_token(connection)
             case "job":
                 self._check_job_token(connection, job_id)
             case "own":
-                pass  # what is asked for stands in the body: the route itself looks
+                pass  # depends on the body: the handler checks
             case _:
                 self._check_token(connection)
 
@@ -73,24 +73,24 @@ class Access:
         if not sent.lower().startswith(BEARER):
             self._check_token(connection)
         elif not self.is_for_job(sent[len(BEARER) :], job_id):
-            raise PermissionDeniedException("the token is not one for this job")
+            raise PermissionDeniedException("the token is not valid for this job")
 
     def may_read(self, connection: Connection, job_id: str) -> bool:
-        """Whether a job's log may be read; never raises."""
+        """Whether the caller may read the log of a job; never raises."""
         return self._may_read(connection, job_id) or self._has_token(connection)
 
     def ends_at(self, connection: Connection) -> float:
-        """When a reader's access ends, in seconds since the epoch; infinite without a link."""
+        """When read access ends, in seconds since the epoch; infinite without a link."""
         if self._public or self._has_token(connection):
             return math.inf
         link = str(connection.query_params.get("share", ""))
         return float(jwt.decode(link, options={"verify_signature": False})["exp"])
 
     def is_for_job(self, token: str, job_id: str) -> bool:
-        """Whether a token is a runner's for this job.
+        """Whether a runner's token is valid for this job.
 
         Raises:
-            HTTPException: 500, there is no key to check it with.
+            HTTPException: 500, no public key is configured.
         """
         if self._key is None:
             raise HTTPException("key is not set", status_code=500)
@@ -129,19 +129,19 @@ class Access:
 
     def _has_token(self, connection: Connection) -> bool:
         sent = connection.headers.get("authorization", "")
-        given = sent[len(TOKEN) :].encode() if sent[: len(TOKEN)].lower() == TOKEN else b""
-        return bool(self._token) and hmac.compare_digest(given, self._token)
+        token = sent[len(TOKEN) :].encode() if sent[: len(TOKEN)].lower() == TOKEN else b""
+        return bool(self._token) and hmac.compare_digest(token, self._token)
 
 
 def sign_link(settings: WebSettings, job_id: int, lifetime: timedelta) -> str:
-    """Make the token of a link that lets its holder read one job's log for some time.
+    """Sign a link that gives read access to the log of one job until it expires.
 
     Raises:
-        SettingsError: there is no secret to sign it with.
+        SettingsError: `LOGFLUME_WEB__LINK_SECRET` is not set.
     """
     if settings.link_secret is None:
         raise SettingsError(
-            "LOGFLUME_WEB__LINK_SECRET is not set: links cannot be signed; set it, for the web too"
+            "LOGFLUME_WEB__LINK_SECRET is not set; set it here and for logflume web to sign links"
         )
     claims = {"sub": str(job_id), "scope": LINK_SCOPE, "exp": datetime.now(UTC) + lifetime}
     return jwt.encode(claims, settings.link_secret.get_secret_value(), LINK_ALGORITHM)
@@ -155,14 +155,14 @@ def _public_key(pem: str | None) -> RSAPublicKey | None:
     if not pem:
         return None
     try:
-        # An environment variable may hold the line breaks as two characters.
+        # In an environment variable, line breaks may be written as `\n`.
         key = load_pem_public_key(pem.replace("\\n", "\n").encode())
     except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, RSAPublicKey):
-        raise SettingsError("LOGFLUME_WEB__JWT_PUBLIC_KEY is no RSA public key in PEM form")
+        raise SettingsError("LOGFLUME_WEB__JWT_PUBLIC_KEY is not an RSA public key in PEM format")
     if key.key_size < RSA_BITS:
         raise SettingsError(
-            f"LOGFLUME_WEB__JWT_PUBLIC_KEY has {key.key_size} bits: use one of {RSA_BITS} or more"
+            f"LOGFLUME_WEB__JWT_PUBLIC_KEY has {key.key_size} bits; use {RSA_BITS} or more"
         )
     return key

@@ -1,4 +1,4 @@
-"""A log's bytes, from wherever it now is: its parts, its row or the archive."""
+"""Reads the bytes of a log from its parts, its row or the archive."""
 
 import hashlib
 from bisect import bisect_right
@@ -16,53 +16,53 @@ from logflume.errors import ContentReplaced, LogExpired
 from web.streams.cursor import Cursor
 from web.streams.follower import cursor_after
 
-# Places in a list of parts; those of a range stand one after the other.
-Places = TypeVar("Places", range, list[int])
+# Indexes into a list of parts; those of a range are contiguous.
+Indexes = TypeVar("Indexes", range, list[int])
 
-# What one response holds in memory at a time, a part being as large as it came.
+# What one response holds in memory at a time, or one part if that is larger.
 SLICE_BYTES = 1024 * 1024
 PARTS_AT_ONCE = 500
-# A reader that gets no connection is told to try again.
+# A request that gets no connection within this time is answered 503.
 ACQUIRE_SECONDS = 5
 
 
 class Content:
-    """The bytes a log has at one moment; reading fails where they were replaced since.
+    """The bytes of a log at one moment; reading fails if they were replaced since.
 
-    `size` is in bytes; `etag` changes with every byte. `stored`: what the archive has of a log that
-    travis-logs archived, of which nobody told us a hash.
+    `size` is in bytes; `etag` changes with every byte. `stored`: the archived object of a log that
+    travis-logs archived, whose SHA-256 is unknown.
     """
 
     def __init__(
         self,
         pool: asyncpg.Pool,
         archive: Archive,
-        found: Snapshot,
+        snapshot: Snapshot,
         stored: ObjectInfo | None = None,
     ) -> None:
-        self._snapshot = found
-        self.log = found.log
-        self.parts = found.parts
-        self.is_earlier_attempt = not found.is_log
+        self._snapshot = snapshot
+        self.log = snapshot.log
+        self.parts = snapshot.parts
+        self.is_earlier_attempt = not snapshot.is_log
         self._pool = pool
         self._archive = archive
         self._stored = stored
         if stored is not None:
             self.size = stored.bytes
             self.etag = hashlib.sha256(stored.etag.encode()).hexdigest()
-        elif found.parts is None:
-            self.size = found.log.content_bytes or 0
-            self.etag = found.log.content_sha256 or ""
+        elif snapshot.parts is None:
+            self.size = snapshot.log.content_bytes or 0
+            self.etag = snapshot.log.content_sha256 or ""
         else:
-            self.size = found.parts.offsets[-1]
-            # Parts never change: which they are tells what the bytes are.
-            self.etag = "p" + hashlib.sha256(found.parts.ids.tobytes()).hexdigest()
+            self.size = snapshot.parts.offsets[-1]
+            # Parts are immutable, so their ids identify the bytes.
+            self.etag = "p" + hashlib.sha256(snapshot.parts.ids.tobytes()).hexdigest()
 
     def read(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
-        """Read the bytes from `start` to before `stop`, piece by piece, in bounded memory.
+        """Read the bytes from `start` up to `stop`, exclusive, in pieces of bounded size.
 
         Raises:
-            ContentReplaced: they changed on the way; what was sent so far belongs to no log.
+            ContentReplaced: the content was replaced; discard the pieces read so far.
         """
         stop = self.size if stop is None else min(stop, self.size)
         if self.parts is not None:
@@ -72,19 +72,19 @@ class Content:
         return self._from_row(start, stop)
 
     async def cursor(self) -> Cursor | None:
-        """Where its stream goes on after these bytes; None where nothing can follow them."""
+        """Where its stream continues after these bytes; None if nothing can follow them."""
         if self.parts is None or self.is_earlier_attempt:
             return None
         async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
             return await cursor_after(connection, self._snapshot)
 
     async def whole(self) -> bytes:
-        """Read all of it into memory."""
+        """Read all bytes into memory."""
         return b"".join([piece async for piece in self.read()])
 
     async def read_parts(self, parts: PartList, which: Sequence[int]) -> list[StoredPart]:
-        """Read the parts at these places of the list."""
-        # A connection for each call: a slow reader holds none.
+        """Read the parts at these indexes of the list."""
+        # One connection per call, so that a slow reader holds none.
         async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
             return await reading.read_parts(connection, self.log.id, parts, which)
 
@@ -96,7 +96,7 @@ class Content:
             yield piece[max(start - begin, 0) : stop - begin]
 
     async def _from_row(self, start: int, stop: int) -> AsyncIterator[bytes]:
-        """Read slices of the row's content, and what the purge took of it from the archive."""
+        """Read slices of the row's content, and after a purge the rest from the archive."""
         log = self.log
         while start < stop and log.purged_at is None:
             try:
@@ -126,50 +126,50 @@ class Content:
 async def open_content(
     pool: asyncpg.Pool, archive: Archive, log: Log, attempt: str | None = None
 ) -> Content:
-    """Find out what a log, or an earlier attempt of it, is made of now.
+    """Take a snapshot of the content of a log, or of an earlier attempt.
 
     Raises:
-        UnknownLog: it has no such attempt, or no longer.
-        LogExpired: retention deleted its text.
-        NotArchived: travis-logs archived it, and the archive does not hold it.
+        UnknownLog: the attempt is unknown, or its parts are gone.
+        LogExpired: retention deleted the text.
+        NotArchived: travis-logs archived the log, but the archive has no object.
     """
     async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-        found = await reading.snapshot(connection, log, attempt)
-    check_not_expired(found.log)
+        snapshot = await reading.snapshot(connection, log, attempt)
+    check_not_expired(snapshot.log)
     stored = None
-    if found.parts is None and found.log.purged_at and found.log.content_sha256 is None:
+    if snapshot.parts is None and snapshot.log.purged_at and snapshot.log.content_sha256 is None:
         stored = await archive.head(log.job_id)
-    return Content(pool, archive, found, stored)
+    return Content(pool, archive, snapshot, stored)
 
 
 def check_not_expired(log: Log) -> None:
-    """Find out whether a log has text that may be read.
+    """Check that retention has not deleted the text of a log.
 
     Raises:
-        LogExpired: retention deleted it.
+        LogExpired: it has.
     """
     if log.expired_at:
         raise LogExpired(
-            f"the text of job {log.job_id} was deleted on {log.expired_at:%Y-%m-%d}, when its time "
-            "was over"
+            f"the log of job {log.job_id} expired: a retention policy deleted its text on "
+            f"{log.expired_at:%Y-%m-%d}"
         )
 
 
 def _overlapping(parts: PartList, start: int, stop: int) -> tuple[int, int]:
-    """The places of the parts that hold the bytes from `start` to before `stop`."""
+    """The range of parts that contain the bytes from `start` up to `stop`, exclusive."""
     if start >= stop:
         return 0, 0
     first = bisect_right(parts.offsets, start) - 1
     return first, bisect_right(parts.offsets, stop - 1, first)
 
 
-def groups(parts: PartList, which: Places) -> Iterator[Places]:
-    """Cut a choice of parts into pieces of about `SLICE_BYTES`, one part at the least."""
+def groups(parts: PartList, which: Indexes) -> Iterator[Indexes]:
+    """Split indexes of parts into groups of about `SLICE_BYTES`, but at least one part."""
     begin, size = 0, 0
-    for end, place in enumerate(which):
+    for end, index in enumerate(which):
         if size >= SLICE_BYTES or end - begin >= PARTS_AT_ONCE:
             yield which[begin:end]
             begin, size = end, 0
-        size += parts.offsets[place + 1] - parts.offsets[place]
+        size += parts.offsets[index + 1] - parts.offsets[index]
     if begin < len(which):
         yield which[begin:]

@@ -1,4 +1,4 @@
-"""Is the process alive, and can it do its work?"""
+"""Uptime, liveness and readiness."""
 
 import time
 from datetime import UTC, datetime
@@ -12,24 +12,24 @@ from web.services import Injected
 from workflows.client import connection as temporal
 
 
-@get("/uptime", summary="How long the service is up", tags=["health"])
+@get("/uptime", summary="Uptime of the service", tags=["health"])
 async def uptime(services: Injected) -> UptimeBody:
-    """Greet whoever asks."""
+    """Return the uptime in seconds, with a greeting."""
     seconds = time.monotonic() - services.started_at
     greeting = "hello, human 👋!"
     return UptimeBody(int(seconds), greeting, "PONG", datetime.now(UTC), version("logflume"))
 
 
-@get("/health/live", summary="Is the process alive", tags=["health"])
+@get("/health/live", summary="Liveness", tags=["health"])
 async def live() -> HealthBody:
-    """Answer as long as the process can."""
+    """Return 200 while the process responds."""
     return HealthBody("ok", {})
 
 
-@get("/health/ready", summary="Are its dependencies reachable", tags=["health"])
+@get("/health/ready", summary="Readiness", tags=["health"])
 async def ready(services: Injected) -> Response[HealthBody]:
-    """Ask every dependency; 503 while one of them does not answer."""
-    found = await check_all(
+    """Check every dependency; 503 if one of them does not respond."""
+    statuses = await check_all(
         {
             "postgres": lambda: services.pool.fetchval("SELECT 1"),
             "rabbitmq": services.publisher.check,
@@ -37,8 +37,8 @@ async def ready(services: Injected) -> Response[HealthBody]:
             "temporal": lambda: temporal.check(services.workflows.client),
         }
     )
-    is_ready = all(answer == "ok" for answer in found.values())
-    body = HealthBody("ok" if is_ready else "unavailable", found)
+    is_ready = all(status == "ok" for status in statuses.values())
+    body = HealthBody("ok" if is_ready else "unavailable", statuses)
     return Response(body, status_code=200 if is_ready else 503)
 
 

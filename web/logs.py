@@ -1,4 +1,4 @@
-"""Logs as JSON: one, many, and where one is in its life."""
+"""Logs as JSON: one log, lists of logs, and the lifecycle of a log."""
 
 import codecs
 from collections.abc import AsyncIterator
@@ -14,19 +14,22 @@ from logflume.domain import MAX_JOB_ID, Log, Phase
 from web.auth import READERS, TOKEN_ONLY
 from web.content import ACQUIRE_SECONDS, SLICE_BYTES
 from web.lifecycle import ask, lifecycle_body, list_body, phases_of, with_phase
-from web.lookup import find_content, find_log, find_whole, settled, started
+from web.lookup import find_content, find_log, find_whole, retry_replaced, started
 from web.models import LifecycleBody, ListBody, LogBody, LogIdBody, errors, log_body
 from web.services import Injected
 
-MOST_LISTED = 200
-# A browser must ask before it shows a log again: it may have been removed.
+MAX_LISTED = 200
+# Browsers must revalidate before they show a log again: it may have been removed.
 REVALIDATE = {"Cache-Control": "private, no-cache"}
 
-Limit = Annotated[int, QueryParameter(ge=1, le=MOST_LISTED, description="at most")]
-Before = Annotated[int, QueryParameter(ge=0, le=MAX_JOB_ID, description="`next` of a page")]
-WithContent = Annotated[bool, QueryParameter(description="false: leave the content out")]
+Limit = Annotated[int, QueryParameter(ge=1, le=MAX_LISTED, description="logs per page")]
+Before = Annotated[
+    int, QueryParameter(ge=0, le=MAX_JOB_ID, description="`next` of the previous page")
+]
+WithContent = Annotated[bool, QueryParameter(description="`false`: omit the content")]
 OfAttempt = Annotated[
-    str | None, QueryParameter(description="uuid of a run of the job, if not that of the log")
+    str | None,
+    QueryParameter(description="uuid of an earlier attempt; default: the attempt that is the log"),
 ]
 
 
@@ -37,9 +40,10 @@ async def list_logs(
     before: Before = MAX_JOB_ID,
     limit: Limit = 50,
 ) -> ListBody:
-    """List the newest logs, or the newest in one phase, which only Temporal can tell.
+    """List the newest logs, or the newest ones in a phase.
 
-    It knows of the phases that last: `receiving`, `archiving`, `verified`, `stuck`, `done`.
+    With `phase` the list comes from Temporal, which records `receiving`, `archiving`, `verified`,
+    `stuck` and `done`.
     """
     if phase:
         told = await with_phase(services.workflows.client, phase, limit)
@@ -54,7 +58,7 @@ async def list_logs(
 
 @get(
     "/logs/{job_id:str}",
-    summary="A log with its content",
+    summary="Get a log with its content",
     tags=["logs"],
     responses=errors(400, 403, 404, 410, 500),
     **READERS,
@@ -67,9 +71,9 @@ async def get_log(
     content: WithContent = True,
     attempt: OfAttempt = None,
 ) -> Response[LogBody] | Stream:
-    """Answer a log by its job's id, or by its own, wherever its bytes now are.
+    """Return a log by job id, or by its own id, from its parts, the database or the archive.
 
-    `content` is null where retention deleted them.
+    `content` is null if retention deleted the text.
     """
 
     async def read() -> Response[LogBody] | Stream:
@@ -80,20 +84,20 @@ async def get_log(
         if not content or log.expired_at or whole is not None:
             return Response(log_body(log, whole), headers=REVALIDATE)
         found = await find_content(services, log, attempt)
-        return await log_answer(found.log, found.size, found.read())
+        return await log_response(found.log, found.size, found.read())
 
-    return await settled(read)
+    return await retry_replaced(read)
 
 
-async def log_answer(
+async def log_response(
     log: Log, size: int, pieces: AsyncIterator[bytes]
 ) -> Response[LogBody] | Stream:
-    """Answer a log whose content comes in pieces; a large one goes out in pieces too."""
+    """Make the response of a log from the pieces of its content; a large one is streamed."""
     if size <= SLICE_BYTES:
         whole = b"".join([piece async for piece in pieces])
         return Response(log_body(log, whole), headers=REVALIDATE)
-    answer = _as_json(log, await started(pieces))
-    return Stream(answer, media_type=MediaType.JSON, headers=REVALIDATE)
+    body = _as_json(log, await started(pieces))
+    return Stream(body, media_type=MediaType.JSON, headers=REVALIDATE)
 
 
 async def _as_json(log: Log, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -107,25 +111,25 @@ async def _as_json(log: Log, pieces: AsyncIterator[bytes]) -> AsyncIterator[byte
 
 @get(
     "/logs/{job_id:str}/id",
-    summary="A log's own id",
+    summary="Get the id of a log",
     tags=["logs"],
     responses=errors(400, 403, 404, 500),
     **READERS,
 )
 async def get_id(services: Injected, job_id: FromPath[str]) -> LogIdBody:
-    """Answer the id under which a job's log is kept."""
+    """Return the own id of the log of a job."""
     return LogIdBody(id=(await find_log(services, job_id)).id)
 
 
 @get(
     "/logs/{job_id:str}/lifecycle",
-    summary="Where a log is in its life",
+    summary="Get the lifecycle of a log",
     tags=["logs"],
     responses=errors(400, 403, 404, 500),
     **READERS,
 )
 async def get_lifecycle(services: Injected, job_id: FromPath[str]) -> LifecycleBody:
-    """Answer the row's times, the job's runs and the workflow's own state."""
+    """Return the timestamps of the log, its attempts and the state of its workflow."""
     log = await find_log(services, job_id)
     async with services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
         attempts = await reading.attempts(connection, log.id)
@@ -143,7 +147,7 @@ async def get_lifecycle(services: Injected, job_id: FromPath[str]) -> LifecycleB
     **TOKEN_ONLY,
 )
 async def archive_again(services: Injected, job_id: FromPath[str]) -> None:
-    """Ask the workflow to archive the log again; it also frees one that is stuck."""
+    """Ask the workflow to archive the log again; a stuck workflow resumes."""
     log = await find_log(services, job_id)
     await services.teller.archive_again(log.job_id)
 

@@ -1,4 +1,4 @@
-"""Finding the log that a call is about, and beginning to read it."""
+"""Finds the log of a request and starts to read it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Literal, TypeVar
@@ -13,28 +13,28 @@ from web.services import Services
 
 T = TypeVar("T")
 
-# A log that is replaced again and again while it is being opened is not ours to wait for.
+# Reads of a log that is replaced while it is being opened.
 TRIES = 3
 
 
 def integer(name: str, text: str) -> int:
-    """Read an id.
+    """Parse an id.
 
     Raises:
-        ValidationException: it is no integer, or beyond 63 bits.
+        ValidationException: it is not an integer of at most 63 bits.
     """
-    # The length first: turning thousands of digits into a number is refused by Python itself.
+    # The length first: Python refuses to convert thousands of digits.
     if text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= MAX_JOB_ID:
         return int(text)
     raise ValidationException(f"{name} must be an integer between 0 and {MAX_JOB_ID}")
 
 
 async def find_log(services: Services, id_: str, by: Literal["job_id", "id"] = "job_id") -> Log:
-    """Find a log by its job's id, or by its own.
+    """Find a log by job id, or by its own id.
 
     Raises:
-        ValidationException: the id is no integer.
-        UnknownLog: there is none.
+        ValidationException: the id is not an integer.
+        UnknownLog: there is no such log.
     """
     number = integer(by, id_)
     find = reading.find if by == "job_id" else reading.find_by_id
@@ -43,44 +43,44 @@ async def find_log(services: Services, id_: str, by: Literal["job_id", "id"] = "
 
 
 async def find_whole(
-    services: Services, id_: str, by: Literal["job_id", "id"], most: int
+    services: Services, id_: str, by: Literal["job_id", "id"], max_bytes: int
 ) -> tuple[Log, bytes | None]:
-    """Find a log, and its content where it can be had at once and is of at most `most` bytes.
+    """Find a log, with its content if that is in the database and at most `max_bytes` long.
 
     Raises:
-        ValidationException: the id is no integer.
-        UnknownLog: there is none.
-        UnderMaintenance: an operator keeps everyone away from its parts.
+        ValidationException: the id is not an integer.
+        UnknownLog: there is no such log.
+        UnderMaintenance: its parts must not be read now.
     """
     number = integer(by, id_)
     async with services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-        return await reading.find_whole(connection, number, most, by=by)
+        return await reading.find_whole(connection, number, max_bytes, by=by)
 
 
 async def check_maintenance(services: Services) -> None:
-    """Find out whether parts may be read and written.
+    """Check that the maintenance switch is off.
 
     Raises:
-        UnderMaintenance: an operator keeps everyone away from them.
+        UnderMaintenance: it is on.
     """
     async with services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
         await maintenance.check(connection)
 
 
 async def find_content(services: Services, log: Log, attempt: str | None = None) -> Content:
-    """Find out what a log is made of now.
+    """Take a snapshot of the content of a log, or of an earlier attempt.
 
     Raises:
-        UnknownLog: it has no such attempt.
+        UnknownLog: the attempt is unknown.
     """
     return await open_content(services.pool, services.archive, log, attempt)
 
 
-async def settled(read: Callable[[], Awaitable[T]]) -> T:
-    """Read a log; one that is replaced just then is read again.
+async def retry_replaced(read: Callable[[], Awaitable[T]]) -> T:
+    """Read a log, again if it was replaced meanwhile.
 
     Raises:
-        ContentReplaced: it was replaced again and again.
+        ContentReplaced: it was replaced during each of `TRIES` reads.
     """
     for _ in range(TRIES - 1):
         try:
@@ -91,12 +91,12 @@ async def settled(read: Callable[[], Awaitable[T]]) -> T:
 
 
 async def started(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Read the first piece, so that what is wrong is known before a status is sent."""
+    """Read the first piece, so that errors are raised before a status is sent."""
     first = await anext(pieces, b"")
 
-    async def all_of_it() -> AsyncIterator[bytes]:
+    async def all_pieces() -> AsyncIterator[bytes]:
         yield first
         async for piece in pieces:
             yield piece
 
-    return all_of_it()
+    return all_pieces()

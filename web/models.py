@@ -1,4 +1,4 @@
-"""The bodies of answers, as the wire contract names their fields; times are ISO 8601, UTC."""
+"""The bodies of requests and responses, by the wire contract; times are ISO 8601 in UTC."""
 
 from datetime import datetime
 
@@ -9,27 +9,27 @@ from logflume.domain import Attempt, Log, Phase
 
 
 class ErrorBody(msgspec.Struct):
-    """Why a call was refused or failed; names the field where one is wrong."""
+    """Why a request was rejected or failed; names the invalid field."""
 
     error: str
 
 
 _MEANINGS = {
-    400: "something about the call is wrong; the text says what",
-    401: "the signature is wrong",
-    403: "the token is missing or wrong",
-    404: "there is no such log",
-    410: "the log's text is gone: its time was over, or its archived object was deleted",
-    413: "the body is larger than the server takes",
-    416: "the range begins behind the last byte",
-    423: "the log is under legal hold: its text stays",
-    500: "the server lacks a setting that this call needs",
-    503: "a component is out of reach for now, see Retry-After",
+    400: "invalid request; the error names the field",
+    401: "missing or invalid signature",
+    403: "missing or invalid token",
+    404: "no such log",
+    410: "the text was deleted by a retention policy, or the archived object is missing",
+    413: "the body is too large",
+    416: "the range starts after the last byte",
+    423: "the log is under legal hold",
+    500: "a required setting is missing, or an internal error",
+    503: "temporarily unavailable; retry after the time in `Retry-After`",
 }
 
 
 def errors(*statuses: int) -> dict[int, ResponseSpec]:
-    """Describe the refusals of a route for the OpenAPI document; any may answer 503."""
+    """The error responses of a route for the OpenAPI document; 503 is always included."""
     return {
         status: ResponseSpec(ErrorBody, generate_examples=False, description=_MEANINGS[status])
         for status in (*statuses, 503)
@@ -37,7 +37,7 @@ def errors(*statuses: int) -> dict[int, ResponseSpec]:
 
 
 class LogBody(msgspec.Struct, kw_only=True):
-    """A log as travis-api's model reads it; `content` is decoded with replacement."""
+    """A log, as travis-api reads it; `content` is decoded as UTF-8 with replacement."""
 
     type: str = msgspec.field(name="@type", default="log")
     id: int
@@ -55,7 +55,7 @@ class LogBody(msgspec.Struct, kw_only=True):
 
 
 def log_body(log: Log, content: bytes | None) -> LogBody:
-    """Make the answer of a row and the bytes it stands for."""
+    """Make the JSON of a log from its row and content."""
     return LogBody(
         id=log.id,
         job_id=log.job_id,
@@ -73,14 +73,14 @@ def log_body(log: Log, content: bytes | None) -> LogBody:
 
 
 class LogIdBody(msgspec.Struct, kw_only=True):
-    """A log's own id."""
+    """The own id of a log."""
 
     id: int
     type: str = msgspec.field(name="@type", default="log")
 
 
 class LogToWrite(msgspec.Struct):
-    """A log's whole content, as one of many."""
+    """The whole content of one log."""
 
     job_id: int | str
     content: str | None = None
@@ -88,7 +88,7 @@ class LogToWrite(msgspec.Struct):
 
 
 class PartToStore(msgspec.Struct):
-    """A part as a runner sends it over HTTP; `content` is base64."""
+    """A part as sent by a runner; `content` is base64."""
 
     type: str = msgspec.field(name="@type")
     content: str
@@ -97,7 +97,7 @@ class PartToStore(msgspec.Struct):
 
 
 class PartOfMany(PartToStore, kw_only=True):
-    """A part among others, with the token that its runner has for the job."""
+    """A part with its job, number and the runner's token for the job (`tok`)."""
 
     job_id: int | str
     number: int | str
@@ -105,7 +105,7 @@ class PartOfMany(PartToStore, kw_only=True):
 
 
 class PartBody(msgspec.Struct):
-    """A part of a log; text is decoded with replacement, and absent where it was not asked for."""
+    """A stored part; `content` is decoded with replacement, and absent if not requested."""
 
     id: int
     number: int
@@ -114,7 +114,7 @@ class PartBody(msgspec.Struct):
 
 
 class PartsBody(msgspec.Struct):
-    """Parts of a log, in the order of their numbers."""
+    """Parts of a log, by number."""
 
     job_id: int
     log_parts: list[PartBody]
@@ -122,7 +122,7 @@ class PartsBody(msgspec.Struct):
 
 
 class AttemptBody(msgspec.Struct):
-    """One run of the job, as the log heard of it."""
+    """An attempt: the parts of one run of the job; `is_log`: it is the log that readers see."""
 
     uuid: str
     began_at: datetime | None
@@ -132,7 +132,7 @@ class AttemptBody(msgspec.Struct):
 
 
 class ListedLog(msgspec.Struct, kw_only=True):
-    """A log in a list, with as much as a list shows; size in bytes."""
+    """A log in a list."""
 
     id: int
     job_id: int
@@ -145,7 +145,7 @@ class ListedLog(msgspec.Struct, kw_only=True):
 
 
 class ListBody(msgspec.Struct, kw_only=True):
-    """Logs, newest first; `next` is what `before` must be for those that follow."""
+    """Logs, newest first; pass `next` as `before` to get the next page."""
 
     type: str = msgspec.field(name="@type", default="logs")
     logs: list[ListedLog]
@@ -153,11 +153,11 @@ class ListBody(msgspec.Struct, kw_only=True):
 
 
 class OutlineBody(msgspec.Struct, kw_only=True):
-    """What a viewer needs to find its way in a log without reading it.
+    """Positions of lines and markers in a log.
 
     `newlines[i]` counts the line feeds in the first `i * block_bytes` bytes. `marks` are fold and
-    timing markers as `[byte, line from 0, text]`. `cursor` is where `/stream` goes on after these
-    bytes; `ended`: it has no more to tell.
+    timing markers as `[byte, line from 0, text]`. `cursor` is where `/stream` continues after these
+    bytes; `ended`: it has no more events.
     """
 
     type: str = msgspec.field(name="@type", default="outline")
@@ -173,9 +173,9 @@ class OutlineBody(msgspec.Struct, kw_only=True):
 
 
 class StepBody(msgspec.Struct, kw_only=True):
-    """A timed step of a job: `event` is the runner's name for it, `fold` the fold it began in.
+    """A timed step: `event` is its name, `fold` the fold it started in; either may be empty.
 
-    Either may be empty. `line`, from 0, is where it began; times are by the runner's clock.
+    `line`, from 0, is where it started; times are by the clock of the runner.
     """
 
     id: str
@@ -188,7 +188,7 @@ class StepBody(msgspec.Struct, kw_only=True):
 
 
 class TimingsBody(msgspec.Struct, kw_only=True):
-    """The timed steps of a log; `ready` false: they were not read yet, because it has not ended."""
+    """The timed steps of a log; `ready`: the log was archived, verified and its steps read."""
 
     type: str = msgspec.field(name="@type", default="timings")
     job_id: int
@@ -197,7 +197,7 @@ class TimingsBody(msgspec.Struct, kw_only=True):
 
 
 class SearchBody(msgspec.Struct, kw_only=True):
-    """Lines, from 0, that contain a text; `count` counts them all, `lines` lists the first."""
+    """Lines, from 0, that contain a text: `count` is the total, `lines` lists the first ones."""
 
     type: str = msgspec.field(name="@type", default="search")
     count: int
@@ -206,7 +206,7 @@ class SearchBody(msgspec.Struct, kw_only=True):
 
 
 class LifecycleBody(msgspec.Struct, kw_only=True):
-    """Where a log is in its life: the row's times and what its workflow knows beyond them."""
+    """The lifecycle of a log: the timestamps of its row and the state of its workflow."""
 
     type: str = msgspec.field(name="@type", default="lifecycle")
     id: int
@@ -235,12 +235,12 @@ class LifecycleBody(msgspec.Struct, kw_only=True):
 
 
 def attempt_bodies(attempts: list[Attempt]) -> list[AttemptBody]:
-    """Make the answer of a log's attempts."""
+    """Make the JSON of attempts."""
     return [AttemptBody(a.uuid, a.began_at, a.closed_at, a.stale_parts, a.is_log) for a in attempts]
 
 
 class UptimeBody(msgspec.Struct):
-    """A greeting for whoever asks whether the service is up; `uptime` in seconds."""
+    """The uptime in seconds, with a greeting."""
 
     uptime: int
     greeting: str
@@ -250,13 +250,13 @@ class UptimeBody(msgspec.Struct):
 
 
 class HealthBody(msgspec.Struct):
-    """Each dependency by name: `ok`, or what is wrong with it."""
+    """The status of each dependency: `ok`, or its error."""
 
     status: str
     dependencies: dict[str, str]
 
 
 class SubscriptionBody(msgspec.Struct):
-    """The signature that lets a subscriber into a private channel."""
+    """The signature of a subscription to a private channel."""
 
     auth: str

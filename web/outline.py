@@ -1,4 +1,4 @@
-"""Where a log's lines and markers are, so that a viewer can jump without reading all before."""
+"""The outline of a log: positions of lines and markers, for viewers that do not read all of it."""
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -9,12 +9,12 @@ from web.models import OutlineBody
 from web.streams.cursor import Cursor
 
 BLOCK_BYTES = 64 * 1024
-KEPT = 32
+CACHED = 32
 
 
 @dataclass
 class Outline:
-    """What was found in a log's bytes; see `OutlineBody` for what it means."""
+    """See `OutlineBody` for the fields."""
 
     bytes: int = 0
     newlines: list[int] = field(default_factory=lambda: [0])
@@ -24,16 +24,16 @@ class Outline:
 
     @property
     def lines(self) -> int:
-        """Lines, the last of which may lack its line feed."""
+        """Number of lines, including a last one without a line feed."""
         return self.newlines[-1] + self.ends_in_line
 
 
 class _Reader:
-    """Reads pieces of any size, block by block."""
+    """Builds an outline from pieces of any size."""
 
     def __init__(self) -> None:
         self.outline = Outline()
-        self._block = b""  # less than a block
+        self._block = b""  # an incomplete block
         self._marks = MarkerReader()
 
     def feed(self, piece: bytes) -> None:
@@ -62,27 +62,27 @@ class _Reader:
 
 
 class Outlines:
-    """Outlines of logs read lately: what is archived does not change, and is asked for again."""
+    """A cache of recent outlines, by ETag: archived logs do not change."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, Outline] = OrderedDict()
+        self._cache: OrderedDict[str, Outline] = OrderedDict()
 
     async def of(self, content: Content) -> Outline:
-        """Make a log's outline, or take the one made before of the same bytes."""
-        kept = self._kept.pop(content.etag, None)
-        if kept is None:
+        """Return the outline of a log, from the cache if its bytes are the same."""
+        outline = self._cache.pop(content.etag, None)
+        if outline is None:
             reader = _Reader()
             async for piece in content.read():
                 reader.feed(piece)
-            kept = reader.end()
-        self._kept[content.etag] = kept
-        while len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
-        return kept
+            outline = reader.end()
+        self._cache[content.etag] = outline
+        while len(self._cache) > CACHED:
+            self._cache.popitem(last=False)
+        return outline
 
 
 def outline_body(content: Content, outline: Outline, cursor: Cursor | None) -> OutlineBody:
-    """Put together what a log's bytes showed and where its stream goes on (None: nowhere)."""
+    """Make the response; `cursor` is where the stream of the log continues, None if it ended."""
     return OutlineBody(
         job_id=content.log.job_id,
         bytes=outline.bytes,

@@ -1,4 +1,4 @@
-"""Parts of logs over HTTP: out by number, in by way of RabbitMQ."""
+"""Parts over HTTP: lists stored parts; publishes new ones to RabbitMQ."""
 
 import asyncio
 import hashlib
@@ -22,36 +22,38 @@ from logflume.errors import InvalidMessage
 from web.auth import JOB, OWN, READERS, Access
 from web.content import Content, groups
 from web.logs import REVALIDATE
-from web.lookup import check_maintenance, find_content, find_log, integer, settled, started
+from web.lookup import check_maintenance, find_content, find_log, integer, retry_replaced, started
 from web.metrics import PARTS_DROPPED, PARTS_RECEIVED
 from web.models import PartBody, PartOfMany, PartsBody, PartToStore, errors
 from web.services import HttpRequest, Injected
 
 log = structlog.get_logger()
 
-# Of the signature over all tokens; it protects nothing, each part's own token does.
+# The signature only joins the tokens; each part is protected by its own token.
 SIGNATURE = "token sig:"
-# What one call may bring; a runner sends some dozens.
-MOST_PARTS = 5000
-PUBLISHED_AT_ONCE = 500
-CHECKED_AT_ONCE = 100
+# Limit of one call; runners send a few dozen.
+MAX_PARTS = 5000
+PUBLISH_BATCH = 500
+CHECK_BATCH = 100
 UNAVAILABLE = "Your log is temporarily unavailable"
 AGGREGATED = "log aggregated"
 
-After = Annotated[int | None, QueryParameter(description="only parts with higher numbers")]
-Numbers = Annotated[str | None, QueryParameter(description="only these, as `1,2,3`")]
-All = Annotated[bool, QueryParameter(description="true: all of `part_numbers`, or a notice")]
-WithContent = Annotated[bool, QueryParameter(description="false: leave the contents out")]
+After = Annotated[int | None, QueryParameter(description="only parts with a higher number")]
+Numbers = Annotated[str | None, QueryParameter(description="only these numbers, as `1,2,3`")]
+All = Annotated[
+    bool, QueryParameter(description="`true`: a notice instead of the parts if any is missing")
+]
+WithContent = Annotated[bool, QueryParameter(description="`false`: omit the content")]
 
 
 @get(
     "/log-parts/{job_id:str}",
-    summary="Parts of a log that is not aggregated yet",
+    summary="List the parts of a log that is not aggregated",
     tags=["parts"],
     responses=errors(400, 403, 404, 410, 500),
     **READERS,
 )
-async def get_parts(  # noqa: PLR0913 - they are the contract's
+async def get_parts(  # noqa: PLR0913 - the contract's parameters
     services: Injected,
     job_id: FromPath[str],
     after: After = None,
@@ -60,37 +62,37 @@ async def get_parts(  # noqa: PLR0913 - they are the contract's
     require_all: All = False,
     content: WithContent = True,
 ) -> Stream:
-    """Answer parts in the order of their numbers."""
+    """List parts by number; an aggregated log has a notice instead."""
     await check_maintenance(services)
     wanted = _numbers(part_numbers) if part_numbers else None
 
     async def read() -> Stream:
         log = await find_log(services, job_id)
         found = await find_content(services, log)
-        listed = found.parts
-        if listed is None or (listed and listed.numbers[0] == WHOLE):
+        parts = found.parts
+        if parts is None or (parts and parts.numbers[0] == WHOLE):
             return _notice(log, AGGREGATED, final=True, content=content)
         chosen = [
-            place
-            for place, number in enumerate(listed.numbers)
+            index
+            for index, number in enumerate(parts.numbers)
             if (after is None or number > after) and (wanted is None or number in wanted)
         ]
-        if require_all and not _all_there([listed.numbers[p] for p in chosen], after, wanted):
+        if require_all and not _is_complete([parts.numbers[i] for i in chosen], after, wanted):
             return _notice(log, UNAVAILABLE, final=False, content=content)
-        pieces = _contents(found, listed, chosen) if content else _names(listed, chosen)
+        pieces = _with_content(found, parts, chosen) if content else _bare(parts, chosen)
         return _stream(log, await started(pieces))
 
-    return await settled(read)
+    return await retry_replaced(read)
 
 
 def _numbers(text: str) -> set[int]:
     numbers = [number.strip() for number in text.split(",")]
     if not all(n.isascii() and n.isdecimal() and len(n) <= 10 for n in numbers):
-        raise ValidationException("part_numbers: not numbers with commas between them")
+        raise ValidationException("part_numbers: must be numbers separated by commas")
     return {int(number) for number in numbers}
 
 
-def _all_there(chosen: list[int], after: int | None, wanted: set[int] | None) -> bool:
+def _is_complete(chosen: list[int], after: int | None, wanted: set[int] | None) -> bool:
     if wanted is not None:
         return wanted <= {*chosen}
     numbered = [number for number in chosen if number != LAST]
@@ -108,7 +110,7 @@ async def _one(piece: bytes) -> AsyncIterator[bytes]:
 
 
 def _stream(log: Log, pieces: AsyncIterator[bytes]) -> Stream:
-    """The answer, whose parts come in pieces: a log may be large."""
+    """The response with parts as encoded pieces: a log may be large."""
 
     async def body() -> AsyncIterator[bytes]:
         before, _, after = msgspec.json.encode(PartsBody(log.job_id, [])).rpartition(b"]")
@@ -123,20 +125,19 @@ def _stream(log: Log, pieces: AsyncIterator[bytes]) -> Stream:
     return Stream(body(), media_type=MediaType.JSON, headers=REVALIDATE)
 
 
-async def _contents(found: Content, listed: PartList, chosen: list[int]) -> AsyncIterator[bytes]:
-    for which in groups(listed, chosen):
-        parts = await found.read_parts(listed, which)
+async def _with_content(found: Content, parts: PartList, chosen: list[int]) -> AsyncIterator[bytes]:
+    for group in groups(parts, chosen):
         yield b",".join(
             msgspec.json.encode(
                 PartBody(part.id, part.number, part.final, part.content.decode("utf-8", "replace"))
             )
-            for part in parts
+            for part in await found.read_parts(parts, group)
         )
 
 
-async def _names(listed: PartList, chosen: list[int]) -> AsyncIterator[bytes]:
-    for place in chosen:
-        body = PartBody(listed.ids[place], listed.numbers[place], bool(listed.final[place]))
+async def _bare(parts: PartList, chosen: list[int]) -> AsyncIterator[bytes]:
+    for index in chosen:
+        body = PartBody(parts.ids[index], parts.numbers[index], bool(parts.final[index]))
         yield msgspec.json.encode(body)
 
 
@@ -151,7 +152,7 @@ async def _names(listed: PartList, chosen: list[int]) -> AsyncIterator[bytes]:
 async def put_part(
     services: Injected, job_id: FromPath[str], number: FromPath[str], data: JSONBody[PartToStore]
 ) -> None:
-    """Answer once RabbitMQ has the part safe: it takes the same way as those of the runners."""
+    """Publish a part like a runner does; 204 once RabbitMQ has confirmed it."""
     message = _message(integer("job_id", job_id), number, data)
     await check_maintenance(services)
     await services.publisher.publish(message, ROUTING_KEY)
@@ -170,53 +171,53 @@ async def put_part(
 async def post_parts(
     request: HttpRequest, services: Injected, data: JSONBody[list[PartOfMany]]
 ) -> None:
-    """Answer once RabbitMQ has the parts safe; those without a good token are dropped."""
-    if len(data) > MOST_PARTS:
-        raise HTTPException(f"more than {MOST_PARTS} parts at once", status_code=413)
+    """Publish the parts with a valid token, drop the others; 204 once RabbitMQ confirmed all."""
+    if len(data) > MAX_PARTS:
+        raise HTTPException(f"more than {MAX_PARTS} parts in one request", status_code=413)
     _check_signature(request.headers.get("authorization", ""), data)
     await check_maintenance(services)
     messages = [message async for message in _messages(services.access, data)]
     if dropped := len(data) - len(messages):
         PARTS_DROPPED.inc(dropped)
-        log.warning("parts_dropped", count=dropped, reason="their tokens are not good")
-    for start in range(0, len(messages), PUBLISHED_AT_ONCE):
-        some = messages[start : start + PUBLISHED_AT_ONCE]
-        await asyncio.gather(*(services.publisher.publish(one, ROUTING_KEY) for one in some))
-        PARTS_RECEIVED.inc(len(some))
+        log.warning("parts_dropped", count=dropped, reason="invalid token")
+    for start in range(0, len(messages), PUBLISH_BATCH):
+        batch = messages[start : start + PUBLISH_BATCH]
+        await asyncio.gather(*(services.publisher.publish(one, ROUTING_KEY) for one in batch))
+        PARTS_RECEIVED.inc(len(batch))
 
 
 async def _messages(access: Access, parts: list[PartOfMany]) -> AsyncIterator[Message]:
-    """The messages of those parts whose own token is good.
+    """Yield the messages of the parts whose own token is valid.
 
     Raises:
-        ValidationException: one of the parts is malformed; names it and the field.
+        ValidationException: a part is malformed; the text gives its index and the field.
     """
-    is_good: dict[tuple[str, str], bool] = {}
-    for place, part in enumerate(parts):
+    is_valid: dict[tuple[str, str], bool] = {}
+    for index, part in enumerate(parts):
         try:
             message = _message(contract.parse_job_id(part.job_id), part.number, part)
         except (InvalidMessage, ValidationException) as error:
-            raise ValidationException(f"[{place}].{getattr(error, 'detail', error)}") from None
+            raise ValidationException(f"[{index}].{getattr(error, 'detail', error)}") from None
         token = (part.tok or "", str(part.job_id))
-        if token not in is_good:
-            is_good[token] = access.is_for_job(*token)
-        if is_good[token]:
+        if token not in is_valid:
+            is_valid[token] = access.is_for_job(*token)
+        if is_valid[token]:
             yield message
-        if place % CHECKED_AT_ONCE == 0:
-            await asyncio.sleep(0)  # others are served too
+        if index % CHECK_BATCH == 0:
+            await asyncio.sleep(0)  # let other requests run
 
 
 def _check_signature(sent: str, parts: list[PartOfMany]) -> None:
     digest = hashlib.sha1("".join(part.tok or "" for part in parts).encode())  # noqa: S324
     if not hmac.compare_digest(sent.encode(), f"{SIGNATURE}{digest.hexdigest()}".encode()):
-        raise PermissionDeniedException("the signature over all tokens is missing or wrong")
+        raise PermissionDeniedException("the signature of the tokens is missing or wrong")
 
 
 def _message(job_id: int, number: int | str, part: PartToStore) -> Message:
-    """Make the message that a runner would have sent.
+    """Make the message that a runner would publish.
 
     Raises:
-        ValidationException: the part is malformed; names the field.
+        ValidationException: the part is malformed; the text names the field.
     """
     if part.type != "log_part":
         raise ValidationException("@type should be log_part")

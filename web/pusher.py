@@ -1,4 +1,4 @@
-"""What Pusher and its subscribers ask of us: who watches a job, and who may."""
+"""Pusher webhooks, and access to private channels."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -28,7 +28,7 @@ OCCUPIED, VACATED = "channel_occupied", "channel_vacated"
 
 
 class Subscription(msgspec.Struct):
-    """What a Pusher client sends to be let into a private channel."""
+    """The form in which a Pusher client requests access to a private channel."""
 
     socket_id: str
     channel_name: str
@@ -46,7 +46,7 @@ class _Webhook(msgspec.Struct):
 @post(
     "/pusher/existence",
     status_code=204,
-    summary="Pusher's webhook: channels are occupied or vacated",
+    summary="Receive webhooks from Pusher",
     tags=["pusher"],
     responses=errors(400, 401, 413, 500),
     **OWN,
@@ -57,21 +57,21 @@ async def existence(
     key: Annotated[str, HeaderParameter(name="X-Pusher-Key")] = "",
     signature: Annotated[str, HeaderParameter(name="X-Pusher-Signature")] = "",
 ) -> None:
-    """Mark, for 6 hours, jobs whose channel somebody watches; take marks away again."""
+    """Mark jobs with an occupied channel as watched for 6 hours; remove the mark when vacated."""
     events = _signed_events(_signer(services), key, signature, body)
     async with (
         services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection,
         connection.transaction(),
     ):
-        for event, job_id in _marks(events, secure=services.settings.pusher.secure):
-            mark = notify.occupy if event == OCCUPIED else notify.vacate
-            await mark(connection, job_id)
+        for event, job_id in _job_events(events, secure=services.settings.pusher.secure):
+            update = notify.occupy if event == OCCUPIED else notify.vacate
+            await update(connection, job_id)
 
 
 @post(
     "/pusher/auth",
     status_code=200,
-    summary="Let a subscriber into a job's private channel",
+    summary="Authorize a subscription to a private channel",
     tags=["pusher"],
     security=[{"token": []}, {"share": []}],
     responses=errors(400, 403, 413, 500),
@@ -82,12 +82,12 @@ async def authorize(
     services: Injected,
     data: Annotated[Subscription, Body(media_type=RequestEncodingType.URL_ENCODED)],
 ) -> SubscriptionBody:
-    """Sign a subscription of `private-job-N` for who may read the log of job N."""
+    """Sign a subscription to `private-job-N` if the caller may read the log of job N."""
     signer = _signer(services)
-    found = CHANNEL.fullmatch(data.channel_name)
-    if found is None or not found[1]:
-        raise PermissionDeniedException("this is no private channel of a job")
-    if not services.access.may_read(request, found[2]):
+    channel = CHANNEL.fullmatch(data.channel_name)
+    if channel is None or not channel[1]:
+        raise PermissionDeniedException("channel_name is not the private channel of a job")
+    if not services.access.may_read(request, channel[2]):
         raise PermissionDeniedException("the token is missing or wrong")
     try:
         return SubscriptionBody(signer.authenticate(data.channel_name, data.socket_id)["auth"])
@@ -104,30 +104,29 @@ def _signer(services: Services) -> Any:
 
 def _signed_events(signer: Any, key: str, signature: str, body: bytes) -> list[_Event]:
     try:
-        # The client compares signatures that are ASCII, of bodies that are text.
-        found = signature.isascii() and signer.validate_webhook(key, signature, body)
+        # The library can only compare ASCII signatures of UTF-8 bodies.
+        webhook = signature.isascii() and signer.validate_webhook(key, signature, body)
     except UnicodeDecodeError:
-        found = None
+        webhook = None
     except (AttributeError, TypeError, OverflowError, RecursionError) as error:
-        # It looks into what it found to be signed, whatever that is.
-        raise ValidationException("this is no webhook of Pusher's") from error
-    if not found:
-        raise NotAuthorizedException("the signature is missing, wrong or too old")
+        # The library reads fields of a signed body without checking its type.
+        raise ValidationException("the body is not a Pusher webhook") from error
+    if not webhook:
+        raise NotAuthorizedException("the signature is missing, wrong or expired")
     try:
-        return msgspec.convert(found, _Webhook).events
-    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # half of a surrogate pair
-        raise ValidationException(f"this is no webhook of Pusher's: {error}") from error
+        return msgspec.convert(webhook, _Webhook).events
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # unpaired surrogate
+        raise ValidationException(f"the body is not a Pusher webhook: {error}") from error
 
 
-def _marks(events: Iterable[_Event], *, secure: bool) -> Iterator[tuple[str, int]]:
+def _job_events(events: Iterable[_Event], *, secure: bool) -> Iterator[tuple[str, int]]:
     for event in events:
-        found = CHANNEL.fullmatch(event.channel)
-        if event.name not in (OCCUPIED, VACATED) or found is None or int(found[2]) > MAX_JOB_ID:
+        channel = CHANNEL.fullmatch(event.channel)
+        if event.name not in (OCCUPIED, VACATED) or not channel or int(channel[2]) > MAX_JOB_ID:
             continue
-        # Everybody may enter and leave a public channel: where private ones are in use, that must
-        # not stop what goes to them.
-        if found[1] or not secure:
-            yield event.name, int(found[2])
+        # Anyone can join and leave a public channel; that must not stop events to a private one.
+        if channel[1] or not secure:
+            yield event.name, int(channel[2])
 
 
 ROUTES = [existence, authorize]

@@ -1,4 +1,4 @@
-"""Conditional and partial answers, as far as a log's reader needs them (RFC 9110, 13 and 14)."""
+"""Conditional requests and single byte ranges (RFC 9110, sections 13 and 14)."""
 
 import re
 
@@ -6,7 +6,7 @@ _RANGE = re.compile(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*", re.ASCII)
 
 
 class Unsatisfiable(Exception):
-    """The range asked for begins behind the last byte."""
+    """The range starts after the last byte."""
 
 
 def matches(header: str, etag: str) -> bool:
@@ -16,21 +16,21 @@ def matches(header: str, etag: str) -> bool:
 
 
 def byte_range(header: str, size: int) -> tuple[int, int] | None:
-    """The bytes asked for, as start and stop; None where all are to be sent.
+    """The requested bytes, as start and exclusive stop; None for the whole content.
 
-    A header that is no single range of bytes is passed over, as the RFC allows.
+    Any other header than one byte range is ignored, as the RFC allows.
 
     Raises:
-        Unsatisfiable: it asks for bytes that there are not.
+        Unsatisfiable: the range starts after the last byte.
     """
-    found = _RANGE.fullmatch(header)
-    if found is None or found[1] == found[2] == "":
+    match = _RANGE.fullmatch(header)
+    if match is None or match[1] == match[2] == "":
         return None
-    if not found[1]:
-        start, stop = max(size - int(found[2]), 0), size
+    if not match[1]:
+        start, stop = max(size - int(match[2]), 0), size
     else:
-        start, stop = int(found[1]), int(found[2]) + 1 if found[2] else size
-        if found[2] and stop <= start:
+        start, stop = int(match[1]), int(match[2]) + 1 if match[2] else size
+        if match[2] and stop <= start:
             return None
     if start >= size:
         raise Unsatisfiable

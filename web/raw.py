@@ -1,4 +1,4 @@
-"""A log's bytes, and what a viewer needs to find its way in them."""
+"""The bytes of a log, its outline, and search."""
 
 import asyncio
 from typing import Annotated
@@ -12,32 +12,32 @@ from litestar.response import Stream
 from web.auth import READERS
 from web.content import Content
 from web.logs import REVALIDATE, OfAttempt
-from web.lookup import find_content, find_log, settled, started
+from web.lookup import find_content, find_log, retry_replaced, started
 from web.models import OutlineBody, SearchBody, errors
 from web.outline import outline_body
 from web.ranges import Unsatisfiable, byte_range, matches
-from web.search import Search, Turns
+from web.search import Limiter, Search
 from web.services import HttpRequest, Injected
 
-# A log is hostile: what a browser shows of it alone may run nothing.
+# A log is hostile: a browser that shows it must not run anything in it.
 BARE = REVALIDATE | {"Content-Security-Policy": "default-src 'none'; sandbox"}
-# Searches under way and waiting: each takes a processor while it lasts.
-SEARCHES = Turns(at_once=2, waiting=8)
+# Each running search takes a CPU core.
+SEARCHES = Limiter(running=2, waiting=8)
 
-Download = Annotated[str | None, QueryParameter(description="present: a file to keep")]
+Download = Annotated[str | None, QueryParameter(description="if present: download as a file")]
 Query = Annotated[str, QueryParameter(name="q", min_length=1, max_length=1000)]
-Case = Annotated[bool, QueryParameter(description="true: upper and lower case differ")]
+Case = Annotated[bool, QueryParameter(description="`true`: case-sensitive")]
 
 
 @route(
     "/logs/{job_id:str}/raw",
     http_method=[HttpMethod.GET, HttpMethod.HEAD],
-    summary="A log's bytes",
+    summary="Get the bytes of a log",
     tags=["logs"],
     media_type="text/plain",
     responses={
-        206: ResponseSpec(bytes, media_type="text/plain", description="the bytes asked for"),
-        304: ResponseSpec(None, description="the bytes are those of If-None-Match"),
+        206: ResponseSpec(bytes, media_type="text/plain", description="the requested range"),
+        304: ResponseSpec(None, description="not modified: `If-None-Match` names the current ETag"),
         **errors(400, 403, 404, 410, 416, 500),
     },
     **READERS,
@@ -49,20 +49,20 @@ async def get_raw(
     attempt: OfAttempt = None,
     download: Download = None,
 ) -> Response[bytes] | Stream:
-    """Stream the bytes as they came, from the parts, the database or the archive.
+    """Stream the exact bytes from the parts, the database or the archive.
 
-    Knows `Range` (one range), `If-Range` and `If-None-Match`.
+    Supports `Range` (one range), `If-Range` and `If-None-Match`.
     """
 
     async def read() -> Response[bytes] | Stream:
         log = await find_log(services, job_id)
         content = await find_content(services, log, attempt)
-        return await _answer(request, content, download=download is not None)
+        return await _response(request, content, download=download is not None)
 
-    return await settled(read)
+    return await retry_replaced(read)
 
 
-async def _answer(
+async def _response(
     request: HttpRequest, content: Content, *, download: bool
 ) -> Response[bytes] | Stream:
     headers = BARE | {"Accept-Ranges": "bytes", "ETag": f'"{content.etag}"'}
@@ -70,11 +70,11 @@ async def _answer(
         return Response(b"", status_code=304, headers=headers, media_type="text/plain")
     if download:
         headers["Content-Disposition"] = f'attachment; filename="job-{content.log.job_id}.log"'
-    span, status = _span(request, content), 200
-    if span:
-        headers["Content-Range"] = f"bytes {span[0]}-{span[1] - 1}/{content.size}"
+    selected, status = _range(request, content), 200
+    if selected:
+        headers["Content-Range"] = f"bytes {selected[0]}-{selected[1] - 1}/{content.size}"
         status = 206
-    start, stop = span or (0, content.size)
+    start, stop = selected or (0, content.size)
     headers["Content-Length"] = str(stop - start)
     if request.method == HttpMethod.HEAD:
         stop = start
@@ -82,8 +82,8 @@ async def _answer(
     return Stream(pieces, status_code=status, media_type="text/plain", headers=headers)
 
 
-def _span(request: HttpRequest, content: Content) -> tuple[int, int] | None:
-    """The range asked for; with `If-Range`, only where the log is still the one that was read."""
+def _range(request: HttpRequest, content: Content) -> tuple[int, int] | None:
+    """The requested range; with `If-Range`, only if the log has not changed."""
     etag = f'"{content.etag}"'
     if request.headers.get("if-range", etag) != etag:
         return None
@@ -92,13 +92,13 @@ def _span(request: HttpRequest, content: Content) -> tuple[int, int] | None:
     except Unsatisfiable:
         whole = {"Content-Range": f"bytes */{content.size}"}
         raise HTTPException(
-            f"the log has {content.size} bytes", status_code=416, headers=whole
+            f"range: the log has {content.size} bytes", status_code=416, headers=whole
         ) from None
 
 
 @get(
     "/logs/{job_id:str}/outline",
-    summary="Where a log's lines, folds and timings are",
+    summary="Get the positions of lines and markers",
     tags=["logs"],
     responses=errors(400, 403, 404, 410, 500),
     **READERS,
@@ -106,7 +106,7 @@ def _span(request: HttpRequest, content: Content) -> tuple[int, int] | None:
 async def get_outline(
     services: Injected, job_id: FromPath[str], attempt: OfAttempt = None
 ) -> OutlineBody:
-    """Count lines and find markers without sending the log; `/raw` has the bytes by range."""
+    """Return line counts per block and all markers; read the bytes with ranges of `/raw`."""
 
     async def read() -> OutlineBody:
         log = await find_log(services, job_id)
@@ -114,12 +114,12 @@ async def get_outline(
         outline = await services.outlines.of(content)
         return outline_body(content, outline, await content.cursor())
 
-    return await settled(read)
+    return await retry_replaced(read)
 
 
 @get(
     "/logs/{job_id:str}/search",
-    summary="Which lines of a log contain a text",
+    summary="Search the lines of a log",
     tags=["logs"],
     responses=errors(400, 403, 404, 410, 500),
     **READERS,
@@ -132,22 +132,22 @@ async def search_log(
     *,
     case: Case = False,
 ) -> SearchBody:
-    """Find a plain text in what the lines show, without their colours."""
+    """Find a plain text in the visible text of the lines, without escape sequences."""
 
     async def read() -> SearchBody:
         log = await find_log(services, job_id)
         search = Search(q, case=case)
         content = await find_content(services, log, attempt)
         async for piece in content.read():
-            # In a thread, so that other readers are served meanwhile.
+            # In a thread, so that other requests are not blocked.
             await asyncio.to_thread(search.feed, piece)
         search.end()
         return SearchBody(
             count=search.count, lines=search.lines, truncated=search.count > len(search.lines)
         )
 
-    async with SEARCHES.turn():
-        return await settled(read)
+    async with SEARCHES.slot():
+        return await retry_replaced(read)
 
 
 ROUTES = [get_raw, get_outline, search_log]

@@ -1,4 +1,4 @@
-"""The timed steps of a log, as it told of them by its markers."""
+"""The timed steps of a log, from its `travis_time` markers."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -18,15 +18,15 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @get(
     "/logs/{job_id:str}/timings",
-    summary="How long a job's steps took",
+    summary="Get the timed steps of a job",
     tags=["logs"],
     responses=errors(400, 403, 404, 410, 500),
     **READERS,
 )
 async def get_timings(services: Injected, job_id: FromPath[str]) -> TimingsBody:
-    """List the timed steps of a log, in the order they ended.
+    """List the timed steps of a log by end time.
 
-    They are read when the log is verified in the archive; until then `ready` is false.
+    They are read once the log is archived and verified; before that, `ready` is false.
     """
     log = await find_log(services, job_id)
     check_not_expired(log)

@@ -1,4 +1,4 @@
-"""Writing and clearing whole logs."""
+"""Writes and clears the whole content of logs."""
 
 from collections.abc import AsyncIterator
 
@@ -16,14 +16,14 @@ from logflume.domain import Log
 from logflume.errors import InvalidMessage
 from web.auth import TOKEN_ONLY
 from web.content import ACQUIRE_SECONDS, SLICE_BYTES
-from web.logs import log_answer
+from web.logs import log_response
 from web.lookup import integer
 from web.models import LogBody, LogToWrite, errors
 from web.services import Injected, Services
 
 
 class BytesIn(Operation):
-    """An operation whose body is bytes, in the OpenAPI document."""
+    """An operation with a binary body, for the OpenAPI document."""
 
     def __post_init__(self) -> None:
         """Describe the body."""
@@ -33,7 +33,7 @@ class BytesIn(Operation):
 
 @put(
     "/logs/{job_id:str}",
-    summary="Write a log's whole content",
+    summary="Write the whole content of a log",
     tags=["writing"],
     operation_class=BytesIn,
     responses=errors(400, 403, 413, 423, 500),
@@ -45,14 +45,15 @@ async def put_log(
     body: RawBody,
     removed_by: FromQuery[int | None] = None,
 ) -> Response[LogBody] | Stream:
-    """Put these bytes in the place of all a log was; an empty body clears it.
+    """Replace the log with these bytes; an empty body clears it.
 
-    What was there is gone from parts, content and, as soon as its workflow acts, the archive. With
-    `removed_by` the log counts as removed by that user. One under legal hold stays as it is.
+    The old text is deleted from parts and content at once, and from the archive when the workflow
+    acts. With `removed_by` the log is marked as removed by that user. A log under legal hold is not
+    changed.
     """
     whole = WholeContent(integer("job_id", job_id), body, _user(removed_by))
     [log] = await _write(services, [whole])
-    return await log_answer(log, len(body), _slices(body))
+    return await log_response(log, len(body), _slices(body))
 
 
 async def _slices(content: bytes) -> AsyncIterator[bytes]:
@@ -62,26 +63,26 @@ async def _slices(content: bytes) -> AsyncIterator[bytes]:
 
 @post(
     "/logs/multi",
-    summary="Write many logs' whole contents",
+    summary="Write the whole content of many logs",
     tags=["writing"],
     status_code=204,
     responses=errors(400, 403, 413, 423, 500),
     **TOKEN_ONLY,
 )
 async def post_logs(services: Injected, data: JSONBody[list[LogToWrite]]) -> None:
-    """Write all of these logs, or none of them."""
-    await _write(services, [_whole(place, log) for place, log in enumerate(data)])
+    """Replace all of these logs, or none."""
+    await _write(services, [_whole(index, log) for index, log in enumerate(data)])
 
 
-def _whole(place: int, log: LogToWrite) -> WholeContent:
+def _whole(index: int, log: LogToWrite) -> WholeContent:
     try:
         job_id = parse_job_id(log.job_id)
     except InvalidMessage as error:
-        raise ValidationException(f"[{place}].job_{error}") from None
+        raise ValidationException(f"[{index}].job_{error}") from None
     try:
         return WholeContent(job_id, (log.content or "").encode(), _user(log.removed_by))
     except UnicodeEncodeError:
-        raise ValidationException(f"[{place}].content: half of a surrogate pair") from None
+        raise ValidationException(f"[{index}].content: unpaired surrogate") from None
 
 
 async def _write(services: Services, wholes: list[WholeContent]) -> list[Log]:
@@ -94,7 +95,7 @@ async def _write(services: Services, wholes: list[WholeContent]) -> list[Log]:
 
 def _user(removed_by: int | None) -> int | None:
     if removed_by is not None and not -(2**63) <= removed_by < 2**63:
-        raise ValidationException("removed_by: beyond 64 bits")
+        raise ValidationException("removed_by: does not fit 64 bits")
     return removed_by
 
 

@@ -74,9 +74,7 @@ async def serving(
     settings = settings.model_copy(update={"web": settings.web.model_copy(update=changed)})
     async with AsyncExitStack() as stack:
         services = await web_services(settings, pool, stack)
-        config = uvicorn.Config(
-            make_app(settings, services), port=port, http="httptools", log_config=None
-        )
+        config = uvicorn.Config(make_app(services), port=port, http="httptools", log_config=None)
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve())
         while not server.started:
