@@ -1,4 +1,4 @@
-"""Who may read: the token, a signed link to one log, everyone where that is switched on."""
+"""Read access: the token, signed links to one log, and public reads."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -7,9 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from db.parts import store_batch
 from logflume.errors import SettingsError
-from tests.support.parts import part
 from tests.support.services import serving
 from tests.support.sse import reading
 from web.auth import Access, sign_link
@@ -17,16 +15,14 @@ from web.streams import feed
 
 
 @pytest.fixture
-async def web(settings, pool):
-    async with serving(settings, pool) as client:
-        del client.headers["Authorization"]
-        yield client
+async def web(web):
+    del web.headers["Authorization"]
+    return web
 
 
 @pytest.fixture
-async def stored(pool, job_id):
-    async with pool.acquire() as connection:
-        await store_batch(connection, [part(job_id, 0, b"text", final=True)])
+async def stored(store, job_id):
+    await store((0, b"text", {"final": True}))
     return job_id
 
 
@@ -52,31 +48,30 @@ async def test_a_signed_link_opens_one_log_for_reading(web, settings, stored):
 
 
 @pytest.mark.filterwarnings("ignore:The HMAC key is")
-async def test_a_link_that_is_not_ours_opens_nothing(web, settings, servers, stored):
+async def test_invalid_links_are_rejected(web, settings, servers, stored):
     secret = settings.web.link_secret.get_secret_value()
     soon = datetime.now(UTC) + timedelta(hours=1)
     good = {"sub": str(stored), "scope": "read", "exp": soon}
     private_key = (servers.data_dir / "jwt_private.pem").read_text()
     wrong = {
         "expired": sign_link(settings.web, stored, -timedelta(seconds=1)),
-        "without an end": jwt.encode({"sub": str(stored), "scope": "read"}, secret, "HS256"),
-        "for something else": jwt.encode(good | {"scope": "write"}, secret, "HS256"),
+        "without an expiry": jwt.encode({"sub": str(stored), "scope": "read"}, secret, "HS256"),
+        "for another scope": jwt.encode(good | {"scope": "write"}, secret, "HS256"),
         "without a scope": jwt.encode({"sub": str(stored), "exp": soon}, secret, "HS256"),
         "another secret": jwt.encode(good, "x" * 64, "HS256"),
         "not signed": jwt.encode(good, "", "none"),
         "another algorithm": jwt.encode(good, secret, "HS512"),
         "a runner's token": jwt.encode(good, private_key, "RS512"),
-        "nothing": "",
-        "no token": "x.y.z",
+        "empty": "",
+        "not a JWT": "x.y.z",
     }
     for why, link in wrong.items():
         assert (await web.get(with_link(f"/logs/{stored}/raw", link))).status_code == 403, why
 
 
-async def test_a_stream_ends_with_its_link(settings, pool, job_id, monkeypatch):
+async def test_a_stream_ends_when_its_link_expires(settings, pool, store, job_id, monkeypatch):
     monkeypatch.setattr(feed, "HEARTBEAT_SECONDS", 0.05)
-    async with pool.acquire() as connection:
-        await store_batch(connection, [part(job_id, 0, b"text")])
+    await store((0, b"text"))
     link = sign_link(settings.web, job_id, timedelta(seconds=3))
     async with serving(settings, pool) as web:
         del web.headers["Authorization"]
@@ -85,7 +80,7 @@ async def test_a_stream_ends_with_its_link(settings, pool, job_id, monkeypatch):
         assert (await web.get(f"/logs/{job_id}/stream?share={link}")).status_code == 403
 
 
-async def test_without_a_secret_there_are_no_links(settings, pool, stored):
+async def test_without_a_secret_links_are_rejected(settings, pool, stored):
     bare = settings.web.model_copy(update={"link_secret": None})
     with pytest.raises(SettingsError, match="LINK_SECRET"):
         sign_link(bare, stored, timedelta(hours=1))
@@ -104,14 +99,14 @@ async def test_public_reads_open_every_log_and_the_list(settings, pool, stored):
             assert (await web.get(path)).status_code == 200, path
 
 
-async def test_pages_of_other_origins_may_call_only_where_they_are_named(settings, pool, stored):
+async def test_only_configured_origins_may_call_the_api(settings, pool, stored):
     origin = {"Origin": "https://ci.example"}
     async with serving(settings, pool) as web:
-        answer = await web.get(f"/logs/{stored}", headers=origin)
-        assert "access-control-allow-origin" not in answer.headers
+        response = await web.get(f"/logs/{stored}", headers=origin)
+        assert "access-control-allow-origin" not in response.headers
     async with serving(settings, pool, cors_origins=("https://ci.example",)) as web:
-        answer = await web.get(f"/logs/{stored}", headers=origin)
-        assert answer.headers["access-control-allow-origin"] == "https://ci.example"
+        response = await web.get(f"/logs/{stored}", headers=origin)
+        assert response.headers["access-control-allow-origin"] == "https://ci.example"
         asked = origin | {
             "Access-Control-Request-Method": "GET",
             "Access-Control-Request-Headers": "authorization",
@@ -122,9 +117,9 @@ async def test_pages_of_other_origins_may_call_only_where_they_are_named(setting
         assert other.headers.get("access-control-allow-origin") != "https://evil.example"
 
 
-def test_a_key_that_is_none_ends_the_start_with_one_line(settings):
+def test_an_invalid_public_key_is_a_settings_error(settings):
     for pem in ("nope", "-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----"):
-        with pytest.raises(SettingsError, match="LOGFLUME_WEB__JWT_PUBLIC_KEY is no RSA"):
+        with pytest.raises(SettingsError, match="LOGFLUME_WEB__JWT_PUBLIC_KEY is not an RSA"):
             Access(settings.web.model_copy(update={"jwt_public_key": pem}))
     weak = rsa.generate_private_key(65537, 1024).public_key()
     pem = weak.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()

@@ -1,4 +1,4 @@
-"""The maintenance switch: nobody touches parts while it is on, and all goes on after it."""
+"""The maintenance switch: pauses reads and writes of parts, which resume after it."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ def settings(amqp_settings):
     return amqp_settings
 
 
-async def test_drains_hold_what_they_have_and_go_on(settings, channel, pool, job_id):
+async def test_drains_pause_and_resume(settings, channel, pool, job_id):
     exchange = await channel.get_exchange(contract.EXCHANGE)
 
     async def publish(number: int) -> None:
@@ -37,7 +37,7 @@ async def test_drains_hold_what_they_have_and_go_on(settings, channel, pool, job
     async def stored(count: int) -> bool:
         return await pool.fetchval("SELECT count(*) FROM log_parts") == count
 
-    async def taken() -> bool:
+    async def consumed() -> bool:
         queue = await channel.declare_queue(contract.QUEUE, durable=True)
         return queue.declaration_result.message_count == 0
 
@@ -47,19 +47,19 @@ async def test_drains_hold_what_they_have_and_go_on(settings, channel, pool, job
             await until(lambda: stored(1))
             await maintenance.switch_on(connection, HOUR)
             await publish(1)
-            await until(taken)
+            await until(consumed)
             assert await stored(1)
             await maintenance.switch_off(connection)
             await until(lambda: stored(2))
             await maintenance.switch_on(connection, timedelta(seconds=1))
             await publish(2)
-            await until(lambda: stored(3))  # it expired by itself
+            await until(lambda: stored(3))  # the switch expired
         assert await content(connection, job_id) == b"0,1,2,"
     queue = await channel.declare_queue(contract.QUEUE, durable=True)
     assert queue.declaration_result.message_count == 0
 
 
-async def test_calls_for_parts_are_told_when_to_come_again(settings, channel, pool, job_id):
+async def test_requests_for_parts_get_503_with_retry_after(settings, channel, pool, job_id):
     async with serving(settings, pool) as web, pool.acquire() as connection:
         await store_batch(connection, [part(job_id, 0, b"done", final=True)])
         await aggregation.aggregate(connection, job_id, force=False, restore=False)
@@ -67,7 +67,7 @@ async def test_calls_for_parts_are_told_when_to_come_again(settings, channel, po
         await maintenance.switch_on(connection, timedelta(seconds=300))
         body = {"@type": "log_part", "content": "YQ==", "encoding": "base64", "final": False}
         empty = {"Authorization": "token sig:da39a3ee5e6b4b0d3255bfef95601890afd80709"}
-        answers = [
+        responses = [
             await web.put(f"/log-parts/{job_id}/0", json=body),
             await web.post("/log-parts/multi", json=[], headers=empty),
             await web.get(f"/log-parts/{job_id + 1}"),
@@ -77,11 +77,11 @@ async def test_calls_for_parts_are_told_when_to_come_again(settings, channel, po
             await web.get(f"/logs/{job_id + 1}/raw"),
             await web.get(f"/logs/{job_id + 1}/stream"),
         ]
-        for answer in answers:
-            assert answer.status_code == 503, answer.request.url
-            assert 290 < int(answer.headers["retry-after"]) <= 300
-            assert "maintenance" in answer.json()["error"]
-        # What is no longer in parts can be read, and so can a log's state.
+        for response in responses:
+            assert response.status_code == 503, response.request.url
+            assert 290 < int(response.headers["retry-after"]) <= 300
+            assert "maintenance" in response.json()["error"]
+        # Aggregated logs and the state of all logs are still readable.
         assert (await web.get(f"/logs/{job_id}")).json()["content"] == "done"
         assert (await web.get(f"/logs/{job_id + 1}?content=false")).status_code == 200
         assert (await web.get(f"/logs/{job_id + 1}/lifecycle")).status_code == 200
@@ -90,7 +90,7 @@ async def test_calls_for_parts_are_told_when_to_come_again(settings, channel, po
         assert (await web.put(f"/log-parts/{job_id}/0", json=body)).status_code == 204
 
 
-async def test_switching_on_waits_for_who_writes(pool, job_id):
+async def test_switching_on_waits_for_open_transactions(pool, job_id):
     async with pool.acquire() as drain, pool.acquire() as operator:
         async with drain.transaction():
             await store_batch(drain, [part(job_id, 0, b"a")])
@@ -107,7 +107,7 @@ async def test_switching_on_waits_for_who_writes(pool, job_id):
                 await write
 
 
-def test_the_switch_is_set_shown_and_cleared_by_command(settings):
+def test_commands_set_show_and_clear_the_switch(settings):
     environment = {
         **os.environ,
         "LOGFLUME_DATABASE__URL": settings.database.url.get_secret_value(),
@@ -120,10 +120,10 @@ def test_the_switch_is_set_shown_and_cleared_by_command(settings):
             "from logflume_cli.main import main; main()",
             "maintenance",
         )
-        done = subprocess.run(
+        process = subprocess.run(
             [*command, *arguments], env=environment, capture_output=True, text=True, check=True
         )
-        return done.stdout.strip()
+        return process.stdout.strip()
 
     assert run("status") == "off"
     assert run("on", "--for", "30m").startswith("on until 20")

@@ -1,4 +1,4 @@
-"""The description of the API, and that the API answers as it says."""
+"""The OpenAPI document, and that the API conforms to it."""
 
 import asyncio
 import subprocess
@@ -12,7 +12,7 @@ from db import aggregation
 from db.parts import store_batch
 from logflume.settings.groups import PusherSettings
 from tests.support.parts import part
-from tests.support.services import TOKEN, serving
+from tests.support.services import TOKEN
 
 CHECKS = (
     "not_a_server_error",
@@ -23,28 +23,26 @@ CHECKS = (
 
 
 @pytest.fixture
-async def web(amqp_settings, channel, pool):
+def settings(amqp_settings, channel):
     pusher = PusherSettings(app_id="1", key="key", secret=SecretStr("secret"))
-    settings = amqp_settings.model_copy(update={"pusher": pusher})
-    async with serving(settings, pool) as client:
-        yield client
+    return amqp_settings.model_copy(update={"pusher": pusher})
 
 
-async def test_every_route_is_described_with_its_access_and_errors(web):
-    described = (await web.get("/schema")).json()
-    assert described == (await web.get("/schema/openapi.json")).json()
-    for path, item in described["paths"].items():
+async def test_every_route_documents_its_access_and_errors(web):
+    document = (await web.get("/schema")).json()
+    assert document == (await web.get("/schema/openapi.json")).json()
+    for path, item in document["paths"].items():
         for method, operation in item.items():
             name = f"{method} {path}"
             assert operation["summary"] and operation["description"], name
             if path.startswith(("/logs", "/log-parts")):
                 assert operation["security"], name
                 assert {"400", "403", "503"} <= operation["responses"].keys(), name
-    assert {"/logs/{job_id}", "/log-parts/multi", "/metrics"} <= described["paths"].keys()
+    assert {"/logs/{job_id}", "/log-parts/multi", "/metrics"} <= document["paths"].keys()
 
 
 @pytest.mark.timeout(280)
-async def test_no_call_is_answered_outside_the_description(web, pool, tmp_path):
+async def test_responses_conform_to_the_document(web, pool, tmp_path):
     async with pool.acquire() as connection:
         for job in range(4):
             await store_batch(connection, [part(job, 0, b"text\xff"), part(job, 1, final=True)])
@@ -55,7 +53,7 @@ async def test_no_call_is_answered_outside_the_description(web, pool, tmp_path):
         f"{web.base_url}/schema/openapi.json",
         f"--header=Authorization: token {TOKEN}",
         f"--checks={','.join(CHECKS)}",
-        # The stream of a log that is open has no end.
+        # The stream of an open log does not end.
         "--exclude-path-regex=/stream$",
         "--phases=coverage,fuzzing",
         "--max-examples=10",
@@ -64,9 +62,9 @@ async def test_no_call_is_answered_outside_the_description(web, pool, tmp_path):
         "--generation-deterministic",
         "--no-color",
     ]
-    # In a process of its own: it drives the server that runs here.
+    # In its own process, because the server runs in this one.
     process = await asyncio.create_subprocess_exec(
         *command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    told = (await process.communicate())[0].decode()
-    assert process.returncode == 0, told[-6000:]
+    output = (await process.communicate())[0].decode()
+    assert process.returncode == 0, output[-6000:]

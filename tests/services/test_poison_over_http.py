@@ -1,4 +1,4 @@
-"""Bodies that nobody should send, to every way in of the web: an answer each, and no harm."""
+"""Fuzzes every route that takes a body: each request is answered and does no harm."""
 
 import asyncio
 import base64
@@ -24,7 +24,6 @@ from logflume.settings.groups import PusherSettings
 from tests.support import poison
 from tests.support.parts import content, write_whole
 from tests.support.pusher import KEY, SECRET, signature
-from tests.support.services import serving
 
 CASES = 500
 JOB = 4242
@@ -37,10 +36,9 @@ WHOLE = {"job_id": JOB, "content": "text é \0", "removed_by": 7}
 
 
 @pytest.fixture
-async def web(amqp_settings, channel, pool):
+def settings(amqp_settings, channel):
     pusher = PusherSettings(app_id="1", key=KEY, secret=SecretStr(SECRET))
-    async with serving(amqp_settings.model_copy(update={"pusher": pusher}), pool) as client:
-        yield client
+    return amqp_settings.model_copy(update={"pusher": pusher})
 
 
 Make = Callable[[Random], bytes]
@@ -68,28 +66,28 @@ async def send_all(
     call: tuple[str, Callable[[Random], str]],
     sign: Callable[[bytes], dict[str, str]] = lambda _: {},
 ) -> Counter[int]:
-    """Send many bodies one way; each answer is a success, or a refusal that says why."""
+    """Send many bodies to a route; each response is a success or an error with a text."""
     method, path = call
-    told: Counter[int] = Counter()
+    statuses: Counter[int] = Counter()
     bodies = poison.cases(make, corpus, CASES, dice)
 
     async def send(body: bytes) -> None:
         headers = {"Content-Type": dice.choice(TYPES), **sign(body)}
-        given = {k.encode(): v.encode("latin-1") for k, v in headers.items() if v}
-        answer = await web.request(method, path(dice), content=body, headers=given)
-        told[answer.status_code] += 1
-        assert answer.status_code < 500, (answer.text, path, headers, body)
-        if answer.status_code >= 400:
-            assert answer.json()["error"], (answer.text, headers, body)
+        encoded = {k.encode(): v.encode("latin-1") for k, v in headers.items() if v}
+        response = await web.request(method, path(dice), content=body, headers=encoded)
+        statuses[response.status_code] += 1
+        assert response.status_code < 500, (response.text, path, headers, body)
+        if response.status_code >= 400:
+            assert response.json()["error"], (response.text, headers, body)
 
-    while some := [*islice(bodies, 20)]:
-        await asyncio.gather(*(send(body) for body in some))
-    return told
+    while batch := [*islice(bodies, 20)]:
+        await asyncio.gather(*(send(body) for body in batch))
+    return statuses
 
 
 @pytest.fixture
 async def neighbour(pool, job_id):
-    """A log that stays as it is, whatever is sent to others."""
+    """A log that must not change, whatever is sent to others."""
     async with pool.acquire() as connection:
         await write_whole(connection, job_id, b"neighbour")
     yield
@@ -103,41 +101,41 @@ def dice():
 
 
 async def queued(channel) -> int:
-    """How many parts came into the queue; each is one that a drain can read."""
+    """The number of messages in the queue; each must be a valid part."""
     queue = await channel.declare_queue(contract.QUEUE, durable=True)
-    now, found = datetime.now(UTC), 0
+    now, count = datetime.now(UTC), 0
     while message := await queue.get(no_ack=True, fail=False):
         decode(message.body, message.timestamp, now)
-        found += 1
-    return found
+        count += 1
+    return count
 
 
-async def test_parts_one_by_one(web, neighbour, channel, dice):
+async def test_single_parts(web, neighbour, channel, dice):
     def path(dice: Random) -> str:
         return f"/log-parts/{JOB}/{dice.choice(('0', '7', 'last', '-1', '2147483648', '%FF', '٣'))}"
 
-    told = await send_all(web, dice, shaped(PART), as_json(PART), ("PUT", path))
-    assert told[204] > CASES / 50 and told[400] > CASES / 4
-    assert await queued(channel) == told[204]
+    statuses = await send_all(web, dice, shaped(PART), as_json(PART), ("PUT", path))
+    assert statuses[204] > CASES / 50 and statuses[400] > CASES / 4
+    assert await queued(channel) == statuses[204]
 
 
-async def test_parts_of_many(web, neighbour, channel, dice, servers):
+async def test_many_parts(web, neighbour, channel, dice, servers):
     key = (servers.data_dir / "jwt_private.pem").read_text()
     part = PART | {"job_id": JOB, "number": 3, "tok": jwt.encode({"sub": str(JOB)}, key, "RS512")}
 
     def sign(body: bytes) -> dict[str, str]:
         try:
-            said = "".join(one.get("tok") or "" for one in json.loads(body))
-            digest = hashlib.sha1(said.encode("utf-8", "surrogatepass")).hexdigest()
+            tokens = "".join(one.get("tok") or "" for one in json.loads(body))
+            digest = hashlib.sha1(tokens.encode("utf-8", "surrogatepass")).hexdigest()
         except (ValueError, TypeError, AttributeError, RecursionError):
             digest = "0" * 40
         return {"Authorization": f"token sig:{digest}"}
 
     corpus = as_json([part], [part, PART], [])
-    told = await send_all(
+    statuses = await send_all(
         web, dice, listed(shaped(part)), corpus, ("POST", lambda _: "/log-parts/multi"), sign
     )
-    assert told[204] > CASES / 50 and told[400] > CASES / 4
+    assert statuses[204] > CASES / 50 and statuses[400] > CASES / 4
     assert await queued(channel) > 0
 
 
@@ -148,15 +146,15 @@ async def test_whole_logs(web, neighbour, dice):
         )
         return f"/logs/{dice.choice((JOB, JOB, 'x', '%2e', 2**63))}?removed_by={by}"
 
-    told = await send_all(web, dice, poison.message, poison.MESSAGES, ("PUT", path))
-    assert told[200] > CASES / 50 and told[400] > CASES / 50
+    statuses = await send_all(web, dice, poison.message, poison.MESSAGES, ("PUT", path))
+    assert statuses[200] > CASES / 50 and statuses[400] > CASES / 50
     corpus = as_json([WHOLE], [WHOLE, {"job_id": str(JOB)}], [])
     call = ("POST", lambda _: "/logs/multi")
-    told = await send_all(web, dice, listed(shaped(WHOLE)), corpus, call)
-    assert told[204] > CASES / 50 and told[400] > CASES / 4
+    statuses = await send_all(web, dice, listed(shaped(WHOLE)), corpus, call)
+    assert statuses[204] > CASES / 50 and statuses[400] > CASES / 4
 
 
-async def test_what_pusher_sends(web, neighbour, dice):
+async def test_webhooks(web, neighbour, dice):
     event = {"name": "channel_occupied", "channel": f"job-{JOB}"}
 
     def make(dice: Random) -> bytes:
@@ -171,11 +169,11 @@ async def test_what_pusher_sends(web, neighbour, dice):
 
     corpus = as_json({"time_ms": int(time.time() * 1000), "events": [event]})
     call = ("POST", lambda _: "/pusher/existence")
-    told = await send_all(web, dice, make, corpus, call, sign)
-    assert told[204] > CASES / 50 and told[400] and told[401]
+    statuses = await send_all(web, dice, make, corpus, call, sign)
+    assert statuses[204] > CASES / 50 and statuses[400] and statuses[401]
 
 
-async def test_who_asks_for_a_channel(web, neighbour, dice):
+async def test_channel_authorization(web, neighbour, dice):
     form = f"socket_id=1.2&channel_name=private-job-{JOB}".encode()
 
     values = [str(value).encode("utf-8", "replace") for value in poison.VALUES]
@@ -189,5 +187,5 @@ async def test_who_asks_for_a_channel(web, neighbour, dice):
         return {"Content-Type": dice.choice([FORM, FORM, *TYPES])}
 
     call = ("POST", lambda _: "/pusher/auth")
-    told = await send_all(web, dice, make, [form, form, b""], call, sign)
-    assert told[200] > CASES / 50 and told[400] > CASES / 50 and told[403] > CASES / 50
+    statuses = await send_all(web, dice, make, [form, form, b""], call, sign)
+    assert statuses[200] > CASES / 50 and statuses[400] > CASES / 50 and statuses[403] > CASES / 50

@@ -1,4 +1,4 @@
-"""What Pusher and its subscribers ask the web: webhooks, and ways into private channels."""
+"""Pusher webhooks and the authorization of private channels."""
 
 import json
 import time
@@ -21,20 +21,19 @@ def settings(settings):
 
 
 @pytest.fixture
-async def web(settings, pool):
-    async with serving(settings, pool) as client:
-        del client.headers["Authorization"]
-        yield client
+async def web(web):
+    del web.headers["Authorization"]
+    return web
 
 
 async def webhook(web, *events, **headers):
-    """Send a webhook as Pusher does."""
+    """Send a signed webhook like Pusher does."""
     return await send(web, body(*events), **headers)
 
 
 def body(*events, age: float = 0) -> bytes:
-    made = [{"name": name, "channel": channel} for name, channel in events]
-    return json.dumps({"time_ms": int((time.time() - age) * 1000), "events": made}).encode()
+    listed = [{"name": name, "channel": channel} for name, channel in events]
+    return json.dumps({"time_ms": int((time.time() - age) * 1000), "events": listed}).encode()
 
 
 async def send(web, text: bytes, key: str = KEY, signed: str | bytes | None = None):
@@ -46,11 +45,11 @@ async def watched(pool) -> set[int]:
     return {row[0] for row in await pool.fetch(MARKED)}
 
 
-async def test_channels_are_marked_for_six_hours_and_marks_taken_away(web, pool):
-    answer = await webhook(
+async def test_channels_are_marked_for_six_hours_or_until_vacated(web, pool):
+    response = await webhook(
         web, ("channel_occupied", "job-1"), ("channel_occupied", "private-job-2")
     )
-    assert (answer.status_code, answer.content) == (204, b"")
+    assert (response.status_code, response.content) == (204, b"")
     assert await watched(pool) == {1, 2}
     await webhook(web, ("channel_vacated", "job-1"), ("channel_occupied", f"job-{2**63 - 1}"))
     assert await watched(pool) == {2, 2**63 - 1}
@@ -61,14 +60,14 @@ async def test_channels_are_marked_for_six_hours_and_marks_taken_away(web, pool)
 async def test_other_channels_and_events_are_ignored(web, pool):
     channels = ("job-", "job-x", "job-1x", "job-01", "repo-1", "presence-job-1", f"job-{2**63}",
                 "job--1", "job-1\n", "job-\u0661", "")  # fmt: skip
-    answer = await webhook(
+    response = await webhook(
         web, *(("channel_occupied", name) for name in channels), ("member_added", "job-4")
     )
-    assert answer.status_code == 204
+    assert response.status_code == 204
     assert await watched(pool) == set()
 
 
-async def test_who_enters_a_public_channel_does_not_touch_a_private_one(settings, pool):
+async def test_public_channels_do_not_affect_private_ones(settings, pool):
     pusher = settings.pusher.model_copy(update={"secure": True})
     async with serving(settings.model_copy(update={"pusher": pusher}), pool) as web:
         await webhook(web, ("channel_occupied", "private-job-1"), ("channel_occupied", "job-2"))
@@ -76,9 +75,9 @@ async def test_who_enters_a_public_channel_does_not_touch_a_private_one(settings
     assert await watched(pool) == {1}
 
 
-async def test_what_is_not_signed_well_changes_nothing(web, pool):
+async def test_invalid_signatures_are_rejected(web, pool):
     good = body(("channel_occupied", "job-1"))
-    answers = [
+    responses = [
         await send(web, good, signed="0" * 64),
         await send(web, good, signed=signature(good, "other")),
         await send(web, good, signed=signature(good + b" ")),
@@ -89,14 +88,14 @@ async def test_what_is_not_signed_well_changes_nothing(web, pool):
         await send(web, body(("channel_occupied", "job-1"), age=400)),
         await web.post("/pusher/existence", content=good),
     ]
-    for answer in answers:
-        assert answer.status_code == 401
-        assert answer.json()["error"]
+    for response in responses:
+        assert response.status_code == 401
+        assert response.json()["error"]
     assert await watched(pool) == set()
 
 
 @pytest.mark.parametrize(
-    "told",
+    "template",
     [
         "[]", "1", "null", '"x"', '{"time_ms": "now", "events": []}', '{"time_ms": 1e999}',
         '{"time_ms": %d}', '{"time_ms": %d, "events": 7}', '{"time_ms": %d, "events": [7]}',
@@ -104,27 +103,27 @@ async def test_what_is_not_signed_well_changes_nothing(web, pool):
         '{"time_ms": %d, "events": ["\\ud83d"]}', '{"time_ms": ' + "9" * 400 + "}", "[" * 100_000,
     ],
 )  # fmt: skip
-async def test_what_is_signed_and_no_webhook_is_refused(web, told):
-    text = (told % (time.time() * 1000) if "%d" in told else told).encode()
-    answer = await send(web, text)
-    assert answer.status_code in (400, 401)
-    assert answer.json()["error"]
+async def test_a_signed_body_that_is_not_a_webhook_is_rejected(web, template):
+    text = (template % (time.time() * 1000) if "%d" in template else template).encode()
+    response = await send(web, text)
+    assert response.status_code in (400, 401)
+    assert response.json()["error"]
 
 
-async def test_without_an_app_it_is_said(settings, pool):
+async def test_without_an_app_the_error_says_so(settings, pool):
     async with serving(settings.model_copy(update={"pusher": PusherSettings()}), pool) as web:
         existence = await webhook(web, ("channel_occupied", "job-1"))
         form = {"socket_id": "1.1", "channel_name": "private-job-1"}
         auth = await web.post("/pusher/auth", data=form, headers=AUTHORIZED)
-    for answer in (existence, auth):
-        assert (answer.status_code, answer.json()) == (500, {"error": "pusher is not set"})
+    for response in (existence, auth):
+        assert (response.status_code, response.json()) == (500, {"error": "pusher is not set"})
 
 
-async def test_a_subscription_is_signed_for_who_has_the_token(web):
+async def test_a_subscription_is_signed_with_the_token(web):
     form = {"socket_id": "123.456", "channel_name": "private-job-42"}
-    answer = await web.post("/pusher/auth", data=form, headers=AUTHORIZED)
+    response = await web.post("/pusher/auth", data=form, headers=AUTHORIZED)
     signed = signature(b"123.456:private-job-42")
-    assert (answer.status_code, answer.json()) == (200, {"auth": f"{KEY}:{signed}"})
+    assert (response.status_code, response.json()) == (200, {"auth": f"{KEY}:{signed}"})
     assert (await web.post("/pusher/auth", data=form)).status_code == 403
 
 
@@ -141,7 +140,7 @@ async def test_a_subscription_is_signed_for_who_has_the_token(web):
         ({}, 400),
     ],
 )
-async def test_nothing_else_is_signed(web, form, status):
-    answer = await web.post("/pusher/auth", data=form, headers=AUTHORIZED)
-    assert answer.status_code == status
-    assert answer.json().keys() == {"error"}
+async def test_other_subscriptions_are_rejected(web, form, status):
+    response = await web.post("/pusher/auth", data=form, headers=AUTHORIZED)
+    assert response.status_code == status
+    assert response.json().keys() == {"error"}

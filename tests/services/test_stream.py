@@ -43,10 +43,10 @@ async def test_sends_history_then_live_parts_then_final(web, store, job_id):
 
 async def test_headers_disable_buffering_and_caching(web, store, job_id):
     await store((0, b"a", END))
-    answer = await web.get(f"/logs/{job_id}/stream")
-    assert answer.headers["content-type"].startswith("text/event-stream")
-    assert answer.headers["x-accel-buffering"] == "no"
-    assert answer.headers["cache-control"] == "no-store"
+    response = await web.get(f"/logs/{job_id}/stream")
+    assert response.headers["content-type"].startswith("text/event-stream")
+    assert response.headers["x-accel-buffering"] == "no"
+    assert response.headers["cache-control"] == "no-store"
 
 
 async def test_resumes_after_any_event(web, store, job_id):

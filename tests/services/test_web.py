@@ -1,4 +1,4 @@
-"""The HTTP API over a real socket, from wherever a log now is."""
+"""The HTTP API over a real socket, at every stage of a log."""
 
 import hashlib
 from contextlib import AsyncExitStack
@@ -11,15 +11,9 @@ from logflume.archive.store import Archive
 from tests.support.parts import part
 from tests.support.services import serving
 
-# A character cut between two parts, a NUL, and bytes that are no UTF-8 at all.
+# A character split between two parts, a NUL, and invalid UTF-8.
 CONTENT = [b"caf\xc3", b"\xa9\0", b"\xff end"]
 BYTES = b"".join(CONTENT)
-
-
-@pytest.fixture
-async def web(settings, pool):
-    async with serving(settings, pool) as client:
-        yield client
 
 
 async def stored(pool, job_id: int) -> None:
@@ -35,20 +29,20 @@ async def aggregated(pool, job_id: int):
 
 
 async def purged(pool, job_id: int, settings) -> None:
-    made = await aggregated(pool, job_id)
+    row = await aggregated(pool, job_id)
     archive = Archive(settings.s3, 1)
 
     async def read(start: int, size: int) -> bytes:
         return BYTES[start : start + size]
 
-    await archive.upload(job_id, read, made.bytes, sha256=made.sha256, parts=made.parts)
+    await archive.upload(job_id, read, row.bytes, sha256=row.sha256, parts=row.parts)
     async with pool.acquire() as connection:
-        await logs.mark_verified(connection, job_id, made.sha256)
-        assert await logs.purge(connection, job_id, made.sha256)
+        await logs.mark_verified(connection, job_id, row.sha256)
+        assert await logs.purge(connection, job_id, row.sha256)
 
 
 @pytest.mark.parametrize("where", ["parts", "database", "archive"])
-async def test_a_log_reads_the_same_wherever_it_is(web, pool, settings, job_id, where):
+async def test_a_log_reads_the_same_at_every_stage(web, pool, settings, job_id, where):
     if where == "parts":
         await stored(pool, job_id)
     elif where == "database":
@@ -60,8 +54,8 @@ async def test_a_log_reads_the_same_wherever_it_is(web, pool, settings, job_id, 
     assert raw.headers["content-type"] == "text/plain; charset=utf-8"
     if where != "parts":
         assert int(raw.headers["content-length"]) == len(BYTES)
-    answer = await web.get(f"/logs/{job_id}?by=job_id&source=api")
-    log = answer.json()
+    response = await web.get(f"/logs/{job_id}?by=job_id&source=api")
+    log = response.json()
     assert log["content"] == BYTES.decode("utf-8", "replace")
     assert log.keys() == {
         "@type", "id", "job_id", "content", "created_at", "updated_at", "aggregated_at",
@@ -76,46 +70,46 @@ async def test_a_log_reads_the_same_wherever_it_is(web, pool, settings, job_id, 
 
 
 async def test_a_large_log_streams_while_it_is_purged(web, pool, settings, job_id):
-    """What began to stream from the database goes on from the archive."""
+    """A response that started from the database continues from the archive."""
     content = bytes(range(256)) * 4096 * 8  # 8 MiB
     async with pool.acquire() as connection:
         await store_batch(connection, [part(job_id, 0, content, final=True)])
-        made = await aggregation.aggregate(connection, job_id, force=False, restore=False)
+        row = await aggregation.aggregate(connection, job_id, force=False, restore=False)
     archive = Archive(settings.s3, 1)
 
     async def read(start: int, size: int) -> bytes:
         return content[start : start + size]
 
-    await archive.upload(job_id, read, made.bytes, sha256=made.sha256, parts=1)
+    await archive.upload(job_id, read, row.bytes, sha256=row.sha256, parts=1)
     digest = hashlib.sha256()
-    async with web.stream("GET", f"/logs/{job_id}/raw") as answer:
-        pieces = answer.aiter_raw()
+    async with web.stream("GET", f"/logs/{job_id}/raw") as response:
+        pieces = response.aiter_raw()
         digest.update(await anext(pieces))
         async with pool.acquire() as connection:
-            await logs.mark_verified(connection, job_id, made.sha256)
-            assert await logs.purge(connection, job_id, made.sha256)
+            await logs.mark_verified(connection, job_id, row.sha256)
+            assert await logs.purge(connection, job_id, row.sha256)
         async for piece in pieces:
             digest.update(piece)
-    assert digest.hexdigest() == made.sha256
+    assert digest.hexdigest() == row.sha256
 
 
-async def test_readers_who_do_not_read_hold_no_connection(web, pool, job_id):
+async def test_slow_readers_hold_no_connection(web, pool, job_id):
     async with pool.acquire() as connection:
         await store_batch(connection, [part(job_id, n, b"x" * 100_000) for n in range(300)])
     async with AsyncExitStack() as readers:
         for _ in range(20):
             await readers.enter_async_context(web.stream("GET", f"/logs/{job_id}/raw"))
-        answer = await web.get(f"/logs/{job_id}?content=false")
-        assert answer.status_code == 200
+        response = await web.get(f"/logs/{job_id}?content=false")
+        assert response.status_code == 200
         busy = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"
         assert await pool.fetchval(busy) == 0
 
 
-async def test_lifecycle_tells_the_row_and_names_the_workflow(web, pool, job_id):
+async def test_lifecycle_shows_the_row_and_the_workflow(web, pool, job_id):
     await aggregated(pool, job_id)
-    answer = await web.get(f"/logs/{job_id}/lifecycle")
-    body = answer.json()
-    assert answer.status_code == 200
+    response = await web.get(f"/logs/{job_id}/lifecycle")
+    body = response.json()
+    assert response.status_code == 200
     assert (body["phase"], body["parts"], body["bytes"]) == ("aggregating", 3, len(BYTES))
     assert (body["workflow_id"], body["run_id"]) == (f"log-{job_id}", None)
     assert f"log-{job_id}" in body["temporal_ui_url"]
@@ -123,7 +117,7 @@ async def test_lifecycle_tells_the_row_and_names_the_workflow(web, pool, job_id)
 
 @pytest.mark.parametrize("path", ["", "/raw", "/lifecycle"])
 @pytest.mark.parametrize(
-    ("log", "status", "said"),
+    ("log", "status", "error"),
     [
         ("999999999", 404, "no log"),
         ("abc", 400, "must be an integer"),
@@ -133,39 +127,39 @@ async def test_lifecycle_tells_the_row_and_names_the_workflow(web, pool, job_id)
         ("99999999999999999999", 400, "must be an integer"),
     ],
 )
-async def test_wrong_ids_are_refused_in_json(web, path, log, status, said):
-    answer = await web.get(f"/logs/{log}{path}")
-    assert answer.status_code == status
-    assert said in answer.json()["error"]
+async def test_invalid_ids_are_rejected_as_json(web, path, log, status, error):
+    response = await web.get(f"/logs/{log}{path}")
+    assert response.status_code == status
+    assert error in response.json()["error"]
 
 
-async def test_unknown_routes_and_methods_answer_json(web):
+async def test_errors_for_unknown_routes_and_methods_are_json(web):
     unknown = (("GET", "/nope", 404), ("GET", "/schema/nope", 404), ("DELETE", "/logs/1", 405))
     for method, path, status in unknown:
-        answer = await web.request(method, path)
-        assert answer.status_code == status
-        assert answer.json()["error"]
-    answer = await web.get("/logs/1?by=name")
-    assert answer.status_code == 400
-    assert answer.json()["error"].startswith("by: ")
+        response = await web.request(method, path)
+        assert response.status_code == status
+        assert response.json()["error"]
+    response = await web.get("/logs/1?by=name")
+    assert response.status_code == 400
+    assert response.json()["error"].startswith("by: ")
 
 
 @pytest.mark.parametrize(
     "sent", [None, "", "token", "token wrong", "Bearer the-token", "the-token"]
 )
-async def test_a_wrong_token_is_refused(web, sent):
+async def test_a_wrong_token_is_rejected(web, sent):
     web.headers.pop("Authorization")
     headers = {} if sent is None else {"Authorization": sent}
     for path in ("/logs/1", "/logs/1/raw", "/logs/1/lifecycle"):
-        answer = await web.get(path, headers=headers)
-        assert answer.status_code == 403
-        assert "token" in answer.json()["error"]
+        response = await web.get(path, headers=headers)
+        assert response.status_code == 403
+        assert "token" in response.json()["error"]
 
 
-async def test_without_a_token_on_the_server_nobody_gets_in(settings, pool):
+async def test_without_a_configured_token_all_requests_fail(settings, pool):
     async with serving(settings, pool, auth_token=None) as web:
-        answer = await web.get("/logs/1", headers={"Authorization": "token"})
-    assert (answer.status_code, answer.json()) == (
+        response = await web.get("/logs/1", headers={"Authorization": "token"})
+    assert (response.status_code, response.json()) == (
         500,
         {"error": "authentication token is not set"},
     )
@@ -184,11 +178,11 @@ async def test_uptime_and_health_need_no_token(web):
     )
 
 
-async def test_a_dependency_that_is_away_is_named(settings, pool):
+async def test_readiness_names_the_failed_dependency(settings, pool):
     away = settings.model_copy(
-        update={"s3": settings.s3.model_copy(update={"bucket": "nobody-made-this"})}
+        update={"s3": settings.s3.model_copy(update={"bucket": "missing-bucket"})}
     )
     async with serving(away, pool) as web:
-        answer = await web.get("/health/ready")
-    assert answer.status_code == 503
-    assert "nobody-made-this" in answer.json()["dependencies"]["archive"]
+        response = await web.get("/health/ready")
+    assert response.status_code == 503
+    assert "missing-bucket" in response.json()["dependencies"]["archive"]
