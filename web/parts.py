@@ -62,7 +62,7 @@ async def get_parts(  # noqa: PLR0913 - the contract's parameters
     require_all: All = False,
     content: WithContent = True,
 ) -> Stream:
-    """List parts by number; an aggregated log has a notice instead."""
+    """List parts by number; an aggregated log returns a notice instead."""
     await check_maintenance(services)
     wanted = _numbers(part_numbers) if part_numbers else None
 

@@ -36,8 +36,17 @@ Case = Annotated[bool, QueryParameter(description="`true`: case-sensitive")]
     tags=["logs"],
     media_type="text/plain",
     responses={
-        206: ResponseSpec(bytes, media_type="text/plain", description="the requested range"),
-        304: ResponseSpec(None, description="not modified: `If-None-Match` names the current ETag"),
+        206: ResponseSpec(
+            bytes,
+            generate_examples=False,
+            media_type="text/plain",
+            description="the requested range",
+        ),
+        304: ResponseSpec(
+            None,
+            generate_examples=False,
+            description="not modified: `If-None-Match` names the current ETag",
+        ),
         **errors(400, 403, 404, 410, 416, 500),
     },
     **READERS,

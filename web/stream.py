@@ -41,7 +41,7 @@ Encoding = Annotated[
     QueryParameter(description="`base64`: exact bytes; `text`: each part decoded with replacement"),
 ]
 LastEventId = Annotated[
-    str, HeaderParameter(name="Last-Event-ID", description="Resume after this event.")
+    str, HeaderParameter(name="Last-Event-ID", description="resume after this event")
 ]
 
 
@@ -51,7 +51,12 @@ LastEventId = Annotated[
     tags=["logs"],
     media_type="text/event-stream",
     responses={
-        200: ResponseSpec(str, media_type="text/event-stream", description="server-sent events"),
+        200: ResponseSpec(
+            str,
+            generate_examples=False,
+            media_type="text/event-stream",
+            description="server-sent events",
+        ),
         **errors(400, 403, 404, 410, 500),
     },
     **READERS,
