@@ -1,4 +1,4 @@
-"""What a component is, and which there are."""
+"""The components of the stack: their names and how they are described."""
 
 import asyncio
 import contextlib
@@ -9,41 +9,41 @@ from dataclasses import dataclass, field
 
 from logflume_cli.devstack.processes import Running
 
-# In the order of their start. The last three are ours, the rest are servers.
+# In start order. The last three are ours, the others are servers.
 NAMES = ("epmd", "rabbitmq", "postgres", "temporal", "s3", "pusher", "drain", "worker", "web")
-# Those that only run when they are asked for.
+# Started only on request.
 OPTIONAL = ("pusher",)
 DEFAULT = tuple(name for name in NAMES if name not in OPTIONAL)
 
 
 async def nothing() -> None:
-    """For components that have nothing to prepare or to finish."""
+    """The default of `prepare` and `finish`."""
 
 
 @dataclass(frozen=True)
 class Component:
-    """How one program of the stack is started, watched and stopped."""
+    """How to start, check and stop one program of the stack."""
 
     name: str
     argv: Callable[[], list[str]]
-    """The command; raises ComponentError when the program is not installed."""
+    """The command line; raises ComponentError if the program is not installed."""
     env: dict[str, str]
     ready: Callable[[Running], Awaitable[bool]]
-    """Whether it does its work now."""
+    """Whether it is ready."""
     ports: list[int] = field(default_factory=list)
-    """Ports it listens on, the one people know first."""
+    """Ports it listens on, the main one first."""
     needs: tuple[str, ...] = ()
     """Components that must be ready before this one starts."""
     prepare: Callable[[], Awaitable[None]] = nothing
     """Runs before each start."""
     finish: Callable[[], Awaitable[None]] = nothing
-    """Runs each time it was found ready; must be safe to repeat."""
+    """Runs each time it becomes ready; must be idempotent."""
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 30
 
 
-async def answers(host: str, port: int) -> bool:
-    """Whether something takes connections there."""
+async def accepts_connections(host: str, port: int) -> bool:
+    """Whether a process accepts TCP connections there."""
     try:
         _reader, writer = await asyncio.open_connection(host, port)
     except OSError:
@@ -55,6 +55,6 @@ async def answers(host: str, port: int) -> bool:
 
 
 def bare_env(**extra: str) -> dict[str, str]:
-    """The environment of a server: nothing of the caller's that could configure it."""
-    kept = ("PATH", "LANG", "TMPDIR", "TZ")
-    return {name: os.environ[name] for name in kept if name in os.environ} | extra
+    """The environment of a server, without variables of ours that could configure it."""
+    names = ("PATH", "LANG", "TMPDIR", "TZ")
+    return {name: os.environ[name] for name in names if name in os.environ} | extra

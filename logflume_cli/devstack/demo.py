@@ -1,6 +1,6 @@
-"""The demo: a small fleet of CI jobs through the whole pipeline, on real components.
+"""The demo: carries a small fleet of CI jobs through the whole pipeline on the local stack.
 
-Run as `python -m logflume_cli.devstack.demo`, or by `bin/demo`, which sets the machine up before.
+Run it with `bin/demo`, which installs everything first.
 """
 
 import io
@@ -20,7 +20,7 @@ from rich.table import Column, Table
 from logflume.errors import LogflumeError
 from logflume.settings import Settings, load_settings
 from logflume_cli.devstack.components import NAMES
-from logflume_cli.devstack.fleet import Job, compare_fleet, follow_fleet, play_fleet, whereabouts
+from logflume_cli.devstack.fleet import Job, compare_fleet, follow_fleet, play_fleet, summarize
 from logflume_cli.devstack.runner import new_job_ids, open_log
 from logflume_cli.devstack.samples import fleet
 from logflume_cli.devstack.stack import LocalStack, Status
@@ -30,7 +30,7 @@ from web.auth import sign_link
 SEED = 1
 JOBS = 12
 ROWS = 40
-# How long the jobs of the demo run, in seconds.
+# Durations of the generated jobs, in seconds.
 SHORTEST, LONGEST = 4.0, 10.0
 PHASES = ("waiting", "receiving", "aggregating", "archiving", "verified", "done")
 JOB = Column("job", no_wrap=True, min_width=16)
@@ -38,14 +38,14 @@ console = Console()
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="Compare each log's archive with its source, and end.")
+@click.option("--once", is_flag=True, help="Compare each archived log with its source, then exit.")
 @click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path))
 def main(files: tuple[Path, ...], *, once: bool) -> None:
-    """Start the local stack and play FILEs, or generated logs, as CI jobs.
+    """Start the local stack and publish FILEs, or generated logs, as CI jobs.
 
-    Without --once it then stays, for a look around, until Ctrl-C. The stack is stopped at the
-    end, unless it ran before. With --once the exit code is 0 only if every log was archived,
-    verified, purged and is, in the archive, equal to its source byte for byte.
+    Without --once the stack runs until Ctrl-C. Components that the demo started are stopped at the
+    end. With --once the exit code is 0 only if every log was archived, verified and purged, and
+    the archived bytes equal the source.
     """
     try:
         sys.exit(run_until_signal(_demo(_jobs(files, throttled=not once), once=once)))
@@ -60,7 +60,7 @@ def _jobs(files: Sequence[Path], *, throttled: bool) -> list[Job]:
             open_log(path).close()
         named = zip(new_job_ids(len(files)), files, strict=True)
         return [Job(job_id, path.name, partial(open_log, path)) for job_id, path in named]
-    rng = random.Random(SEED)  # noqa: S311 - no secret is made of it
+    rng = random.Random(SEED)  # noqa: S311 - not a secret
     return [
         Job(
             job_id,
@@ -75,7 +75,7 @@ def _jobs(files: Sequence[Path], *, throttled: bool) -> list[Job]:
 async def _demo(jobs: list[Job], *, once: bool) -> int:
     stack = LocalStack(load_settings().stack.folder)
     with console.status("starting the local stack…"):
-        started = await stack.up(on_ready=_tell_ready)
+        started = await stack.up(on_ready=_report_ready)
     settings = load_settings()
     try:
         if not once:
@@ -83,16 +83,16 @@ async def _demo(jobs: list[Job], *, once: bool) -> int:
         await _play(settings, jobs)
         if once:
             return await _compare(settings, stack, jobs)
-        console.print("Ctrl-C ends the demo.")
-        await stack.watch(NAMES, _tell_death)
+        console.print("Press Ctrl-C to end the demo.")
+        await stack.watch(NAMES, _report_exit)
         return 0
     finally:
         if started:
-            with console.status("stopping what was started…"):
+            with console.status("stopping the local stack…"):
                 await stack.down(started)
 
 
-def _tell_ready(name: str, seconds: float) -> None:
+def _report_ready(name: str, seconds: float) -> None:
     console.print(f"[green]✓[/] {name:<9} ready after {seconds:.1f} s", highlight=False)
 
 
@@ -105,15 +105,13 @@ async def _play(settings: Settings, jobs: list[Job]) -> None:
     console.print()
 
 
-def _tell_death(item: Status) -> None:
-    console.print(
-        f"[bold red]✗[/] {item.name} ended by itself; its log: {item.log}", soft_wrap=True
-    )
+def _report_exit(item: Status) -> None:
+    console.print(f"[bold red]✗[/] {item.name} died; see its log {item.log}", soft_wrap=True)
 
 
 def _progress(jobs: list[Job]) -> Table | str:
     if len(jobs) > ROWS:
-        return whereabouts(jobs)
+        return summarize(jobs)
     table = Table(JOB, "name", Column("bytes", justify="right"), "parts", "phase", "")
     for job in jobs:
         bar = ProgressBar(len(PHASES) - 1, PHASES.index(job.phase), width=24)
@@ -122,7 +120,7 @@ def _progress(jobs: list[Job]) -> Table | str:
 
 
 def _show_addresses(settings: Settings, jobs: list[Job]) -> None:
-    """Print where to watch; the links need no token, being signed for an hour."""
+    """Print the addresses; links to logs are signed for an hour, so they need no token."""
     for job in jobs:
         link = sign_link(settings.web, job.job_id, timedelta(hours=1))
         _show(job.name, f"{settings.web.url}/jobs/{job.job_id}?share={link}")
@@ -153,11 +151,11 @@ async def _compare(settings: Settings, stack: LocalStack, jobs: list[Job]) -> in
 def _worker_memory(stack: LocalStack) -> str:
     pid = next(item.pid for item in stack.status() if item.name == "worker")
     if pid is None:
-        return "the worker does not run"
+        return "the worker is not running"
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
-        return "the worker's peak memory is only known on Linux"
+        return "the worker's peak memory is only available on Linux"
     kib = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
     return f"the worker's peak memory (RSS): {kib / 1024:.0f} MiB"
 

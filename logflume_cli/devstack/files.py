@@ -1,4 +1,4 @@
-"""Files of the data folder: JSON and secrets, written whole or not at all."""
+"""Reads and atomically writes the files of the data folder: JSON and secrets."""
 
 import json
 import os
@@ -9,24 +9,24 @@ from logflume.errors import SettingsError
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in `path`; empty when there is no such file.
+    """The JSON object in `path`; empty if the file does not exist.
 
     Raises:
-        SettingsError: the file is there and holds no JSON object.
+        SettingsError: the file does not contain a JSON object.
     """
     try:
-        found = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise SettingsError(f"cannot read {path}: {error}; mend it or delete it") from error
-    if not isinstance(found, dict):
-        raise SettingsError(f"{path} holds no JSON object; mend it or delete it")
-    return found
+        raise SettingsError(f"cannot read {path}: {error}; fix or delete it") from error
+    if not isinstance(content, dict):
+        raise SettingsError(f"{path} does not contain a JSON object; fix or delete it")
+    return content
 
 
 def write_private(path: Path, content: dict[str, Any] | str | bytes, mode: int = 0o600) -> None:
-    """Replace `path` in one step by `content` (a dict as JSON), readable by its owner alone."""
+    """Atomically replace `path` with `content` (a dict as JSON), readable only by its owner."""
     if isinstance(content, dict):
         content = json.dumps(content, indent=2) + "\n"
     data = content.encode() if isinstance(content, str) else content

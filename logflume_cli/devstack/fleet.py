@@ -1,4 +1,4 @@
-"""A fleet of jobs: played together, followed through their lives, compared with the archive."""
+"""A fleet of jobs: publishes them, follows their lifecycles and compares the archive."""
 
 import asyncio
 import hashlib
@@ -32,7 +32,7 @@ SLICE_BYTES = 1024 * 1024
 
 @dataclass
 class Job:
-    """One job of the fleet and how far its log is; sizes in bytes, `rate` in bytes a second."""
+    """One job of the fleet and the state of its log; sizes in bytes, `rate` in bytes per second."""
 
     job_id: int
     name: str
@@ -45,37 +45,37 @@ class Job:
 
     @property
     def phase(self) -> str:
-        """Its phase: `waiting` before its first part, then as the log's row tells it."""
+        """`waiting` before the first part, then the phase of the log's row."""
         if self.log is not None:
             return self.log.phase
         return "receiving" if self.parts else "waiting"
 
     @property
     def verify_seconds(self) -> float | None:
-        """Seconds from the final part to the verified archive."""
+        """Seconds from the final part to verification."""
         if self.played is None or self.log is None or self.log.archived_at is None:
             return None
         return (self.log.archived_at - self.played.finished_at) / timedelta(seconds=1)
 
     def count(self, size: int) -> None:
-        """Note that a part of `size` bytes was published."""
+        """Count a published part of `size` bytes."""
         self.parts += 1
         self.bytes += size
 
 
 async def play_fleet(amqp_url: str, jobs: Sequence[Job]) -> None:
-    """Play all jobs, some at a time.
+    """Publish all jobs, at most JOBS_AT_ONCE at a time.
 
     Raises:
-        ComponentError: the broker is out of reach.
+        ComponentError: the broker is unreachable.
         LogflumeError: a job's output cannot be read.
     """
-    places = asyncio.Semaphore(JOBS_AT_ONCE)
+    semaphore = asyncio.Semaphore(JOBS_AT_ONCE)
     async with await connect(amqp_url) as connection:
         channel = await connection.channel(publisher_confirms=False)
 
         async def one(job: Job) -> None:
-            async with places:
+            async with semaphore:
                 with job.open() as output:
                     job.played = await play(
                         channel, job.job_id, output, rate=job.rate, on_part=job.count
@@ -85,24 +85,24 @@ async def play_fleet(amqp_url: str, jobs: Sequence[Job]) -> None:
 
 
 async def follow_fleet(database_url: str, jobs: Sequence[Job]) -> None:
-    """Keep each job's `log` current until all are archived, verified and purged.
+    """Refresh each job's `log` until all are archived, verified and purged.
 
     Raises:
-        LogflumeError: none of them got on for two minutes; says where they are.
+        LogflumeError: there was no progress for two minutes.
     """
     last, since = None, time.monotonic()
     while open_jobs := [job for job in jobs if job.phase != "done"]:
-        await _look(database_url, open_jobs)
+        await _refresh(database_url, open_jobs)
         now = [(job.phase, job.parts) for job in jobs]
         if now != last:
             last, since = now, time.monotonic()
         elif time.monotonic() - since > PROGRESS_SECONDS:
-            raise LogflumeError(f"no log got on for {PROGRESS_SECONDS} s: {whereabouts(jobs)}")
+            raise LogflumeError(f"no progress for {PROGRESS_SECONDS} s: {summarize(jobs)}")
         await asyncio.sleep(POLL_SECONDS)
 
 
-def whereabouts(jobs: Sequence[Job]) -> str:
-    """How many jobs are in which phase, and some of those that are not done, in one line."""
+def summarize(jobs: Sequence[Job]) -> str:
+    """The number of jobs per phase and some jobs that are not done, in one line."""
     phases = [job.phase for job in jobs]
     counts = ", ".join(f"{phases.count(phase)} {phase}" for phase in dict.fromkeys(phases))
     late = [str(job.job_id) for job in jobs if job.phase != "done"][:5]
@@ -110,11 +110,11 @@ def whereabouts(jobs: Sequence[Job]) -> str:
 
 
 async def compare_fleet(settings: S3Settings, jobs: Sequence[Job]) -> dict[int, bool]:
-    """Whether the archive holds exactly what was played, by job id; objects are streamed."""
-    places, s3 = asyncio.Semaphore(DOWNLOADS_AT_ONCE), client(settings)
+    """Whether each job's object equals what was published, by job id; objects are streamed."""
+    semaphore, s3 = asyncio.Semaphore(DOWNLOADS_AT_ONCE), client(settings)
 
     async def one(job: Job) -> bool:
-        async with places:
+        async with semaphore:
             archived = await asyncio.to_thread(_archived_sha256, s3, settings.bucket, job.job_id)
         return job.played is not None and archived == job.played.sha256
 
@@ -122,25 +122,25 @@ async def compare_fleet(settings: S3Settings, jobs: Sequence[Job]) -> dict[int, 
     return {job.job_id: equal for job, equal in zip(jobs, results, strict=True)}
 
 
-async def _look(database_url: str, jobs: Sequence[Job]) -> None:
+async def _refresh(database_url: str, jobs: Sequence[Job]) -> None:
     try:
         connection = await asyncpg.connect(database_url, timeout=10)
         try:
-            found = await find_many(connection, [job.job_id for job in jobs])
+            logs = await find_many(connection, [job.job_id for job in jobs])
         finally:
             await connection.close()
     except UNREACHABLE:
-        return  # it may come back; if not, nothing gets on and that is told
+        return  # Postgres may come back; otherwise there is no progress, which is an error
     for job in jobs:
-        job.log = found.get(job.job_id)
+        job.log = logs.get(job.job_id)
 
 
 def _archived_sha256(s3: "S3Client", bucket: str, job_id: int) -> str | None:
     digest = hashlib.sha256()
     try:
-        answer = s3.get_object(Bucket=bucket, Key=f"jobs/{job_id}/log.txt")
-        for piece in answer["Body"].iter_chunks(SLICE_BYTES):
-            digest.update(piece)
+        response = s3.get_object(Bucket=bucket, Key=f"jobs/{job_id}/log.txt")
+        for data in response["Body"].iter_chunks(SLICE_BYTES):
+            digest.update(data)
     except (BotoCoreError, ClientError):
         return None
     return digest.hexdigest()

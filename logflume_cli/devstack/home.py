@@ -1,4 +1,4 @@
-"""The data folder of a stack: its ports, secrets, keys and the settings file for its components."""
+"""The data folder of a stack: ports, secrets, keys and the settings file."""
 
 import fcntl
 import secrets
@@ -19,9 +19,9 @@ HOST = "127.0.0.1"
 USER = "logflume"
 BUCKET = "logflume-archive"
 PUSHER_APP_ID = "1"
-# On one's own machine nobody wants to wait for hours to see a log purged.
+# Shorter than in production, to see a whole lifecycle in seconds.
 LIFECYCLE = {"settle_seconds": 2, "gap_seconds": 5, "purge_seconds": 10}
-# Ours: each has a user of its own in Postgres.
+# Our processes; each has its own Postgres user.
 PROCESSES = ("drain", "worker", "web")
 SECRETS = (
     "password",
@@ -38,7 +38,7 @@ SECRETS = (
 
 @dataclass(frozen=True)
 class Home:
-    """Where a stack lives, and under which addresses and secrets."""
+    """The data folder of a stack, with its ports and secrets."""
 
     data_dir: Path
     ports: dict[str, int]
@@ -51,7 +51,7 @@ class Home:
 
     @property
     def management_url(self) -> str:
-        """HTTP URL of RabbitMQ's management, with user and password."""
+        """URL of RabbitMQ's management API, with user and password."""
         port = self.ports["rabbitmq_management"]
         return f"http://{USER}:{self.secrets['password']}@{HOST}:{port}"
 
@@ -67,17 +67,17 @@ class Home:
 
     @property
     def ports_file(self) -> Path:
-        """The file that keeps the ports."""
+        """The file with the ports."""
         return self.data_dir / "ports.json"
 
     def database_url(self, database: str, process: str | None = None) -> str:
-        """Postgres URL of `database`, with the user and password of a process or of the owner."""
+        """Postgres URL of `database` for the user of a process; None: for the owner."""
         user = f"app_{process}" if process else USER
         secret = self.secrets[f"{process}_password" if process else "password"]
         return f"postgresql://{user}:{secret}@{HOST}:{self.ports['postgres']}/{database}"
 
     def log(self, component: str) -> Path:
-        """The file a component's output goes to."""
+        """The log file of a component."""
         return self.data_dir / "logs" / f"{component}.log"
 
     def folder(self, component: str) -> Path:
@@ -86,9 +86,9 @@ class Home:
 
 
 def open_home(data_dir: Path, overrides: dict[str, Any]) -> Home:
-    """Make the data folder ready: ports, secrets, keys, then the settings file.
+    """Create what is missing in the data folder: ports, secrets, keys, then the settings file.
 
-    What is there is kept; `overrides` are nested settings groups that win over it.
+    `overrides` are nested settings groups that replace values in the settings file.
 
     Raises:
         ComponentError: no ports are free.
@@ -102,17 +102,17 @@ def open_home(data_dir: Path, overrides: dict[str, Any]) -> Home:
 
 
 def set_pusher(home: Home, *, runs: bool) -> None:
-    """Write into the settings file where the stack's Pusher server is, or that there is none."""
+    """Add the stack's Pusher server to the settings file, or remove it."""
     path = stack_file(home.data_dir)
     with _locked(home.data_dir):
-        kept = read_json(path)
-        # One that was set by hand stays.
-        is_ours = kept.get("pusher", {}).get("key") == home.secrets["pusher_key"]
-        content = {name: group for name, group in kept.items() if name != "pusher" or not is_ours}
+        before = read_json(path)
+        # A server that was set by hand stays.
+        is_ours = before.get("pusher", {}).get("key") == home.secrets["pusher_key"]
+        after = {name: group for name, group in before.items() if name != "pusher" or not is_ours}
         if runs:
-            content = _merged(kept, {"pusher": _pusher_settings(home)})
-        if content != kept:
-            write_private(path, content)
+            after = _merged(before, {"pusher": _pusher_settings(home)})
+        if after != before:
+            write_private(path, after)
 
 
 @contextmanager
@@ -126,22 +126,22 @@ def _fill(data_dir: Path, overrides: dict[str, Any]) -> Home:
     home = Home(data_dir, load_ports(data_dir / "ports.json"), _load_secrets(data_dir))
     _make_keys(data_dir)
     path = stack_file(data_dir)
-    kept = read_json(path)
-    content: dict[str, Any] = {"lifecycle": LIFECYCLE}
-    for layer in (kept, _settings_of(home), overrides):
-        content = _merged(content, layer)
-    if content != kept:
-        write_private(path, content)
+    before = read_json(path)
+    after: dict[str, Any] = {"lifecycle": LIFECYCLE}
+    for layer in (before, _settings_of(home), overrides):
+        after = _merged(after, layer)
+    if after != before:
+        write_private(path, after)
     return home
 
 
 def _load_secrets(data_dir: Path) -> dict[str, str]:
     path = data_dir / "secrets.json"
-    kept = read_json(path)
-    if missing := set(SECRETS) - kept.keys():
-        kept |= {name: secrets.token_hex(16) for name in sorted(missing)}
-        write_private(path, kept)
-    return kept
+    content = read_json(path)
+    if missing := set(SECRETS) - content.keys():
+        content |= {name: secrets.token_hex(16) for name in sorted(missing)}
+        write_private(path, content)
+    return content
 
 
 def _make_keys(data_dir: Path) -> None:

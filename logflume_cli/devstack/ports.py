@@ -1,4 +1,4 @@
-"""The stack's ports: one free block, chosen at the first start and then kept."""
+"""The stack's ports: one free block, chosen at the first start and stored."""
 
 import socket
 import zlib
@@ -30,7 +30,7 @@ NAMES = (
     "pusher",
     "pusher_metrics",
 )
-# SeaweedFS opens each of these a second time, this far above: still below the ephemeral ports.
+# SeaweedFS also listens on each of these plus this offset, below the ephemeral ports.
 SHADOW = 10_000
 SHADOWED = ("s3", "s3_master", "s3_volume", "s3_filer", "s3_admin")
 STEP = 40
@@ -38,27 +38,27 @@ BASES = range(18_000, 22_680, STEP)
 
 
 def load_ports(path: Path) -> dict[str, int]:
-    """Read the ports kept at `path`, or choose a free block and keep it there.
+    """Read the ports from `path`, or choose a free block and store it there.
 
     Raises:
         ComponentError: no block is free.
         SettingsError: the file is unreadable.
     """
-    kept = read_json(path)
-    if kept.keys() != set(NAMES):
-        kept = _choose(str(path.resolve()))
-        write_private(path, kept)
-    return kept
+    ports = read_json(path)
+    if ports.keys() != set(NAMES):
+        ports = _choose(str(path.resolve()))
+        write_private(path, ports)
+    return ports
 
 
 def shadowed(ports: dict[str, int]) -> list[int]:
-    """Every port SeaweedFS opens."""
+    """All ports of SeaweedFS."""
     own = [ports[name] for name in SHADOWED]
     return [*own, *(port + SHADOW for port in own)]
 
 
 def is_free(port: int) -> bool:
-    """Whether a program could listen on `port` of 127.0.0.1 now."""
+    """Whether `port` of 127.0.0.1 is free."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -69,45 +69,45 @@ def is_free(port: int) -> bool:
 
 
 def require_free(component: str, ports: list[int], ports_file: Path) -> None:
-    """Refuse to start `component` on a port that another program listens on.
+    """Check that the ports of `component` are free.
 
     Raises:
-        ComponentError: names the port, the component and what to do.
+        ComponentError: another program listens on one of them.
     """
     for port in ports:
         if not is_free(port):
             raise ComponentError(
-                f"{component} cannot start: {_named(_holder(port))} has its port {port}; "
+                f"{component} cannot start: {_named(_holder(port))} uses its port {port}; "
                 f"stop that program, or run `logflume stack down` and delete {ports_file} "
                 "to choose other ports"
             )
 
 
 def owns(component: str, pid: int, ports: list[int], ports_file: Path) -> bool:
-    """Whether `pid` listens on all its ports by now.
+    """Whether `pid` listens on all its ports.
 
     Raises:
-        ComponentError: another program was quicker and has one; says what to do.
+        ComponentError: another program took one of them meanwhile.
     """
     try:
-        found = psutil.Process(pid).net_connections(kind="tcp")
+        sockets = psutil.Process(pid).net_connections(kind="tcp")
     except psutil.Error:
-        return True  # it ended, or hides its sockets from us: nothing to compare
-    listening = {item.laddr.port for item in found if item.status == psutil.CONN_LISTEN}
+        return True  # it ended, or we may not see its sockets
+    listening = {item.laddr.port for item in sockets if item.status == psutil.CONN_LISTEN}
     missing = [port for port in ports if port not in listening]
     for port in missing:
         holder = _holder(port)
         if holder is not None and holder.pid != pid:
             raise ComponentError(
-                f"{component} did not get its port {port}: {_named(holder)} took it meanwhile; "
+                f"{component} cannot listen on port {port}: {_named(holder)} took it; "
                 f"delete {ports_file} to choose other ports"
             )
     return not missing
 
 
 def _choose(seed: str) -> dict[str, int]:
-    # Stacks of different folders begin their search at different blocks, so that one started
-    # while another is down does not take its ports.
+    # Stacks of different folders start their search at different blocks, so one that starts while
+    # another is down does not take its ports.
     first = zlib.crc32(seed.encode()) % len(BASES)
     for base in (*BASES[first:], *BASES[:first]):
         ports = {name: base + offset for offset, name in enumerate(NAMES)}

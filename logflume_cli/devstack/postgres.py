@@ -1,4 +1,4 @@
-"""Postgres, run as user postgres when we are root, inside a folder that only root may enter."""
+"""Postgres, run as the user postgres if we are root, in a folder that only root may enter."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ OPTIONS = {
 
 
 def postgres(home: Home) -> Component:
-    """The database server; once ready, its database exists and has the current schema."""
+    """The database server; `finish` creates the database, its schema and the users."""
     data = home.folder("postgres") / "data"
 
     def argv() -> list[str]:
@@ -71,12 +71,12 @@ def postgres(home: Home) -> Component:
 
 
 def _program(name: str) -> str:
-    places = sorted(
+    folders = sorted(
         Path("/usr/lib/postgresql").glob("*/bin"),
-        key=lambda place: int(re.sub(r"\D", "", place.parent.name) or 0),
+        key=lambda folder: int(re.sub(r"\D", "", folder.parent.name) or 0),
         reverse=True,
     )
-    return find_program(name, places, INSTALL)
+    return find_program(name, folders, INSTALL)
 
 
 def _as_server_user() -> list[str]:
@@ -87,7 +87,7 @@ def _as_server_user() -> list[str]:
         f"--reuid={SERVER_USER}",
         f"--regid={SERVER_USER}",
         "--init-groups",
-        # Postgres refuses root, yet its folder may lie in one that only root may enter.
+        # Postgres refuses to run as root, but only root may be able to enter the parent folder.
         "--inh-caps=+dac_override",
         "--ambient-caps=+dac_override",
         "--bounding-set=-all,+dac_override",
@@ -95,7 +95,7 @@ def _as_server_user() -> list[str]:
 
 
 def _initialise(data: Path, password: str) -> None:
-    # Made aside and renamed: an interrupted initdb must not pass for a cluster.
+    # Created aside and renamed: an interrupted initdb must not look like a cluster.
     fresh, pwfile = data.with_name("data.new"), data.with_name("password")
     data.parent.mkdir(exist_ok=True)
     if fresh.exists():
@@ -112,17 +112,17 @@ def _initialise(data: Path, password: str) -> None:
             command, capture_output=True, text=True, env=bare_env(), check=False
         )
     except LookupError as error:
-        raise ComponentError(f"there is no user {SERVER_USER}: {INSTALL}") from error
+        raise ComponentError(f"user {SERVER_USER} does not exist: run {INSTALL}") from error
     finally:
         pwfile.unlink()
     if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or ["it said nothing"]
+        lines = done.stderr.strip().splitlines() or ["no output"]
         raise ComponentError(f"postgres: initdb failed: {lines[-1]}")
     fresh.rename(data)
 
 
 def _end_orphans(data: Path) -> None:
-    """End what a killed server left behind; while a backend lives, no new server starts."""
+    """Kill backends of a killed server: a new server does not start while one is alive."""
     orphans = [
         process
         for process in psutil.process_iter(["name", "cwd"])
@@ -146,7 +146,7 @@ async def _create_database(home: Home) -> None:
 
 
 async def _create_users(home: Home) -> None:
-    """Make a user for each of our processes, as an operator does, in its role and no other."""
+    """Create a user for each of our processes, a member only of the process's role."""
     connection = await asyncpg.connect(home.database_url(USER), timeout=5)
     try:
         for process in PROCESSES:

@@ -1,4 +1,4 @@
-"""Processes that outlive the command that started them, and are never mistaken for others."""
+"""Starts and stops processes that outlive the command; detects reused pids."""
 
 import asyncio
 import contextlib
@@ -15,13 +15,13 @@ from logflume.errors import ComponentError
 from logflume_cli.devstack.files import read_json, write_private
 
 POLL_SECONDS = 0.05
-# The kernel gives start times by the clock, which may be set between two looks.
+# The kernel computes start times from the clock, which may be adjusted meanwhile.
 CLOCK_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Running:
-    """A process as recorded at its start; times in seconds since the epoch."""
+    """A started process; times in seconds since the epoch."""
 
     pid: int
     created: float
@@ -29,18 +29,18 @@ class Running:
 
 
 class Register:
-    """Which process runs each component, kept in a file."""
+    """The process of each component, stored in a file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def get(self, name: str) -> Running | None:
-        """The process recorded for `name`, alive or not."""
-        found = read_json(self._path).get(name)
-        return Running(**found) if found else None
+        """The recorded process of `name`, alive or not."""
+        fields = read_json(self._path).get(name)
+        return Running(**fields) if fields else None
 
     def set(self, name: str, process: Running | None) -> None:
-        """Record that `process` runs `name`; None: that nothing does any more."""
+        """Record the process of `name`; None removes it."""
         content = read_json(self._path)
         content.pop(name, None)
         if process is not None:
@@ -48,23 +48,23 @@ class Register:
         write_private(self._path, content)
 
 
-def find_program(name: str, places: list[Path], install: str) -> str:
-    """The path of `name` in the first of `places` that has it, else on the PATH.
+def find_program(name: str, folders: list[Path], install: str) -> str:
+    """The path of program `name` in `folders` or on the PATH.
 
     Raises:
-        ComponentError: it is nowhere; says that `install` brings it.
+        ComponentError: it is not installed; the text suggests the command `install`.
     """
-    for place in places:
-        if (place / name).exists():
-            return str(place / name)
-    found = shutil.which(name)
-    if found is None:
+    for folder in folders:
+        if (folder / name).exists():
+            return str(folder / name)
+    path = shutil.which(name)
+    if path is None:
         raise ComponentError(f"{name} is not installed: run bin/setup, or {install}")
-    return found
+    return path
 
 
 def spawn(argv: list[str], env: dict[str, str], log: Path) -> Running:
-    """Start a program in a session of its own, its output in `log`; the log before goes aside."""
+    """Start a program in its own session with its output in `log`; rotates the previous log."""
     if log.exists():
         log.replace(log.with_name(log.name + ".1"))
     write = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -79,51 +79,51 @@ def spawn(argv: list[str], env: dict[str, str], log: Path) -> Running:
             (os.POSIX_SPAWN_DUP2, 1, 2),
         ],
         setsid=True,
-        # A program keeps the signals its parent ignored: background shells ignore SIGINT.
+        # Ignored signals are inherited, and background shells ignore SIGINT.
         setsigdef=[signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPIPE],
     )
     return Running(pid, psutil.Process(pid).create_time(), started)
 
 
 def is_alive(process: Running | None) -> bool:
-    """Whether this very process still runs; one that ended and was not reaped does not."""
+    """Whether the process runs and its pid was not reused."""
     return process is not None and _find(process) is not None
 
 
 async def stop(process: Running, with_signal: signal.Signals, seconds: float) -> None:
-    """End a process, by force if it has not ended by itself after `seconds`."""
-    found = _find(process)
-    if found is None:
+    """Stop a process; kill it and its children if it still runs after `seconds`."""
+    main = _find(process)
+    if main is None:
         return
-    children = found.children(recursive=True)
+    children = main.children(recursive=True)
     with contextlib.suppress(psutil.NoSuchProcess):
-        found.send_signal(with_signal)
+        main.send_signal(with_signal)
     if await _ended(process, seconds):
         return
-    for victim in (found, *children):
+    for victim in (main, *children):
         with contextlib.suppress(psutil.NoSuchProcess):
             victim.kill()
     await _ended(process, seconds)
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says something, for an error message."""
+    """The last line of a log that contains letters, for an error message."""
     with contextlib.suppress(FileNotFoundError):
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 8192))
             lines = file.read().decode(errors="replace").splitlines()
         useful = [line.strip() for line in lines if any(map(str.isalpha, line))]
-        return useful[-1][:400] if useful else "it wrote nothing"
-    return "it wrote nothing"
+        return useful[-1][:400] if useful else "no output"
+    return "no output"
 
 
 def _find(process: Running) -> psutil.Process | None:
     with contextlib.suppress(ChildProcessError):
         os.waitpid(process.pid, os.WNOHANG)
     try:
-        found = psutil.Process(process.pid)
-        same = abs(found.create_time() - process.created) < CLOCK_SECONDS
-        return found if same and found.status() != psutil.STATUS_ZOMBIE else None
+        candidate = psutil.Process(process.pid)
+        is_same = abs(candidate.create_time() - process.created) < CLOCK_SECONDS
+        return candidate if is_same and candidate.status() != psutil.STATUS_ZOMBIE else None
     except psutil.NoSuchProcess:
         return None
 

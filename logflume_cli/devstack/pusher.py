@@ -1,6 +1,6 @@
-"""Pusher's protocol: soketi, for tests and for looking at live parts on one's own machine.
+"""Soketi, a server with Pusher's protocol, for tests and local use.
 
-It runs on an unofficial build of its web-socket library: not for production.
+Not for production: it uses an unofficial build of its web-socket library.
 """
 
 from pathlib import Path
@@ -13,12 +13,12 @@ from logflume_cli.devstack.files import write_private
 from logflume_cli.devstack.home import HOST, PUSHER_APP_ID, Home
 from logflume_cli.devstack.processes import Running, find_program
 
-# Where `bin/setup --pusher` puts it.
+# Installed by `bin/setup --pusher`.
 PROGRAM = Path(__file__).resolve().parents[2] / ".npm/node_modules/@soketi/soketi/bin/server.js"
 
 
 def pusher(home: Home) -> Component:
-    """The server, its webhooks on their way to the stack's web."""
+    """The server, with webhooks to the stack's web."""
     folder, port = home.folder("pusher"), home.ports["pusher"]
     config = folder / "soketi.json"
 
@@ -70,10 +70,10 @@ def _config(home: Home) -> dict[str, object]:
         "host": HOST,
         "port": home.ports["pusher"],
         "appManager.array.apps": [app],
-        # What Pusher itself allows; soketi would take ten times that.
+        # Pusher's own limit; soketi's default is ten times higher.
         "eventLimits.maxPayloadInKb": 10,
         "shutdownGracePeriod": 500,
-        # Without its metrics it never ends on SIGTERM.
+        # Without metrics it does not exit on SIGTERM.
         "metrics.enabled": True,
         "metrics.host": HOST,
         "metrics.port": home.ports["pusher_metrics"],

@@ -1,17 +1,17 @@
-"""RabbitMQ, with an Erlang port mapper of its own so that its pid is known."""
+"""RabbitMQ, with its own Erlang port mapper, which would otherwise run as an unknown process."""
 
 from pathlib import Path
 
 import aio_pika
 from aio_pika.exceptions import AMQPError
 
-from logflume_cli.devstack.components import Component, answers, bare_env
+from logflume_cli.devstack.components import Component, accepts_connections, bare_env
 from logflume_cli.devstack.files import write_private
 from logflume_cli.devstack.home import HOST, USER, Home
 from logflume_cli.devstack.processes import Running, find_program
 
 INSTALL = "apt-get install rabbitmq-server"
-# Not the wrapper in sbin: that one changes the user.
+# Not the wrapper in sbin, which changes the user.
 SCRIPTS = Path("/usr/lib/rabbitmq/bin")
 
 
@@ -20,7 +20,7 @@ def epmd(home: Home) -> Component:
     port = home.ports["epmd"]
 
     async def ready(_: Running) -> bool:
-        return await answers(HOST, port)
+        return await accepts_connections(HOST, port)
 
     return Component(
         name="epmd",
@@ -43,8 +43,8 @@ def rabbitmq(home: Home) -> Component:
         write_private(folder / ".erlang.cookie", home.secrets["erlang_cookie"], mode=0o400)
 
     async def ready(_: Running) -> bool:
-        if not await answers(HOST, home.ports["amqp"]):
-            return False  # aio-pika would log every try
+        if not await accepts_connections(HOST, home.ports["amqp"]):
+            return False  # aio-pika would log every attempt
         try:
             connection = await aio_pika.connect(home.amqp_url, timeout=5)
         except (AMQPError, OSError, TimeoutError):
@@ -90,11 +90,11 @@ def _env(home: Home, folder: Path) -> dict[str, str]:
         RABBITMQ_GENERATED_CONFIG_DIR=str(folder / "generated"),
         RABBITMQ_CONFIG_FILE=str(folder / "rabbitmq.conf"),
         RABBITMQ_ENABLED_PLUGINS_FILE=str(folder / "enabled_plugins"),
-        # Names of files that are not there: the machine's own configuration is not ours.
+        # These files do not exist; they hide the system's configuration.
         RABBITMQ_CONF_ENV_FILE=str(folder / "rabbitmq-env.conf"),
         RABBITMQ_ADVANCED_CONFIG_FILE=str(folder / "advanced.config"),
         RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1}",
-        # Makes the script exec Erlang, so that the recorded pid is the broker's.
+        # Makes the script exec Erlang, so the recorded pid is the broker's.
         RUNNING_UNDER_SYSTEMD="true",
         ERL_EPMD_PORT=str(home.ports["epmd"]),
         ERL_EPMD_ADDRESS=HOST,

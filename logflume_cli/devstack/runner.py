@@ -1,6 +1,7 @@
-"""A CI job runner in miniature: cuts a job's output into parts and publishes them as the real ones.
+"""A minimal CI job runner: splits a job's output into parts and publishes them.
 
-Like them it uses no publisher confirms and cuts at byte offsets, so through characters too.
+Like real runners it does not use publisher confirms, and it splits at byte offsets, even inside
+characters.
 """
 
 import asyncio
@@ -30,23 +31,23 @@ FLUSH_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Played:
-    """What was published of a job: sizes in bytes, `sha256` in hex, `parts` with the final one."""
+    """A published job: size in bytes, SHA-256 in hex, number of parts including the final one."""
 
     job_id: int
     bytes: int
     parts: int
     sha256: str
     finished_at: datetime
-    """When the final part was handed to the broker's connection, UTC."""
+    """When the final part was sent, in UTC."""
 
 
 async def connect(url: str) -> AbstractConnection:
     """Connect to the broker.
 
     Raises:
-        ComponentError: it is out of reach or refuses us.
+        ComponentError: it is unreachable or refuses the connection.
     """
-    # It would say the same as the error, a second time.
+    # It would log the same error again.
     logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)
     try:
         return await aio_pika.connect(url, timeout=10)
@@ -55,19 +56,19 @@ async def connect(url: str) -> AbstractConnection:
 
 
 def new_job_ids(count: int) -> range:
-    """Ids no job had before: microseconds since the epoch, and the ones after."""
+    """Unused job ids, starting at the microseconds since the epoch."""
     first = time.time_ns() // 1000
     return range(first, first + count)
 
 
 def open_log(path: Path) -> BinaryIO:
-    """Open a log file for `play`; one named `.gz` is unpacked while it is read.
+    """Open a log file for `play`; a `.gz` file is decompressed while it is read.
 
     Raises:
         LogflumeError: it cannot be opened.
     """
     try:
-        # A GzipFile is a BinaryIO in all but name.
+        # A GzipFile has the interface of a BinaryIO.
         return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
     except OSError as error:
         raise LogflumeError(f"cannot read {path}: {error.strerror}") from error
@@ -85,11 +86,11 @@ async def play(  # noqa: PLR0913
 ) -> Played:
     """Publish a job's output and its final part.
 
-    `rate` is in bytes a second, flushed every half second; None: as fast as the broker takes it.
-    `channel` must not use publisher confirms. `on_part` hears of each part's size in bytes.
+    `rate` is in bytes per second, flushed every half second; None: as fast as possible. `channel`
+    must not use publisher confirms. `on_part` gets the size of each part in bytes.
 
     Raises:
-        ComponentError: the broker went away.
+        ComponentError: the connection to the broker was lost.
         LogflumeError: the output cannot be read.
     """
     source = io.BytesIO(output) if isinstance(output, bytes) else output
@@ -98,7 +99,9 @@ async def play(  # noqa: PLR0913
         run = _Run(exchange, job_id, uuid or str(uuid4()), meta or _meta(), on_part)
         return await run.play(source, rate)
     except CONNECTION_EXCEPTIONS as error:
-        raise ComponentError(f"RabbitMQ went away: {error or type(error).__name__}") from error
+        raise ComponentError(
+            f"lost the connection to RabbitMQ: {error or type(error).__name__}; publish again"
+        ) from error
 
 
 def _meta() -> dict[str, str]:
@@ -107,7 +110,7 @@ def _meta() -> dict[str, str]:
 
 
 class _Run:
-    """One run of a job: numbers its parts and remembers what went out."""
+    """One run of a job: numbers its parts and counts what was sent."""
 
     def __init__(
         self,

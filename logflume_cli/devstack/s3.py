@@ -1,4 +1,4 @@
-"""S3: SeaweedFS, all its servers in one process."""
+"""SeaweedFS, an S3 store, with all its servers in one process."""
 
 import asyncio
 import sys
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def s3(home: Home) -> Component:
-    """The store and, once ready, the archive's bucket in it."""
+    """The store; `finish` creates the archive's bucket."""
     folder = home.folder("s3")
 
     async def prepare() -> None:
@@ -81,7 +81,7 @@ def _identities(home: Home) -> dict[str, object]:
 
 
 def client(settings: S3Settings) -> "S3Client":
-    """A client of the store, with little patience: the stack is on this machine."""
+    """A client with short timeouts, as the store is local."""
     secret_key = settings.secret_key
     return boto3.client(
         "s3",

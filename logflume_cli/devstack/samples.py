@@ -1,4 +1,4 @@
-"""Realistic CI logs, made by a seeded generator: the same seed gives the same bytes."""
+"""Generates realistic CI logs; the same seed gives the same bytes."""
 
 import random
 from collections.abc import Callable
@@ -18,15 +18,15 @@ Maker = Callable[[random.Random], str]
 
 
 def fleet(seed: int, jobs: int) -> list[tuple[str, bytes]]:
-    """Make `jobs` logs as (name, bytes), from some hundred bytes to about 1 MB.
+    """Generate `jobs` logs as (name, bytes), from a few hundred bytes to about 1 MB.
 
-    From seven jobs on, every trait is there at least once: colours and folds, progress bars,
-    multi-byte text, NUL bytes, a long line, a very short log and a large one.
+    Seven jobs cover all kinds: colours and folds, progress bars, multi-byte text, NUL bytes, a
+    long line, a very short log and a large one.
     """
-    rng = random.Random(seed)  # noqa: S311 - no secret is made of it
+    rng = random.Random(seed)  # noqa: S311 - not a secret
     kinds = list(KINDS)
     chosen = (kinds * (jobs // len(kinds) + 1))[:jobs]
-    return [(f"{kind}-{place}", KINDS[kind](rng).encode()) for place, kind in enumerate(chosen)]
+    return [(f"{kind}-{index}", KINDS[kind](rng).encode()) for index, kind in enumerate(chosen)]
 
 
 def _fold(rng: random.Random, name: str, lines: list[str]) -> str:

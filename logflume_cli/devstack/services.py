@@ -1,4 +1,4 @@
-"""Our own three processes: the commands `logflume drain`, `worker` and `web`."""
+"""Our processes: `logflume drain`, `logflume worker` and `logflume web`."""
 
 import os
 import sys
@@ -25,7 +25,7 @@ from logflume_cli.schedules import apply_schedules
 
 
 def drain(home: Home) -> Component:
-    """Ready when it consumes the queue."""
+    """The drain; ready when it consumes the queue."""
 
     async def ready(_: Running) -> bool:
         url = _settings(home).amqp.url.get_secret_value()
@@ -41,7 +41,7 @@ def drain(home: Home) -> Component:
 
 
 def worker(home: Home) -> Component:
-    """Ready when Temporal has seen it poll for workflows; then the schedules are made."""
+    """The worker; ready when it polls Temporal for workflows; `finish` applies the schedules."""
 
     async def ready(process: Running) -> bool:
         temporal = _settings(home).temporal
@@ -55,10 +55,10 @@ def worker(home: Home) -> Component:
             answer = await client.workflow_service.describe_task_queue(request)
         except (RuntimeError, RPCError):
             return False
-        # Temporal remembers pollers for minutes: one that was killed is not this one.
+        # Temporal lists pollers for minutes: ignore those of a killed worker.
         started = datetime.fromtimestamp(process.started, UTC)
-        seen = (item.last_access_time.ToDatetime(UTC) for item in answer.pollers)
-        return any(time >= started for time in seen)
+        polls = (item.last_access_time.ToDatetime(UTC) for item in answer.pollers)
+        return any(time >= started for time in polls)
 
     async def finish() -> None:
         await apply_schedules(_settings(home))
@@ -68,7 +68,7 @@ def worker(home: Home) -> Component:
 
 
 def web(home: Home) -> Component:
-    """Ready when it says that it is alive."""
+    """The web; ready when it is live."""
 
     async def ready(_: Running) -> bool:
         url = f"http://{_settings(home).web.host}:{_settings(home).web.port}/health/live"
@@ -100,7 +100,7 @@ def _service(
             **os.environ,
             "LOGFLUME_STACK__DATA_DIR": str(home.data_dir),
             "LOGFLUME_DATABASE__URL": home.database_url(USER, name),
-            # The web has its own, and shows its figures there.
+            # The web serves metrics on its own port.
             **({} if name == "web" else {"LOGFLUME_TELEMETRY__PORT": str(port)}),
         },
         ready=ready,

@@ -1,4 +1,4 @@
-"""The local stack as a whole: what is up, bringing it up, taking it down."""
+"""The local stack: starts, stops and watches its components."""
 
 import asyncio
 import contextlib
@@ -30,24 +30,24 @@ MAKERS = (epmd, rabbitmq, postgres, temporal, s3, pusher, drain, worker, web)
 
 @dataclass(frozen=True)
 class Status:
-    """One component, as it is now."""
+    """The state of one component."""
 
     name: str
     state: str
-    """`running`, `stopped`, or `died`: it ended though nobody stopped it."""
+    """`running`, `stopped`, or `died`: it ended without being stopped."""
     pid: int | None
     port: int | None
-    """The port people know it by."""
+    """Its main port."""
     log: Path
 
 
 class LocalStack:
-    """A stack of real components whose data, logs, keys and pids all lie in one folder."""
+    """A stack of real components with all its data, logs, keys and pids in one folder."""
 
     def __init__(self, data_dir: Path, overrides: dict[str, Any] | None = None) -> None:
-        """Use the stack in `data_dir`, making its files at the first time.
+        """Use the stack in `data_dir`; creates its files if they are missing.
 
-        `overrides` are nested settings groups written into the stack's settings file.
+        `overrides` are nested settings groups for the stack's settings file.
 
         Raises:
             ComponentError: no ports are free.
@@ -64,10 +64,10 @@ class LocalStack:
         names: Iterable[str] | None = None,
         on_ready: Callable[[str, float], None] | None = None,
     ) -> list[str]:
-        """Start what does not run yet of `names` (None: of all but the optional) and their needs.
+        """Start `names` (None: all but the optional ones) and their dependencies, if not running.
 
-        `on_ready` hears of each component and the seconds it took. Returns the names of those
-        started. If one does not get ready, those started are stopped again.
+        `on_ready` gets each component and the seconds it took. Returns the names of the started
+        components. If one fails, the started ones are stopped again.
 
         Raises:
             ComponentError: a component is not installed, its port is taken, it ended, or it was
@@ -86,12 +86,12 @@ class LocalStack:
         return [name for name in NAMES if name in started]
 
     async def down(self, names: Iterable[str] | None = None) -> None:
-        """Stop `names` (None: all): what needs another before that other."""
+        """Stop `names` (None: all), each before its dependencies."""
         async with self._lock():
             await self._stop_all(NAMES if names is None else names)
 
     def status(self) -> list[Status]:
-        """Every component in the order of their start, optional ones if they were started."""
+        """The components in start order, without optional ones that were not started."""
         return [
             self._status(self._components[name])
             for name in NAMES
@@ -99,16 +99,16 @@ class LocalStack:
         ]
 
     async def watch(self, names: Iterable[str], on_death: Callable[[Status], None]) -> None:
-        """Tell `on_death` of each of `names` that ends by itself; return when all were stopped."""
-        wanted, told = set(names), set[str]()
+        """Call `on_death` for each of `names` that dies; returns when all are stopped."""
+        wanted, reported = set(names), set[str]()
         while watched := [
             item for item in self.status() if item.name in wanted and item.state != "stopped"
         ]:
             for item in watched:
                 if item.state == "running":
-                    told.discard(item.name)
-                elif item.name not in told:
-                    told.add(item.name)
+                    reported.discard(item.name)
+                elif item.name not in reported:
+                    reported.add(item.name)
                     on_death(item)
             await asyncio.sleep(WATCH_SECONDS)
 
@@ -197,7 +197,7 @@ class LocalStack:
 
     @contextlib.asynccontextmanager
     async def _lock(self) -> AsyncIterator[None]:
-        """Let one command at a time start and stop."""
+        """Allow only one command to start or stop components at a time."""
         with (self.home.data_dir / "lock").open("w") as file:
             while True:
                 try:

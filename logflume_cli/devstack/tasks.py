@@ -1,4 +1,4 @@
-"""Running coroutines: until a person ends them, and together."""
+"""Runs coroutines until a signal, or concurrently."""
 
 import asyncio
 import signal
@@ -7,15 +7,15 @@ from typing import Any
 
 
 def run_until_signal(work: Coroutine[Any, Any, int]) -> int:
-    """Run `work` and return its exit code; SIGINT and SIGTERM cancel it, once, and give 0.
+    """Run `work` and return its exit code; the first SIGINT or SIGTERM cancels it, which gives 0.
 
-    What `work` does in its `finally` clauses is not interrupted by further signals.
+    Further signals do not interrupt its `finally` clauses.
     """
     return asyncio.run(_run(work))
 
 
 async def together(*work: Coroutine[Any, Any, None]) -> None:
-    """Run all at once; the first error ends the others and is raised as it is."""
+    """Run all concurrently; the first error cancels the others and is raised unwrapped."""
     try:
         async with asyncio.TaskGroup() as group:
             for item in work:
@@ -27,12 +27,12 @@ async def together(*work: Coroutine[Any, Any, None]) -> None:
 async def _run(work: Coroutine[Any, Any, int]) -> int:
     task = asyncio.ensure_future(work)
 
-    def end() -> None:
+    def cancel() -> None:
         if not task.cancelling():
             task.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, end)
+        asyncio.get_running_loop().add_signal_handler(number, cancel)
     try:
         return await task
     except asyncio.CancelledError:

@@ -1,4 +1,4 @@
-"""Temporal's development server, its store a file."""
+"""Temporal's development server, which stores its data in a file."""
 
 import sys
 from pathlib import Path
@@ -27,7 +27,7 @@ def temporal(home: Home) -> Component:
         for option in ("port", "ui-port", "http-port", "metrics-port"):
             name = "temporal" if option == "port" else f"temporal_{option.removesuffix('-port')}"
             command += [f"--{option}", str(ports[name])]
-        # Without write-ahead logging the store is two to three times slower.
+        # Without a write-ahead log the store is two to three times slower.
         for pragma in ("journal_mode=WAL", "synchronous=NORMAL"):
             command += ["--sqlite-pragma", pragma]
         for attribute in SEARCH_ATTRIBUTES:

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from db.connect import connect_directly, open_pool
 from logflume.errors import ComponentError
-from logflume_cli.devstack.components import answers
+from logflume_cli.devstack.components import accepts_connections
 from logflume_cli.devstack.home import PROCESSES
 from logflume_cli.devstack.runner import connect, play
 from logflume_cli.devstack.samples import fleet
@@ -54,7 +54,7 @@ async def pooler(servers, name, tmp_path):
     # It refuses root, and reads its files before it changes to another user.
     as_user = ["--user", "postgres"] if os.geteuid() == 0 else []
     process = await asyncio.create_subprocess_exec(program, "--quiet", *as_user, config)
-    await until(lambda: answers(HOST, port))
+    await until(lambda: accepts_connections(HOST, port))
     yield f"postgresql://logflume:{password}@{HOST}:{port}/{name}"
     process.kill()
     await process.wait()
