@@ -1,4 +1,1 @@
-"""The side effects of a log's life: aggregate, archive, verify, purge, delete archive.
-
-May import db, archive, the domain and the settings; never a workflow, the drain or the web.
-"""
+"""The side effects of workflows: aggregate, archive, purge, sweep, partitions, retention."""

@@ -7,26 +7,26 @@ from typing import Any
 
 from temporalio import activity
 
-BEAT_SECONDS = 5.0
+HEARTBEAT_SECONDS = 5.0
 
 
 @asynccontextmanager
-async def beating(progress: Callable[[], Any] | None = None) -> AsyncIterator[None]:
-    """Tell the server every few seconds that the activity in the block is alive.
+async def heartbeating(progress: Callable[[], Any] | None = None) -> AsyncIterator[None]:
+    """Heartbeat every few seconds while the block runs.
 
-    With it goes what `progress` tells, so that the next try can go on from there. A local activity
-    has nobody to tell: the worker itself waits for it.
+    Each heartbeat carries `progress()`, so that the next try can continue from there. A local
+    activity does not heartbeat: its worker waits for it.
     """
     if activity.info().is_local:
         yield
         return
 
-    async def beat() -> None:
+    async def heartbeat() -> None:
         while True:
-            await asyncio.sleep(BEAT_SECONDS)
+            await asyncio.sleep(HEARTBEAT_SECONDS)
             activity.heartbeat(*([progress()] if progress else []))
 
-    task = asyncio.create_task(beat())
+    task = asyncio.create_task(heartbeat())
     try:
         yield
     except Exception:

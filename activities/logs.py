@@ -1,4 +1,4 @@
-"""The activities of a log's life. All may run twice, also at once: each asks the row first."""
+"""The activities of a lifecycle. All are idempotent: each checks the row first."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ import asyncpg
 from temporalio import activity
 
 from activities import metrics, tracing
-from activities.heartbeat import beating
+from activities.heartbeat import heartbeating
 from activities.types import (
     AGGREGATE,
     ARCHIVE,
@@ -16,38 +16,41 @@ from activities.types import (
     PURGE,
     RESTORE,
     VERIFY,
-    AggregateOrder,
-    ArchiveOrder,
+    AggregateInput,
+    ArchiveInput,
     Verdict,
 )
 from db import aggregation, holds, logs, reading
 from logflume.archive.store import Archive, ObjectInfo
 from logflume.domain import Content, Origin
-from logflume.errors import ComponentError, ContentReplaced, NotArchived, PartsGone
+from logflume.errors import ComponentError, ContentReplaced, ContentTooLarge, NotArchived, PartsGone
 from logflume.markers import StepReader
 from logflume.observability import spans
 
-# Each holds a connection to the end, also while the archive is slow.
-RESTORES_AT_ONCE = 2
+# Each occupies a connection throughout, also while the archive is slow.
+CONCURRENT_RESTORES = 2
 
 
 class DatabaseActivities:
-    """What happens inside Postgres."""
+    """Activities inside Postgres."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
     @activity.defn(name=AGGREGATE)
-    async def aggregate(self, order: AggregateOrder) -> Content:
-        """Make the log's content of its parts."""
-        async with beating(), self._pool.acquire() as connection:
-            content = await aggregation.aggregate(
-                connection,
-                order.job_id,
-                force=order.force,
-                restore=order.restore,
-                max_bytes=order.max_bytes,
-            )
+    async def aggregate(self, argument: AggregateInput) -> Content:
+        """Aggregate the log's parts into its content."""
+        async with heartbeating(), self._pool.acquire() as connection:
+            try:
+                content = await aggregation.aggregate(
+                    connection,
+                    argument.job_id,
+                    force=argument.force,
+                    restore=argument.restore,
+                    max_bytes=argument.max_bytes,
+                )
+            except asyncpg.ProgramLimitExceededError as error:
+                raise ContentTooLarge(f"job {argument.job_id}: {error}") from error
         if content.sha256:
             metrics.AGGREGATED_LOGS.inc()
         if content.left_out_bytes:
@@ -55,60 +58,60 @@ class DatabaseActivities:
         return content
 
     @activity.defn(name=PURGE)
-    async def purge(self, order: ArchiveOrder) -> bool:
-        """Clear the row's copy of what the archive holds; False where that is something else."""
-        async with beating(), self._pool.acquire() as connection:
-            purged = await logs.purge(connection, order.job_id, order.sha256)
+    async def purge(self, argument: ArchiveInput) -> bool:
+        """Clear the row's copy of the archived content; False if the content has changed."""
+        async with heartbeating(), self._pool.acquire() as connection:
+            purged = await logs.purge(connection, argument.job_id, argument.sha256)
         if purged:
             metrics.PURGED_LOGS.inc()
         return purged
 
 
 class ArchiveActivities:
-    """What moves bytes to the archive and back, a slice at a time."""
+    """Activities that move content to and from the archive, in slices."""
 
     def __init__(self, pool: asyncpg.Pool, archive: Archive) -> None:
         self._pool = pool
         self._archive = archive
-        self._restores = asyncio.Semaphore(RESTORES_AT_ONCE)
+        self._restores = asyncio.Semaphore(CONCURRENT_RESTORES)
 
     @property
     def all(self) -> Sequence[Callable[..., Any]]:
-        """Every one, for a worker."""
+        """All of them, for a worker."""
         return self.archive, self.verify, self.restore, self.delete_archive
 
     @activity.defn(name=ARCHIVE)
-    async def archive(self, order: ArchiveOrder) -> bool:
-        """Upload the content; False where the log has other content by now.
+    async def archive(self, argument: ArchiveInput) -> bool:
+        """Upload the content; False if the log has other content by now.
 
-        What a later state of the database put there is not written over.
+        Raises ArchiveAhead if a later state of the database (before a restore) wrote the object.
         """
-        async with beating():
-            there = await self._look(order.job_id)
+        async with heartbeating():
+            stored = await self._find_object(argument.job_id)
             try:
                 async with self._pool.acquire() as connection:
                     log_id, origin = await logs.mark_archiving(
                         connection,
-                        order.job_id,
-                        order.sha256,
-                        there=_upload_of(there),
-                        same=there is not None and there.sha256 == order.sha256,
+                        argument.job_id,
+                        argument.sha256,
+                        there=_upload_of(stored),
+                        same=stored is not None and stored.sha256 == argument.sha256,
                     )
                 metrics.ARCHIVE_ATTEMPTS.inc()
 
                 async def read(start: int, size: int) -> bytes:
-                    # A connection for each slice: none is held while the archive is slow.
+                    # A connection per slice: none is occupied while the archive is slow.
                     async with self._pool.acquire() as connection:
                         return await reading.content_slice(
-                            connection, log_id, order.sha256, start, size
+                            connection, log_id, argument.sha256, start, size
                         )
 
                 await self._archive.upload(
-                    order.job_id,
+                    argument.job_id,
                     read,
-                    order.bytes,
-                    sha256=order.sha256,
-                    parts=order.parts,
+                    argument.bytes,
+                    sha256=argument.sha256,
+                    parts=argument.parts,
                     origin=origin.text,
                 )
             except ContentReplaced:
@@ -116,43 +119,43 @@ class ArchiveActivities:
         return True
 
     @activity.defn(name=VERIFY)
-    async def verify(self, order: ArchiveOrder) -> Verdict:
-        """Read the archived object back and compare its length and SHA-256 with the row's own.
+    async def verify(self, argument: ArchiveInput) -> Verdict:
+        """Read the archived object back and compare its length and SHA-256 with the content's.
 
-        What it says of its steps is kept when all is well: it is read only once.
+        The steps in it are stored on success, so that it is read only once.
         """
         reader = StepReader()
-        async with beating():
-            found = await self._archive.digest(order.job_id, reader.feed)
+        async with heartbeating():
+            found = await self._archive.digest(argument.job_id, reader.feed)
             reader.feed(b"", last=True)
             if found is None:
                 metrics.ARCHIVE_MISMATCHES.inc()
                 return Verdict(ok=False, reason="verify: the archived object is missing")
-            if (found.sha256, found.bytes) != (order.sha256, order.bytes):
+            if (found.sha256, found.bytes) != (argument.sha256, argument.bytes):
                 metrics.ARCHIVE_MISMATCHES.inc()
                 return Verdict(
                     ok=False,
                     reason=f"verify: archived {found.bytes} bytes with SHA-256 {found.sha256}, "
-                    f"not {order.bytes} with {order.sha256}",
+                    f"not {argument.bytes} with {argument.sha256}",
                 )
             async with self._pool.acquire() as connection:
                 verified = await logs.mark_verified(
-                    connection, order.job_id, order.sha256, reader.steps
+                    connection, argument.job_id, argument.sha256, reader.steps
                 )
                 if verified is None:
                     return Verdict(ok=False, replaced=True)
-                # After the commit: a hold put on before it did not find the content verified.
-                held = await holds.read(connection, order.job_id)
-                if spans.is_sampled(spans.of_log(order.job_id)):
-                    log = await reading.find(connection, order.job_id)
+                # After the commit: a hold placed before it did not see the content as verified.
+                held = await holds.read(connection, argument.job_id)
+                if spans.is_sampled(spans.of_log(argument.job_id)):
+                    log = await reading.find(connection, argument.job_id)
                     tracing.verified(log, reader.steps)
             if held:
-                await self._keep(order.job_id)
-        metrics.verified(order.bytes, verified)
+                await self._keep(argument.job_id)
+        metrics.verified(argument.bytes, verified)
         return Verdict(ok=True)
 
     async def _keep(self, job_id: int) -> None:
-        """Copy what is archived of a held log; nothing stays of it if the hold ended meanwhile."""
+        """Copy a held log's archived object; delete the copy if the hold ended meanwhile."""
         await self._archive.copy_to_hold(job_id)
         async with self._pool.acquire() as connection:
             held = await holds.read(connection, job_id)
@@ -161,44 +164,46 @@ class ArchiveActivities:
 
     @activity.defn(name=RESTORE)
     async def restore(self, job_id: int) -> None:
-        """Read purged content back into the row, to add parts to it that came late."""
-        async with beating(), self._restores, self._pool.acquire() as connection:
+        """Read purged content back into the row, to merge late parts into it."""
+        async with heartbeating(), self._restores, self._pool.acquire() as connection:
             try:
                 await aggregation.restore_content(connection, job_id, self._archive.stream(job_id))
             except NotArchived as error:
                 if (await reading.find(connection, job_id)).expired_at:
-                    return  # meanwhile: there is nothing to add to any more
+                    return  # expired meanwhile
                 raise PartsGone(
-                    f"job {job_id}: parts it was made of are gone, and {error}"
+                    f"job {job_id}: the parts of its content were dropped, and {error}"
                 ) from error
 
     @activity.defn(name=DELETE_ARCHIVE)
     async def delete_archive(self, job_id: int) -> None:
-        """Delete the archived object of a log whose text was written anew, and note that it went.
+        """Delete the archived object of a log whose text was replaced, and record the deletion.
 
-        What is owed stands in the row until then: a signal that is lost or doubled cannot matter,
-        and a workflow that was reset deletes nothing that was archived since. What a later state of
-        the database put there is not what was to go either.
+        The row holds the pending deletion until then. So a lost or duplicated signal does no harm,
+        and a workflow that was reset deletes nothing that was archived since, nor an object that a
+        later state of the database wrote.
         """
-        async with beating():
+        async with heartbeating():
             async with self._pool.acquire() as connection:
                 uploads = await logs.owes_deletion(connection, job_id)
             if uploads is None:
                 return
-            if _upload_of(await self._look(job_id)) <= uploads:
+            if _upload_of(await self._find_object(job_id)) <= uploads:
                 await self._archive.delete(job_id)
-                if await self._look(job_id):
-                    raise ComponentError(f"job {job_id}: its object is there after its deletion")
+                if await self._find_object(job_id):
+                    raise ComponentError(
+                        f"job {job_id}: the archived object still exists after its deletion"
+                    )
             async with self._pool.acquire() as connection:
                 await logs.mark_archive_deleted(connection, job_id)
 
-    async def _look(self, job_id: int) -> ObjectInfo | None:
+    async def _find_object(self, job_id: int) -> ObjectInfo | None:
         try:
             return await self._archive.head(job_id)
         except NotArchived:
             return None
 
 
-def _upload_of(there: ObjectInfo | None) -> int:
-    """Which upload made an object; 0 where that is not known."""
-    return Origin.read(there.origin).upload if there and there.origin else 0
+def _upload_of(stored: ObjectInfo | None) -> int:
+    """The number of the upload that wrote an object; 0 if unknown."""
+    return Origin.read(stored.origin).upload if stored and stored.origin else 0

@@ -1,4 +1,4 @@
-"""The activities of retention. Each may run again: it looks at what is there first."""
+"""The activities of retention. All are idempotent: each checks the row first."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -8,14 +8,14 @@ import asyncpg
 import structlog
 from temporalio import activity
 
-from activities.heartbeat import beating
+from activities.heartbeat import heartbeating
 from activities.types import (
     DELETE_EXPIRED,
     EXPIRE_LOGS,
-    DeleteOrder,
+    DeleteInput,
     ExpiredPage,
-    ExpireOrder,
-    Reached,
+    ExpireInput,
+    RetentionToken,
 )
 from db import retention
 from db.retention import PageToken
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 
 class RetentionActivities:
-    """What retention does to rows and to archived objects."""
+    """Deletes expired logs from Postgres and from the archive."""
 
     def __init__(self, pool: asyncpg.Pool, archive: Archive) -> None:
         self._pool = pool
@@ -33,16 +33,16 @@ class RetentionActivities:
 
     @property
     def all(self) -> Sequence[Callable[..., Any]]:
-        """Every one, for a worker."""
+        """All of them, for a worker."""
         return (self.expire_logs, self.delete_expired)
 
     @activity.defn(name=EXPIRE_LOGS)
-    async def expire_logs(self, order: ExpireOrder) -> ExpiredPage:
-        """Let go of the text of the next logs that a policy is about."""
-        policy, after = order.policy, order.after
-        place = PageToken(datetime.fromisoformat(after.at), after.id) if after.at else PageToken()
-        async with beating(), self._pool.acquire() as connection:
-            found = await retention.look(connection, policy, place, order.logs)
+    async def expire_logs(self, argument: ExpireInput) -> ExpiredPage:
+        """Clear the text of the next logs that a policy matches."""
+        policy, after = argument.policy, argument.after
+        token = PageToken(datetime.fromisoformat(after.at), after.id) if after.at else PageToken()
+        async with heartbeating(), self._pool.acquire() as connection:
+            found = await retention.look(connection, policy, token, argument.logs)
             expired = await retention.expire(connection, policy, found.log_ids)
         for one in expired:
             log.info(
@@ -54,22 +54,22 @@ class RetentionActivities:
                 sha256=one.sha256,
             )
         return ExpiredPage(
-            looked=found.looked,
+            examined=found.looked,
             job_ids=[one.job_id for one in expired],
             bytes=sum(one.bytes for one in expired),
             held=found.held,
-            last=Reached(found.last.at.isoformat(), found.last.id) if found.last else None,
+            last=RetentionToken(found.last.at.isoformat(), found.last.id) if found.last else None,
         )
 
     @activity.defn(name=DELETE_EXPIRED)
-    async def delete_expired(self, order: DeleteOrder) -> int:
-        """Delete the objects of logs whose text went, and rows where ordered; returns how many.
+    async def delete_expired(self, argument: DeleteInput) -> int:
+        """Delete the objects of logs whose text expired; deletes and counts rows if requested.
 
-        What became of the logs meanwhile is looked at first: one that has text again stays.
+        A log that has text again by now is left alone.
         """
-        async with beating(), self._pool.acquire() as connection:
-            async with retention.deleting(connection, order.job_ids) as owed:
-                await self._archive.delete_many(owed)
-            if not order.rows:
+        async with heartbeating(), self._pool.acquire() as connection:
+            async with retention.deleting(connection, argument.job_ids) as expired:
+                await self._archive.delete_many(expired)
+            if not argument.rows:
                 return 0
-            return await retention.delete_rows(connection, order.job_ids)
+            return await retention.delete_rows(connection, argument.job_ids)

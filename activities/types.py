@@ -1,9 +1,9 @@
-"""Names, inputs and results of the activities: all that a workflow knows of them."""
+"""Names, inputs and results of the activities: what workflows know of them."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from logflume.domain import MAX_LOG_BYTES, Policy
+from logflume.domain import Policy
 
 AGGREGATE = "aggregate"
 ARCHIVE = "archive"
@@ -13,7 +13,7 @@ DELETE_ARCHIVE = "delete_archive"
 RESTORE = "restore"
 SWEEP_PAGE = "sweep_page"
 BACKFILL_PAGE = "backfill_page"
-MAKE_PARTITIONS = "make_partitions"
+CREATE_PARTITIONS = "create_partitions"
 FIND_EXPIRED = "find_expired_partitions"
 RESCUE_STRAYS = "rescue_strays"
 RESCUE_PARTS = "rescue_parts"
@@ -22,33 +22,32 @@ ANALYZE_PARTS = "analyze_parts"
 EXPIRE_LOGS = "expire_logs"
 DELETE_EXPIRED = "delete_expired"
 
-# Of unfinished logs: those of which no upload was begun, those of which the archive was not read
-# back and found right, and all. Each kind holds the one before it.
+# Unfinished logs: without an upload, without a verified archive, and all. Each kind includes the
+# one before it.
 BACKFILL_KINDS = ("not_archived", "not_verified", "not_purged")
 
 
 def archive_queue(task_queue: str) -> str:
-    """The task queue of archive work, beside that of workflows and database activities."""
+    """The task queue of archive activities, beside that of workflows and database activities."""
     return f"{task_queue}-archive"
 
 
 @dataclass(frozen=True)
-class AggregateOrder:
-    """Make a log's content of its parts.
+class AggregateInput:
+    """Aggregate a log's parts into its content, at most `max_bytes`; the rest is cut off.
 
-    `force`: even if the log has not ended. `restore`: make it anew even if it is archived. Of a
-    log that is longer than `max_bytes` the rest is left out.
+    `force`: even if the log has not ended. `restore`: again even if it is archived.
     """
 
     job_id: int
+    max_bytes: int
     force: bool = False
     restore: bool = False
-    max_bytes: int = MAX_LOG_BYTES
 
 
 @dataclass(frozen=True)
-class ArchiveOrder:
-    """Archive, verify or purge the content with this SHA-256 (hex); size in bytes."""
+class ArchiveInput:
+    """Archive, verify or purge the content with this SHA-256 (hex) and size in bytes."""
 
     job_id: int
     sha256: str
@@ -58,9 +57,9 @@ class ArchiveOrder:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What reading an archived object back showed; `reason` says what was wrong with it.
+    """Result of verifying an archived object; `reason`: why it is not ok.
 
-    `replaced`: the object is good but the log has other content by now.
+    `replaced`: the object is intact, but the log has other content by now.
     """
 
     ok: bool
@@ -69,10 +68,10 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class SweepOrder:
-    """Look at up to `logs` unfinished logs with ids above `after`.
+class SweepPageInput:
+    """Process up to `logs` unfinished logs with ids above `after`.
 
-    At those that nothing was written to for `quiet_seconds`; at verified ones when their purge,
+    Only logs that nothing was written to for `quiet_seconds`, and verified logs whose purge, due
     `purge_seconds` after the verification, is overdue.
     """
 
@@ -84,18 +83,17 @@ class SweepOrder:
 
 @dataclass(frozen=True)
 class SweepPage:
-    """What came of the logs that a page of the sweep found.
+    """What happened to the logs of one page of the sweep.
 
-    `running`: left to their workflows. `started`: given one. `told`: their workflow was told that
-    the final part is there, or that content was written whole. `emptied`: without parts, not looked
-    at again until some come. `failed`: left to the next round. `after`: the id of the last one; 0:
-    there are no more.
+    `running`: left to their workflow. `started`: a workflow was started. `signalled`: the final
+    part or replaced content was signalled again. `emptied`: without parts, so ignored until some
+    arrive. `failed`: left to the next round. `after`: the last id; 0 on the last page.
     """
 
     found: int = 0
     running: int = 0
     started: int = 0
-    told: int = 0
+    signalled: int = 0
     emptied: int = 0
     failed: int = 0
     after: int = 0
@@ -105,8 +103,8 @@ class SweepPage:
 class Followed:
     """A log that a backfill waits for.
 
-    `since`: when it was found, in seconds since the epoch. `again`: it is archived again, whether
-    it was archived or not.
+    `since`: when it was found, in seconds since the epoch. `again`: wait for a new archive, even if
+    the log was archived before.
     """
 
     job_id: int
@@ -116,20 +114,19 @@ class Followed:
 
 @dataclass(frozen=True)
 class Failure:
-    """A log that did not get to its end in a backfill, and why."""
+    """A log that a backfill could not finish, and why."""
 
     job_id: int
     reason: str
 
 
 @dataclass(frozen=True)
-class BackfillOrder:
-    """Go on with a backfill for some seconds.
+class BackfillPageInput:
+    """Continue a backfill for some seconds.
 
-    `ranges`: from and up to these job ids, in their order; or else `kind`. `after`: the job id, or
-    the log id where a kind is given, up to which all were found. `more`: look for more logs, or
-    only follow those in `pending`. `rate`: logs a second at most. The times are those of
-    `BackfillInput`.
+    `ranges`: job ids, first and last inclusive, sorted; without ranges, logs of this `kind`.
+    `after`: the job id (with a kind, the log id) up to which all logs were found. `more`: whether
+    to find more logs or only to follow `pending`. The other limits are those of `BackfillInput`.
     """
 
     kind: str
@@ -146,11 +143,11 @@ class BackfillOrder:
 
 @dataclass
 class BackfillPage:
-    """How far a backfill got, and what this page adds, in logs.
+    """Progress of a backfill in one page, in logs.
 
-    `after`, `more` and `pending` are for the next order. `found`, and of these: `done`, got to
-    their end; `left` to the workflow that has them; `empty`, without parts; `failed`. `failures`
-    names the first of these.
+    `after`, `more` and `pending` go into the next page's input. `found` logs are `done`, `left` to
+    the workflow that tracks them, `empty` (without parts), `failed`, or pending. `failures` names
+    the first of the failed ones.
     """
 
     after: int
@@ -166,76 +163,76 @@ class BackfillPage:
 
 @dataclass(frozen=True)
 class PartitionOptions:
-    """How partitions are kept; see the settings of the same names."""
+    """Options of partition maintenance; see the settings `LOGFLUME_PARTITIONS__*`."""
 
-    interval: Literal["daily", "hourly"] = "daily"
-    retention_seconds: float = 2 * 24 * 3600
-    premake: int = 7
-    lock_timeout_seconds: float = 0.2
+    interval: Literal["daily", "hourly"]
+    retention_seconds: float
+    premake: int
+    lock_timeout_seconds: float
 
 
 @dataclass(frozen=True)
-class DropOrder:
-    """Drop this partition, if it is as old as the options say."""
+class DropInput:
+    """Drop this partition if it is past its retention."""
 
     name: str
     options: PartitionOptions
 
 
 @dataclass(frozen=True)
-class Made:
-    """The begins of partitions made, and of those that parts in the default partition prevent."""
+class CreatedPartitions:
+    """Start times of created partitions, and of those blocked by parts in the default partition."""
 
-    made: list[str] = field(default_factory=list)
+    created: list[str] = field(default_factory=list)
     blocked: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Rescued:
-    """How many parts were moved to a newer partition, and of how many logs."""
+    """How many parts, of how many logs, were moved to a newer partition."""
 
     parts: int = 0
     logs: int = 0
 
     def __add__(self, other: "Rescued") -> "Rescued":
-        """Both together."""
+        """Sum both."""
         return Rescued(self.parts + other.parts, self.logs + other.logs)
 
 
 @dataclass(frozen=True)
-class Reached:
-    """How far retention came through the logs of one policy: a time (ISO 8601) and a log's id."""
+class RetentionToken:
+    """The page token of one policy: time (ISO 8601) and id of the last log examined."""
 
     at: str = ""
     id: int = 0
 
 
 @dataclass(frozen=True)
-class ExpireOrder:
-    """Look at the next `logs` old logs; let go of the text of those that the policy is about."""
+class ExpireInput:
+    """Examine the next `logs` old logs and clear the text of those that the policy matches."""
 
     policy: Policy
-    after: Reached
+    after: RetentionToken
     logs: int
 
 
 @dataclass(frozen=True)
 class ExpiredPage:
-    """The jobs whose logs are to go, of the `looked` at; `bytes` is what they had of text.
+    """The jobs whose logs expired, of the logs `examined`; `bytes`: the text they had.
 
-    `held`: logs the policy is about that stay, under legal hold. `last` None: there are no more.
+    `held`: logs that match but are under legal hold. `last`: None on the last page.
     """
 
-    looked: int
+    examined: int
     job_ids: list[int]
     bytes: int
     held: int
-    last: Reached | None
+    last: RetentionToken | None
 
 
 @dataclass(frozen=True)
-class DeleteOrder:
-    """Delete the archived objects of these jobs, whose rows let go of them; `rows`: these too."""
+class DeleteInput:
+    """Delete the archived objects of these jobs, whose text was cleared; `rows`: also the rows."""
 
     job_ids: list[int]
     rows: bool

@@ -29,8 +29,8 @@ from db.connect import open_pool
 from db.parts import COLUMNS, store_batch
 from logflume import contract
 from logflume.domain import Part
-from workflows.client.logs import LogWorkflows
-from workflows.types import PARTS_STORED, Batch, LifecycleOptions
+from logflume_cli.services import make_workflows
+from workflows.lifecycle_types import PartsStored
 
 ROUNDS = 3
 MESSAGES = 20_000
@@ -277,11 +277,11 @@ async def signals(here: Bench) -> None:
     """What a log costs that gets a part a second for a minute, by the interval of its signals."""
     await here.stack.up(["worker"])
     jobs = here.jobs(SIGNALLED)
-    workflows = LogWorkflows(here.client, here.settings.temporal.task_queue, LifecycleOptions())
+    workflows = make_workflows(here.client, here.settings)
     before = cpu_seconds(here.stack)
     for at in range(SIGNALS):
         job_id = jobs[at % SIGNALLED]
-        await workflows.signal(job_id, PARTS_STORED, [Batch(1, 1024, begun=at < SIGNALLED)])
+        await workflows.parts_stored(job_id, PartsStored(1, 1024, begun=at < SIGNALLED))
     after = cpu_seconds(here.stack)
     used = sum(after[name] - before[name] for name in ("temporal", "worker")) / SIGNALS
     for seconds in (here.settings.drain.signal_seconds, 1, 5, 60):

@@ -15,7 +15,7 @@ from botocore.config import Config
 from temporalio.testing import ActivityEnvironment
 
 from activities.logs import ArchiveActivities
-from activities.types import ArchiveOrder
+from activities.types import ArchiveInput
 from bench import logs
 from bench.figures import Figure
 from bench.lifecycle import finished
@@ -57,25 +57,25 @@ async def measure(bench: Bench) -> list[Figure]:
     return figures
 
 
-async def order(bench: Bench, job_id: int, parts: int, content: bytes) -> ArchiveOrder:
+async def order(bench: Bench, job_id: int, parts: int, content: bytes) -> ArchiveInput:
     """Store and aggregate a log; what its workflow would ask for."""
     await logs.store_large(bench.pool, job_id, parts, content)
     made: Content = await logs.aggregate(bench.pool, job_id)
-    return ArchiveOrder(job_id, made.sha256, made.bytes, made.parts)
+    return ArchiveInput(job_id, made.sha256, made.bytes, made.parts)
 
 
-async def one(activities: ArchiveActivities, given: ArchiveOrder) -> None:
+async def one(activities: ArchiveActivities, given: ArchiveInput) -> None:
     """Archive and verify one log, as its workflow does."""
     environment = ActivityEnvironment()
     assert await environment.run(activities.archive, given)  # noqa: S101
     assert (await environment.run(activities.verify, given)).ok  # noqa: S101
 
 
-async def rate(activities: ArchiveActivities, orders: list[ArchiveOrder], at_once: int) -> float:
+async def rate(activities: ArchiveActivities, orders: list[ArchiveInput], at_once: int) -> float:
     """Logs a second."""
     places = asyncio.Semaphore(at_once)
 
-    async def take(given: ArchiveOrder) -> None:
+    async def take(given: ArchiveInput) -> None:
         async with places:
             await one(activities, given)
 

@@ -27,17 +27,14 @@ from db.connect import open_pool
 from logflume import amqp, contract
 from logflume.settings import Settings
 from logflume_cli.devstack.stack import LocalStack
-from workflows.client import connection as temporal
-from workflows.client.logs import LogWorkflows
-from workflows.types import (
+from logflume_cli.services import make_workflows
+from workflows.client.connection import connect_temporal
+from workflows.lifecycle_types import (
     LIFECYCLE_QUERY,
-    PARTS_STORED,
-    SWEEP,
-    Batch,
-    LifecycleOptions,
-    SweepInput,
+    PartsStored,
     workflow_id,
 )
+from workflows.sweep import Sweep, SweepInput
 
 MESSAGES, SECONDS, WORKFLOWS = 100_000, 60, 10_000
 KIB, MIB = 1024, 1024 * 1024
@@ -47,7 +44,7 @@ ASKED = 100
 ROUNDS = 5
 SWEPT_LOGS = 500
 AT_ONCE = 64
-TIMES = {"settle_seconds": 3600, "gap_seconds": 3600, "silence_seconds": 86400}
+TIMES = {"settle_seconds": 3600, "gap_seconds": 3600, "idle_timeout_seconds": 86400}
 
 
 async def main(messages: int, seconds: float, workflows: int) -> None:
@@ -78,7 +75,7 @@ async def crowds(workflows: int) -> None:
         pool = await open_pool(settings.database, 8)
         held.push_async_callback(pool.close)
         await stack.up(["worker"])
-        client = await temporal.connect(settings.temporal)
+        client = await connect_temporal(settings.temporal)
         before = await crowd(client, pool, settings, 0, FEW)
         after = await crowd(client, pool, settings, FEW, workflows)
         for name, waits in after.items():
@@ -159,14 +156,13 @@ async def crowd(
     client: Client, pool: asyncpg.Pool, settings: Settings, have: int, count: int
 ) -> dict[str, list[float]]:
     """Have so many workflows open; returns the seconds of each thing that is asked."""
-    options = LifecycleOptions(**settings.lifecycle.model_dump())
-    workflows = LogWorkflows(client, settings.temporal.task_queue, options)
+    workflows = make_workflows(client, settings)
     places = asyncio.Semaphore(AT_ONCE)
 
     async def begin(job_id: int) -> None:
         async with places:
             await store(pool, job_id, 1)
-            await workflows.signal(job_id, PARTS_STORED, [Batch(1, KIB, begun=True)])
+            await workflows.parts_stored(job_id, PartsStored(1, KIB, begun=True))
 
     await asyncio.gather(*map(begin, range(1 + have, 1 + count)))
     # Those that have shown their phase have had their first turn: none waits for the worker then.
@@ -182,7 +178,7 @@ async def crowd(
         order = SweepInput(after_seconds=0, logs=SWEPT_LOGS, purge_seconds=3600)
         queue = settings.temporal.task_queue
         name = f"bench-sweep-{time.monotonic_ns()}"
-        await client.execute_workflow(SWEEP, order, id=name, task_queue=queue)
+        await client.execute_workflow(Sweep.run, order, id=name, task_queue=queue)
 
     async def query(number: int) -> None:
         job_id = 1 + number * (count // ASKED)

@@ -13,7 +13,7 @@ from temporalio.client import Client, WorkflowHistory
 
 from bench.servers import process
 from logflume_cli.devstack.stack import LocalStack
-from workflows.types import workflow_id
+from workflows.lifecycle_types import workflow_id
 
 # What Temporal bills: https://docs.temporal.io/evaluate/cloud/actions. Heartbeats and queries,
 # which leave no event, come on top; a log of this size has none.

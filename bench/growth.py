@@ -20,8 +20,8 @@ from bench.logs import store
 from bench.servers import Bench
 from db import reading
 from db.pending import find_unfinished
-from workflows.client.logs import LogWorkflows
-from workflows.types import PARTS_STORED, Batch, LifecycleOptions, workflow_id
+from logflume_cli.services import make_workflows
+from workflows.lifecycle_types import PartsStored, workflow_id
 
 PARTS_OF_A_LOG = 100
 UNDER_WAY = 500
@@ -142,11 +142,11 @@ async def history(bench: Bench) -> list[Figure]:
     if bench.quick:
         signals //= 8
     job_id = bench.jobs(1)[0]
-    workflows = LogWorkflows(bench.client, bench.settings.temporal.task_queue, LifecycleOptions())
+    workflows = make_workflows(bench.client, bench.settings)
     for _ in range(signals):
-        await workflows.signal(job_id, PARTS_STORED, [Batch(100, 102_400, begun=True)])
+        await workflows.parts_stored(job_id, PartsStored(100, 102_400, begun=True))
         # Answered only when the signal was taken: else one task would take many.
-        await workflows.ask(job_id)
+        await workflows.state(job_id)
     runs = [
         (await bench.client.get_workflow_handle(one.id, run_id=one.run_id).describe())
         async for one in bench.client.list_workflows(f"WorkflowId = '{workflow_id(job_id)}'")

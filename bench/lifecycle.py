@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from temporalio.client import Client, WorkflowExecution
@@ -19,17 +20,17 @@ from bench.noop_workflow import Bare, nothing
 from bench.publish import exchange, part
 from bench.servers import Bench
 from db import reading
-from drain.signals import Signaller
 from logflume import contract
+from logflume_cli.options import lifecycle_options
 from workflows.client.logs import LogWorkflows
-from workflows.types import Batch, LifecycleOptions
+from workflows.client.signaller import Signaller
+from workflows.lifecycle_types import PartsStored
 
 PARTS = 100
 AT_ONCE = 32
 STORED = """
 SELECT count(*) FROM log_parts WHERE log_id = (SELECT id FROM logs WHERE job_id = $1)
 """
-AT_REST = LifecycleOptions(settle_seconds=0, gap_seconds=0, purge_seconds=0)
 
 
 async def measure(bench: Bench) -> list[Figure]:
@@ -64,8 +65,10 @@ async def measure(bench: Bench) -> list[Figure]:
 async def signalling(bench: Bench, interval: float = 1) -> AsyncIterator[Signaller]:
     """The drain's own signaller; logs whose life it begins do not wait."""
     queue = bench.settings.temporal.task_queue
-    workflows = LogWorkflows(bench.client, queue, AT_REST)
-    signaller = Signaller(workflows, interval=interval, in_flight=AT_ONCE)
+    options = lifecycle_options(bench.settings)
+    at_rest = replace(options, settle_seconds=0, gap_seconds=0, purge_seconds=0)
+    workflows = LogWorkflows(bench.client, queue, at_rest)
+    signaller = Signaller(workflows, interval=interval, in_flight=AT_ONCE, max_backoff=5)
     yield signaller
     await signaller.close(60)
 
@@ -77,7 +80,7 @@ async def finished(
     closed = f"ExecutionStatus = 'Completed' AND JobId >= {jobs.start} AND JobId < {jobs.stop}"
     async with signalling(bench) as tell:
         for job_id in jobs:
-            tell.add(job_id, Batch(parts + 1, size, final=True, begun=True))
+            tell.parts_stored(job_id, PartsStored(parts + 1, size, final=True, begun=True))
         while (await bench.client.count_workflows(closed)).count < len(jobs):
             await asyncio.sleep(0.5)
     return [one async for one in bench.client.list_workflows(closed)]

@@ -26,8 +26,8 @@ from logflume import amqp, contract
 from logflume.settings import Settings, load_settings, stack_file
 from logflume_cli.devstack.home import USER
 from logflume_cli.devstack.stack import LocalStack
-from workflows.client import connection as temporal
-from workflows.types import LIFECYCLE
+from workflows.client.connection import connect_temporal
+from workflows.lifecycle_types import LIFECYCLE
 
 SERVERS = ("rabbitmq", "postgres", "temporal", "s3")
 OURS = ("drain", "worker", "web")
@@ -182,7 +182,7 @@ async def bench(*, quick: bool, **groups: Mapping[str, object]) -> AsyncIterator
         await stack.up(["postgres"])
         pool = await open_pool(settings.database)
         held.push_async_callback(pool.close)
-        client = await temporal.connect(settings.temporal)
+        client = await connect_temporal(settings.temporal)
         yield Bench(stack, settings, pool, client, quick=quick)
 
 

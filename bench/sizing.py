@@ -21,7 +21,7 @@ from bench.servers import cpu_seconds, servers
 from bench.subprocess_worker import apart
 from db.connect import open_pool
 from logflume_cli.devstack.stack import LocalStack
-from workflows.client import connection as temporal
+from workflows.client.connection import connect_temporal
 
 LOGS, RATE = 300, 1_000
 PARTS = 100
@@ -36,7 +36,7 @@ async def main(logs: int, rate: int) -> None:
     async with servers(lifecycle=TIMES) as (stack, settings), AsyncExitStack() as held:
         pool = await open_pool(settings.database, 2)
         held.push_async_callback(pool.close)
-        client = await temporal.connect(settings.temporal)
+        client = await connect_temporal(settings.temporal)
         url = settings.amqp.url.get_secret_value()
         await stack.up(["drain"])
         begun = await Costs.now(stack, pool)

@@ -22,12 +22,12 @@ from drain.flush import Flusher
 from drain.live.forwarder import Forwarder
 from drain.session import Session, State, close
 from drain.shards import Shards
-from drain.signals import Signaller
 from drain.suspension import Suspension
 from logflume import amqp, contract
 from logflume.backoff import Backoff
 from logflume.errors import ComponentError
 from logflume.settings.groups import AmqpSettings, DrainSettings
+from workflows.client.signaller import Signaller
 
 log = structlog.get_logger()
 
@@ -149,8 +149,8 @@ class Drain:
         await self._dead_letters.close()
         if self._live:
             await self._live.close(LIVE_SECONDS)
-        unsignalled = await self._signaller.close(STOP_SECONDS)
-        log.info("drain_stopped", logs_unsignalled=unsignalled)
+        unsent = await self._signaller.close(STOP_SECONDS)
+        log.info("drain_stopped", signals_unsent=unsent)
 
     async def _recover(self, session: Session, state: State) -> None:
         """Do what must be done after a session that ended in this state, before the next one."""

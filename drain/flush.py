@@ -14,13 +14,13 @@ from drain.batch import Batch, DeadLetter
 from drain.dead_letters import DeadLetterPublisher
 from drain.deliveries import Delivery
 from drain.live.forwarder import Forwarder
-from drain.signals import Signaller
 from drain.tracing import flushed
 from logflume.backoff import Backoff
 from logflume.domain import Part, StoredAttempt
 from logflume.errors import UnderMaintenance
 from logflume.observability import spans
-from workflows.types import Batch as Stored
+from workflows.client.signaller import Signaller
+from workflows.lifecycle_types import PartsStored as Stored
 
 log = structlog.get_logger()
 
@@ -63,7 +63,7 @@ class Flusher:
         """
         if batch.parts:
             for job_id, added in (await self._store(batch)).items():
-                self._signaller.add(job_id, added)
+                self._signaller.parts_stored(job_id, added)
         batch.stored = True
         self._forward()
         return await self._dead_letter(batch.invalid)

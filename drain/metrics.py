@@ -130,3 +130,9 @@ def committed(batch: Batch, seconds: float) -> None:
         PUBLISH_TO_COMMIT_SECONDS.observe(max(0.0, (now - min(begins)).total_seconds()))
     for queued_at in batch.queued_at:
         FIRST_LINE_SECONDS.observe(max(0.0, (now - queued_at).total_seconds()))
+
+
+def signal_sent(seconds: float) -> None:
+    """Count a signal that Temporal accepted."""
+    SIGNALS.inc()
+    SIGNAL_SECONDS.observe(seconds)

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from drain.batch import Batch
 from logflume.observability import spans
-from workflows.types import Batch as Stored
+from workflows.lifecycle_types import PartsStored as Stored
 
 
 def flushed(batch: Batch, stored: Mapping[int, Stored], began_ns: int) -> None:

@@ -6,6 +6,7 @@ LogflumeError            its text is one line: what is wrong, then what to do
 ├── PermanentError       the same call would fail again; workflows do not retry it
 │   ├── ArchiveRefused   the store refuses: wrong bucket, key or permission
 │   ├── ArchiveAhead     the archive holds a later state of a log than its row
+│   ├── ContentTooLarge  Postgres cannot hold the content of a log in one value
 │   ├── PartsGone        parts that a log was made of no longer exist, and neither does its content
 │   └── PartitionError   a partition cannot be created, drained or dropped
 ├── NotArchived          the archive has no object under the job's key
@@ -40,6 +41,10 @@ class ArchiveRefused(PermanentError):
 
 class ArchiveAhead(PermanentError):
     """The archive holds a later state of a log than its row: the database is an older copy."""
+
+
+class ContentTooLarge(PermanentError):
+    """Postgres cannot hold the content of a log in one value."""
 
 
 class PartsGone(PermanentError):

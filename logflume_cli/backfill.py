@@ -1,4 +1,4 @@
-"""`logflume backfill`: brings many logs to their ends again."""
+"""`logflume backfill`: re-drives many logs through aggregation and archiving."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,147 +6,101 @@ from datetime import timedelta
 from typing import TypeVar
 
 import click
-from temporalio.client import WorkflowHandle
-from temporalio.exceptions import TemporalError, WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.client import Client
 
 from activities.types import BACKFILL_KINDS
-from logflume.errors import ComponentError
 from logflume.settings import Settings, load_settings
 from logflume_cli.duration import Duration
-from workflows.backfill import job_ranges, tell
-from workflows.client import connection as temporal
-from workflows.types import (
-    BACKFILL,
-    BACKFILL_ID,
-    PAUSE,
-    PROGRESS_QUERY,
-    RESUME,
-    BackfillInput,
-    BackfillProgress,
+from workflows.backfill import BackfillInput, job_ranges
+from workflows.client.backfill import (
+    backfill_status,
+    cancel_backfill,
+    pause_backfill,
+    resume_backfill,
+    start_backfill,
 )
+from workflows.client.connection import connect_temporal
 
 T = TypeVar("T")
-Handle = WorkflowHandle[object, BackfillProgress]
-
-ANSWER = timedelta(seconds=10)
 
 
 @click.group()
 def backfill() -> None:
-    """Bring many logs to their ends again, at a pace, one backfill at a time."""
+    """Re-drive many logs through aggregation and archiving, one backfill at a time."""
 
 
 @backfill.command()
 @click.argument("jobs", nargs=-1)
-@click.option("--kind", type=click.Choice(BACKFILL_KINDS), help="Logs of this kind.")
+@click.option("--kind", type=click.Choice(BACKFILL_KINDS), help="Select unfinished logs.")
 @click.option(
-    "--concurrency", default=100, show_default=True, help="Logs under way at once, 1000 at most."
+    "--concurrency", default=100, show_default=True, help="Most logs under way, up to 1000."
 )
-@click.option("--rate", default=20, show_default=True, help="Logs begun a second, 500 at most.")
+@click.option("--rate", default=20, show_default=True, help="Most logs started per second, to 500.")
 @click.option(
     "--limit",
     type=Duration(),
     default="10m",
     show_default=True,
-    help="A log that takes longer is named as failed; its workflow goes on.",
+    help="Report a log as failed after this time; its workflow continues.",
 )
 def start(jobs: tuple[str, ...], kind: str, concurrency: int, rate: int, limit: timedelta) -> None:
-    """Start a backfill of JOBS, which are job ids (42) and ranges of them (1000-2000).
+    """Start a backfill of JOBS: job ids (42) and ranges of them (1000-2000).
 
-    Their logs are archived again from their parts, finished ones too. With --kind in place of
-    JOBS, those unfinished logs are brought on that no workflow brings on: lost or stuck ones,
-    not_archived: no upload was begun; not_verified: or none was read back and found right;
-    not_purged: or the purge is overdue.
+    Their logs are archived again from their parts, finished ones too. With --kind instead of JOBS,
+    it selects unfinished logs that have no workflow or a stuck one. not_archived: never uploaded;
+    not_verified: also those without a verified archive; not_purged: also those overdue for purge.
     """
     settings = load_settings()
-    given = BackfillInput(
-        list(jobs),
-        kind or "",
-        concurrency,
-        rate,
-        limit.total_seconds(),
-        settings.sweep.after_seconds,
-        settings.lifecycle.purge_seconds,
+    options = BackfillInput(
+        concurrency=concurrency,
+        rate=rate,
+        limit_seconds=limit.total_seconds(),
+        quiet_seconds=settings.sweep.after_seconds,
+        purge_seconds=settings.lifecycle.purge_seconds,
+        jobs=list(jobs),
+        kind=kind or "",
     )
     try:
-        job_ranges(given)
+        job_ranges(options)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    asyncio.run(_start(settings, given))
-    click.echo("started; `logflume backfill status` tells how far it is")
-
-
-async def _start(settings: Settings, given: BackfillInput) -> None:
-    client = await temporal.connect(settings.temporal)
-    try:
-        await client.start_workflow(
-            BACKFILL,
-            given,
-            id=BACKFILL_ID,
-            task_queue=settings.temporal.task_queue,
-            static_summary=f"backfill: {given.kind or ', '.join(map(str, given.jobs))}"[:200],
-        )
-    except WorkflowAlreadyStartedError as error:
-        raise ComponentError(
-            "a backfill runs already: wait until `logflume backfill status` says that it is done, "
-            "or `logflume backfill cancel` it"
-        ) from error
-    except (RPCError, RuntimeError) as error:
-        raise ComponentError(f"{temporal.describe(settings.temporal)}: {error}") from error
+    task_queue = settings.temporal.task_queue
+    _call(settings, lambda client: start_backfill(client, task_queue, options))
+    click.echo("started; `logflume backfill status` shows its progress")
 
 
 @backfill.command()
 def status() -> None:
-    """Tell how far the last backfill is, or its result, and which logs failed."""
-    name, progress = _ask(_status)
-    click.echo(f"{name}: {tell(progress)}")
+    """Show progress or result of the last backfill, and which logs failed."""
+    name, progress = _call(load_settings(), backfill_status)
+    click.echo(f"{name}: {progress}")
     for failure in progress.failures:
         click.echo(f"job {failure.job_id}: {failure.reason}")
 
 
-async def _status(handle: Handle) -> tuple[str, BackfillProgress]:
-    told = await handle.describe(rpc_timeout=ANSWER)
-    progress: BackfillProgress = await handle.query(
-        PROGRESS_QUERY, result_type=BackfillProgress, rpc_timeout=ANSWER
-    )
-    name = told.status.name.lower() if told.status else "unknown"
-    return "paused" if name == "running" and progress.paused else name, progress
-
-
 @backfill.command()
 def pause() -> None:
-    """Begin no more logs within ten seconds; those begun go on."""
-    _ask(lambda handle: handle.signal(PAUSE, rpc_timeout=ANSWER))
+    """Start no more logs, within ten seconds; logs under way continue."""
+    _call(load_settings(), pause_backfill)
     click.echo("paused")
 
 
 @backfill.command()
 def resume() -> None:
-    """Go on after a pause."""
-    _ask(lambda handle: handle.signal(RESUME, rpc_timeout=ANSWER))
+    """Continue after a pause."""
+    _call(load_settings(), resume_backfill)
     click.echo("resumed")
 
 
 @backfill.command()
 def cancel() -> None:
-    """End the backfill; logs that were begun go on by themselves."""
-    _ask(lambda handle: handle.cancel(rpc_timeout=ANSWER))
+    """End the backfill; the workflows of logs under way continue."""
+    _call(load_settings(), cancel_backfill)
     click.echo("cancelled")
 
 
-def _ask(ask: Callable[[Handle], Awaitable[T]]) -> T:
-    settings = load_settings()
+def _call(settings: Settings, call: Callable[[Client], Awaitable[T]]) -> T:
+    async def connect_and_call() -> T:
+        return await call(await connect_temporal(settings.temporal))
 
-    async def asked() -> T:
-        client = await temporal.connect(settings.temporal)
-        try:
-            return await ask(client.get_workflow_handle(BACKFILL_ID))
-        except TemporalError as error:
-            if isinstance(error, RPCError) and error.status == RPCStatusCode.NOT_FOUND:
-                raise ComponentError("no backfill runs: start one") from error
-            raise ComponentError(
-                f"the backfill does not answer: {error}; does a worker run? `logflume doctor`"
-            ) from error
-
-    return asyncio.run(asked())
+    return asyncio.run(connect_and_call())

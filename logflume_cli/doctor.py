@@ -16,7 +16,7 @@ from logflume.archive.store import Archive
 from logflume.errors import ComponentError, LogflumeError
 from logflume.settings import Settings, load_settings
 from logflume_cli.schedules import check_schedules
-from workflows.client import connection as temporal
+from workflows.client.connection import connect_temporal, ensure_search_attributes
 
 CHECK_SECONDS = 10
 
@@ -77,7 +77,7 @@ async def _postgres(settings: Settings) -> None:
 
 
 async def _temporal(settings: Settings) -> None:
-    await temporal.ensure_search_attributes(await temporal.connect(settings.temporal))
+    await ensure_search_attributes(await connect_temporal(settings.temporal))
 
 
 async def _archive(settings: Settings) -> None:

@@ -7,13 +7,15 @@ import click
 from db.connect import check_schema, close_pool, open_pool
 from drain.drain import Drain
 from drain.live.forwarder import Forwarder
-from drain.metrics import readings
+from drain.metrics import SIGNAL_FAILURES, readings, signal_sent
 from drain.shards import Shards
-from drain.signals import Signaller
 from logflume.observability.server import metrics_server
 from logflume.pusher import make_sender
 from logflume.settings import Settings
 from logflume_cli.services import lazy_workflows, on_stop, run
+from workflows.client.signaller import Signaller
+
+MAX_SIGNAL_BACKOFF_SECONDS = 5.0
 
 
 @click.command()
@@ -45,6 +47,9 @@ async def _drain(settings: Settings, *, sharded: bool) -> None:
             await lazy_workflows(settings),
             interval=settings.drain.signal_seconds,
             in_flight=settings.drain.signals_in_flight,
+            max_backoff=MAX_SIGNAL_BACKOFF_SECONDS,
+            on_sent=signal_sent,
+            on_failed=SIGNAL_FAILURES.inc,
         )
         sender = make_sender(settings.pusher)
         live = Forwarder(sender, settings.pusher) if sender else None

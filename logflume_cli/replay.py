@@ -1,4 +1,4 @@
-"""`logflume replay`: downloaded histories on the workflow code that is installed here."""
+"""`logflume replay`: replays downloaded histories on the installed workflow code."""
 
 import asyncio
 import logging
@@ -13,13 +13,13 @@ from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 from workflows.all import WORKFLOWS
 
-# The library tells of a failure as Rust prints it; the first message in there says what differs.
+# The library reports a failure as Rust prints it; its first message says what differs.
 MESSAGE = re.compile(r'message: "((?:[^"\\]|\\.)*)"')
 DOWNLOAD = "`temporal workflow show --workflow-id ID --output json`"
 
 
 class _Unreadable(Exception):
-    """A file holds no history; the text says why."""
+    """A file is not a complete history; the text says why."""
 
 
 @click.command()
@@ -31,13 +31,13 @@ class _Unreadable(Exception):
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
 )
 def replay(files: tuple[Path, ...]) -> None:
-    """Replay workflow histories on the code that is installed here; needs no Temporal.
+    """Replay workflow histories on the installed code; does not need Temporal.
 
-    Each FILE is what `temporal workflow show --workflow-id ID --output json` or the UI's download
-    gives. Tells of each whether this code does the same as the one that ran, and exits with 1 if
-    any does not. Run it before a deployment, with histories of workflows that are under way.
+    Each FILE is a history from `temporal workflow show --workflow-id ID --output json` or from the
+    UI's download. Prints for each whether this code behaves like the code that recorded it, and
+    exits with 1 if any differs. Run it before a deployment, with histories of running workflows.
     """
-    # What the library logs of a failure is in our line of it.
+    # Our output line contains what the library would log.
     logging.getLogger("temporalio").setLevel(logging.CRITICAL + 1)
     sys.exit(asyncio.run(_replay(files)))
 
@@ -54,7 +54,7 @@ async def _replay(files: tuple[Path, ...]) -> bool:
             history = _read(path)
             verdict = await _compare(replayer, history)
         except _Unreadable as error:
-            verdict = f"unreadable, {error}; make it with {DOWNLOAD}"
+            verdict = f"unreadable, {error}; download it with {DOWNLOAD}"
         differs = differs or not verdict.startswith("same")
         click.echo(f"{path}: {verdict}")
     return differs
@@ -67,17 +67,17 @@ async def _compare(replayer: Replayer, history: WorkflowHistory) -> str:
     if name not in known:
         return f"unknown workflow type {name}, this code has {', '.join(known)}"
     if not any(event.HasField("workflow_task_scheduled_event_attributes") for event in events):
-        return f"same, {name}, nothing was run yet"  # the library would wait for it for ever
+        return f"same, {name}, nothing was run yet"  # the library would wait forever
     result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
     if result.replay_failure is None:
         return f"same, {name}, {len(events)} events"
-    said = str(result.replay_failure)
-    found = MESSAGE.search(said)
-    return f"differs, {name}: {found[1] if found else said}"
+    failure = str(result.replay_failure)
+    message = MESSAGE.search(failure)
+    return f"differs, {name}: {message[1] if message else failure}"
 
 
 def _read(path: Path) -> WorkflowHistory:
-    """Read a history that is whole: the library ends the process at one that is not."""
+    """Read a complete history: the library aborts the process at an incomplete one."""
     try:
         history = WorkflowHistory.from_json(path.name, path.read_text())
     except OSError as error:
@@ -86,7 +86,7 @@ def _read(path: Path) -> WorkflowHistory:
         raise _Unreadable("not the JSON of a history") from error
     ids = [event.event_id for event in history.events]
     if not ids or ids != [*range(1, len(ids) + 1)]:
-        raise _Unreadable("its events are not 1, 2, 3 and so on")
+        raise _Unreadable("its event ids are not 1, 2, 3 and so on")
     started = history.events[0].workflow_execution_started_event_attributes
     if not started.original_execution_run_id:
         raise _Unreadable("it does not begin with the start of a workflow")

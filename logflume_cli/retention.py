@@ -12,7 +12,7 @@ from logflume.archive.store import LOGS_PREFIX
 from logflume.domain import Policy
 from logflume.errors import SettingsError
 from logflume.settings import Settings, load_settings
-from logflume_cli.schedules import retention_policies
+from logflume_cli.options import retention_policies
 
 SAMPLE = 5
 # The bucket rules run this much later than retention: they delete only leftovers, never an object

@@ -1,60 +1,51 @@
-"""`logflume schedules`: what Temporal runs again and again."""
+"""`logflume schedules`: creates or updates the Temporal schedules."""
 
 import asyncio
 from datetime import timedelta
 
 import click
-from temporalio.service import RPCError
 
-from activities.types import PartitionOptions
-from logflume.domain import Policy
 from logflume.errors import ComponentError
 from logflume.settings import Settings, load_settings
-from workflows.client import connection as temporal
-from workflows.client.schedules import Recurring, apply, remove
-from workflows.types import (
-    PARTITION_MAINTENANCE,
-    PARTITION_MAINTENANCE_ID,
-    RETENTION,
-    RETENTION_ID,
-    SWEEP,
-    RetentionInput,
-    SweepInput,
-)
+from logflume_cli.options import partition_options, retention_input, sweep_input
+from workflows.client.connection import connect_temporal
+from workflows.client.schedules import Recurring, apply, exists, remove
+from workflows.partitions import PARTITION_MAINTENANCE_ID, PartitionMaintenance
+from workflows.retention import RETENTION_ID, Retention
+from workflows.sweep import Sweep
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 
 
 def recurring(settings: Settings) -> list[Recurring]:
-    """What runs again and again: one row for each schedule."""
-    sweep = settings.sweep
+    """All schedules that the settings ask for."""
     rows = [
         Recurring(
             "sweep",
-            SWEEP,
-            SweepInput(sweep.after_seconds, settings.lifecycle.purge_seconds, sweep.logs),
-            "finds logs that no workflow knows of",
-            every=timedelta(seconds=sweep.every_seconds),
+            Sweep.run,
+            sweep_input(settings),
+            "finds orphaned logs",
+            every=timedelta(seconds=settings.sweep.every_seconds),
             catch_up=MINUTE,
         ),
-        # Hourly, whatever a partition holds: what could not be done now is done in an hour.
+        # Hourly, whatever a partition spans: what failed is retried an hour later.
         Recurring(
             PARTITION_MAINTENANCE_ID,
-            PARTITION_MAINTENANCE,
-            PartitionOptions(**settings.partitions.model_dump()),
-            "makes partitions ahead and drops old ones",
+            PartitionMaintenance.run,
+            partition_options(settings),
+            "creates partitions ahead of time and drops expired ones",
             every=HOUR,
             catch_up=HOUR,
         ),
     ]
-    if policies := retention_policies(settings):
+    if settings.retention.policies:
         rows.append(
             Recurring(
                 RETENTION_ID,
-                RETENTION,
-                RetentionInput(policies, settings.retention.logs),
-                "deletes what is older than the policies say",
+                Retention.run,
+                retention_input(settings),
+                "deletes logs that the retention policies let expire",
                 every=HOUR,
                 catch_up=HOUR,
             )
@@ -62,55 +53,45 @@ def recurring(settings: Settings) -> list[Recurring]:
     return rows
 
 
-def retention_policies(settings: Settings) -> list[Policy]:
-    """The policies of retention, as the workflow knows them."""
-    return [Policy(**policy.model_dump()) for policy in settings.retention.policies]
-
-
 async def apply_schedules(settings: Settings) -> list[tuple[Recurring, bool]]:
-    """Make all schedules as the settings want them; tells which are new.
+    """Create or update all schedules; returns them and whether each is new.
 
-    That of retention is removed where the settings have no policy.
+    Without a retention policy the schedule of retention is removed.
 
     Raises:
-        ComponentError: Temporal is out of reach or refuses.
+        ComponentError: Temporal is unreachable or refuses.
     """
-    client = await temporal.connect(settings.temporal)
+    client = await connect_temporal(settings.temporal)
+    if not settings.retention.policies:
+        await remove(client, RETENTION_ID)
     task_queue = settings.temporal.task_queue
-    try:
-        if not settings.retention.policies:
-            await remove(client, RETENTION_ID)
-        return [(row, await apply(client, task_queue, row)) for row in recurring(settings)]
-    except (RPCError, RuntimeError) as error:
-        raise ComponentError(f"{temporal.describe(settings.temporal)}: {error}") from error
+    return [(row, await apply(client, task_queue, row)) for row in recurring(settings)]
 
 
 async def check_schedules(settings: Settings) -> None:
-    """Find out whether all schedules are there.
+    """Check that all schedules exist.
 
     Raises:
-        ComponentError: one is missing, or Temporal is out of reach.
+        ComponentError: one is missing, or Temporal is unreachable.
     """
-    client = await temporal.connect(settings.temporal)
+    client = await connect_temporal(settings.temporal)
     for row in recurring(settings):
-        try:
-            await client.get_schedule_handle(row.name).describe()
-        except RPCError as error:
-            raise ComponentError(f"Schedule {row.name}: {error}.") from error
+        if not await exists(client, row.name):
+            raise ComponentError(f"the schedule {row.name} does not exist.")
 
 
 @click.group()
 def schedules() -> None:
-    """Set up what Temporal runs again and again."""
+    """Create or update the Temporal schedules."""
 
 
 @schedules.command("apply")
 def apply_command() -> None:
-    """Make the schedules as the settings want them; safe to repeat.
+    """Create or update the schedules from the settings; idempotent.
 
-    One that was paused stays paused. Run it after the settings changed, and on a new Temporal.
-    `temporal schedule list`, `trigger`, `toggle` and `backfill` work on them.
+    A paused schedule stays paused. Run this after settings changed, and on a new Temporal.
+    `temporal schedule list`, `trigger`, `toggle` and `backfill` work on these schedules.
     """
     for row, is_new in asyncio.run(apply_schedules(load_settings())):
-        verb = "made" if is_new else "updated"
+        verb = "created" if is_new else "updated"
         click.echo(f"{row.name}: {verb}, every {row.every.total_seconds():g} s")

@@ -1,4 +1,4 @@
-"""What the long-running processes have in common."""
+"""Shared by the long-running processes: start, signals, and the workflows of logs."""
 
 import asyncio
 import signal
@@ -12,13 +12,13 @@ from logflume.observability import sentry
 from logflume.observability.logging import configure_logging
 from logflume.observability.spans import exporting
 from logflume.settings import Settings, load_settings
-from workflows.client import connection as temporal
+from logflume_cli.options import lifecycle_options
+from workflows.client.connection import connect_temporal
 from workflows.client.logs import LogWorkflows
-from workflows.types import LifecycleOptions
 
 
 def run(name: str, service: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
-    """Run a process until its end, with all that each of them has."""
+    """Run a process with logging, error reports and traces."""
     settings = load_settings()
     configure_logging(settings.telemetry, name)
     with sentry.reporting(settings.telemetry, name), exporting(settings.telemetry, name):
@@ -33,11 +33,10 @@ def on_stop(stop: Callable[[], object]) -> None:
 
 
 async def lazy_workflows(settings: Settings) -> LogWorkflows:
-    """The workflows of logs, by a connection that the first call makes."""
-    return make_workflows(await temporal.connect(settings.temporal, lazy=True), settings)
+    """The workflows of logs; the first call connects to Temporal."""
+    return make_workflows(await connect_temporal(settings.temporal, lazy=True), settings)
 
 
 def make_workflows(client: Client, settings: Settings) -> LogWorkflows:
-    """The workflows of logs, with the settings' times for new ones."""
-    options = LifecycleOptions(**settings.lifecycle.model_dump())
-    return LogWorkflows(client, settings.temporal.task_queue, options)
+    """The workflows of logs; new ones get the options from the settings."""
+    return LogWorkflows(client, settings.temporal.task_queue, lifecycle_options(settings))

@@ -8,8 +8,9 @@ from db import reading
 from db.connect import open_pool
 from logflume.domain import Attempt, Log
 from logflume.settings import Settings, load_settings
-from web.lifecycle import Told, ask, lifecycle_body
-from workflows.client import connection as temporal
+from logflume_cli.services import lazy_workflows
+from web.lifecycle import ASK_SECONDS, lifecycle_body
+from workflows.client.logs import Run
 
 
 @click.command()
@@ -17,8 +18,8 @@ from workflows.client import connection as temporal
 def show(job_id: int) -> None:
     """Tell where the log of JOB_ID is in its life."""
     settings = load_settings()
-    log, attempts, told = asyncio.run(_ask(settings, job_id))
-    body = lifecycle_body(log, attempts, told, settings.temporal)
+    log, attempts, workflow_run = asyncio.run(_read(settings, job_id))
+    body = lifecycle_body(log, attempts, workflow_run, settings.temporal)
     hidden = ("type", "attempts")
     facts = {name: getattr(body, name) for name in body.__struct_fields__ if name not in hidden}
     facts["sha256"] = log.content_sha256
@@ -28,8 +29,9 @@ def show(job_id: int) -> None:
             click.echo(f"{name:<18}{value}")
 
 
-async def _ask(settings: Settings, job_id: int) -> tuple[Log, list[Attempt], Told]:
+async def _read(settings: Settings, job_id: int) -> tuple[Log, list[Attempt], Run]:
     async with await open_pool(settings.database, 1) as pool, pool.acquire() as connection:
         log = await reading.find(connection, job_id)
         attempts = await reading.attempts(connection, log.id)
-    return log, attempts, await ask(await temporal.connect(settings.temporal, lazy=True), job_id)
+    workflows = await lazy_workflows(settings)
+    return log, attempts, await workflows.latest_run(job_id, ASK_SECONDS)

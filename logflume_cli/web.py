@@ -1,4 +1,4 @@
-"""`logflume web`: assembles and runs the HTTP service."""
+"""`logflume web`, put together here and nowhere else."""
 
 import asyncio
 import socket
@@ -22,19 +22,21 @@ from logflume.settings.groups import WebSettings
 from logflume_cli.services import lazy_workflows, on_stop, run
 from web.app import make_app
 from web.auth import Access
+from web.lifecycle import SIGNAL_SECONDS
 from web.services import Services
 from web.streams.hub import Hub
-from web.tell import Teller
+from workflows.client.signaller import Signaller
 
 log = structlog.get_logger()
 
 # Reads of the archive that the web has under way at once, a slice each.
 ARCHIVE_THREADS = 8
+SIGNALS_IN_FLIGHT = 16
 
 
 @click.command()
 def web() -> None:
-    """Serve the HTTP API and the log pages."""
+    """Serve the HTTP API: logs, their lives, health and the API's description."""
     run("web", _web)
 
 
@@ -51,19 +53,19 @@ async def _web(settings: Settings) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
-            # The client address is not used, so forwarded headers need not be trusted.
+            # Who called a proxy before us makes no difference here, so nobody is believed about it.
             proxy_headers=False,
             timeout_graceful_shutdown=10,
             **_tls(settings.web),
         )
         server = _Server(config)
 
-        def stop() -> None:
-            # Before uvicorn waits for open requests: streams do not end by themselves.
+        def end() -> None:
+            # Before uvicorn waits for what is under way: streams have no end of their own.
             services.hub.close()
             server.should_exit = True
 
-        on_stop(stop)
+        on_stop(end)
         log.info("web_started", host=settings.web.host, port=settings.web.port)
         await server.serve(sockets=[listening])
     log.info("web_stopped")
@@ -80,19 +82,21 @@ async def web_services(settings: Settings, pool: asyncpg.Pool, stack: AsyncExitS
     workflows = await lazy_workflows(settings)
     publisher = Publisher(settings.amqp.url.get_secret_value(), "logflume web", amqp.declare)
     stack.push_async_callback(publisher.close)
-    teller = Teller(workflows)
-    stack.push_async_callback(teller.close)
+    signaller = Signaller(
+        workflows, in_flight=SIGNALS_IN_FLIGHT, max_backoff=30, timeout=SIGNAL_SECONDS
+    )
+    stack.push_async_callback(signaller.close, 0)
     hub = Hub(pool, settings.database)
     hearing = asyncio.create_task(hub.run())
     stack.callback(hearing.cancel)
     archive = Archive(settings.s3, ARCHIVE_THREADS)
-    return Services(settings, access, pool, archive, workflows, publisher, hub, teller)
+    return Services(settings, access, pool, archive, workflows, publisher, hub, signaller)
 
 
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handle no signals: uvicorn would raise them again and exit with an error."""
+        """Leave signals to us: uvicorn would raise them again and end with an error."""
         yield
 
 
@@ -104,7 +108,7 @@ def _tls(settings: WebSettings) -> dict[str, Any]:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(*files)
     except OSError as error:
         raise SettingsError(
-            f"LOGFLUME_WEB__TLS_CERT_FILE and TLS_KEY_FILE: {files[0]} and {files[1]} are not a "
+            f"LOGFLUME_WEB__TLS_CERT_FILE and TLS_KEY_FILE: {files[0]} and {files[1]} are no "
             f"certificate and its key: {error.strerror or error}"
         ) from error
     return {"ssl_certfile": files[0], "ssl_keyfile": files[1]}
@@ -117,5 +121,5 @@ def _listen(settings: WebSettings) -> socket.socket:
     except OSError as error:
         raise ComponentError(
             f"cannot listen on {settings.host} port {settings.port}: {error.strerror}; "
-            "stop the process that uses it, or set LOGFLUME_WEB__HOST and LOGFLUME_WEB__PORT"
+            "end what listens there, or set LOGFLUME_WEB__HOST and LOGFLUME_WEB__PORT"
         ) from error

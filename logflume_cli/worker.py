@@ -1,4 +1,4 @@
-"""`logflume worker`, put together here and nowhere else."""
+"""Composition root of `logflume worker`."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -24,7 +24,12 @@ from logflume.settings import Settings
 from logflume.settings.groups import WorkerSettings
 from logflume_cli.services import make_workflows, on_stop, run
 from workflows.all import WORKFLOWS
-from workflows.client import connection as temporal
+from workflows.client.connection import (
+    check_temporal,
+    connect_temporal,
+    ensure_search_attributes,
+    measured_runtime,
+)
 from workflows.client.tracing import interceptors
 
 log = structlog.get_logger()
@@ -37,18 +42,18 @@ QUEUES = ("lifecycle", "archive")
     "--queues",
     default=",".join(QUEUES),
     show_default=True,
-    help="Which work to take, separated by commas: `lifecycle` runs the workflows and their "
-    "database activities, `archive` moves logs to S3 and reads them back.",
+    help="Task queues to serve, separated by commas: `lifecycle` runs workflows and database "
+    "activities, `archive` uploads logs to S3 and verifies them.",
 )
 def worker(queues: str) -> None:
     """Run the workflows and their activities.
 
-    Run as many as you like; with --queues some may serve the archive alone, so that a slow S3
-    never holds aggregation up.
+    Any number of workers can run. With --queues, some can serve only the archive, so that a slow S3
+    never delays aggregation.
     """
     wanted = [name.strip() for name in queues.split(",")]
     if unknown := [name for name in wanted if name not in QUEUES]:
-        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(QUEUES)}")
+        raise click.BadParameter(f"unknown queue {unknown[0]!r}; use {', '.join(QUEUES)}")
     run("worker", lambda settings: _worker(settings, wanted))
 
 
@@ -56,23 +61,23 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
     stop = asyncio.Event()
     on_stop(stop.set)
     async with AsyncExitStack() as stack:
-        runtime, sdk_metrics = _measured(settings)
-        client = await temporal.connect(settings.temporal, runtime=runtime)
-        await temporal.ensure_search_attributes(client)
+        runtime, sdk_metrics = _runtime(settings)
+        client = await connect_temporal(settings.temporal, runtime=runtime)
+        await ensure_search_attributes(client)
         pool = await open_pool(settings.database)
         stack.push_async_callback(close_pool, pool)
         await check_schema(pool, "logflume_worker")
         limits = settings.worker
         task_queue = settings.temporal.task_queue
         store = Archive(settings.s3, limits.archive_activities)
+        logs = make_workflows(client, settings)
         if "lifecycle" in queues:
             database = DatabaseActivities(pool)
-            logs = make_workflows(client, settings)
             lifecycle_worker = Worker(
                 client,
                 task_queue=task_queue,
                 workflows=WORKFLOWS,
-                # The tests run workflows in the sandbox; here it would cost a third of the CPU.
+                # Tests run workflows in the sandbox; here it would cost a third of the CPU.
                 workflow_runner=UnsandboxedWorkflowRunner(),
                 activities=[
                     database.aggregate,
@@ -102,10 +107,10 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
             await stack.enter_async_context(archive_worker)
         needs: dict[str, Check] = {
             "postgres": lambda: pool.fetchval("SELECT 1"),
-            "temporal": lambda: temporal.check(client),
+            "temporal": lambda: check_temporal(client),
             **({"archive": store.check} if "archive" in queues else {}),
         }
-        gauges = readings(pool, client)
+        gauges = readings(pool, logs)
         shown = metrics_server("worker", settings.telemetry, needs, gauges, sdk_metrics)
         await stack.enter_async_context(shown)
         log.info("worker_started", queues=queues, task_queue=task_queue, build_id=limits.build_id)
@@ -113,9 +118,9 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
     log.info("worker_stopped")
 
 
-def _measured(settings: Settings) -> tuple[Runtime | None, str]:
-    """Temporal's library counts where there is somebody to show it to."""
-    return (None, "") if settings.telemetry.port is None else temporal.measured()
+def _runtime(settings: Settings) -> tuple[Runtime | None, str]:
+    """Temporal's library exports metrics only if the process serves them."""
+    return (None, "") if settings.telemetry.port is None else measured_runtime()
 
 
 def _deployment(settings: WorkerSettings) -> WorkerDeploymentConfig | None:
@@ -124,6 +129,6 @@ def _deployment(settings: WorkerSettings) -> WorkerDeploymentConfig | None:
     return WorkerDeploymentConfig(
         version=WorkerDeploymentVersion(settings.deployment, settings.build_id),
         use_worker_versioning=True,
-        # A log may live for weeks: no version's workers could be kept for that long.
+        # A lifecycle may take weeks; workers of old versions cannot run that long.
         default_versioning_behavior=VersioningBehavior.AUTO_UPGRADE,
     )

@@ -9,7 +9,7 @@ from litestar import Response, get
 from logflume.observability.health import check_all
 from web.models import HealthBody, UptimeBody
 from web.services import Injected
-from workflows.client import connection as temporal
+from workflows.client.connection import check_temporal
 
 
 @get("/uptime", summary="Uptime of the service", tags=["health"])
@@ -34,7 +34,7 @@ async def ready(services: Injected) -> Response[HealthBody]:
             "postgres": lambda: services.pool.fetchval("SELECT 1"),
             "rabbitmq": services.publisher.check,
             "archive": services.archive.check,
-            "temporal": lambda: temporal.check(services.workflows.client),
+            "temporal": lambda: check_temporal(services.workflows.client),
         }
     )
     is_ready = all(status == "ok" for status in statuses.values())

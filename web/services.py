@@ -16,8 +16,8 @@ from logflume.settings import Settings
 from web.auth import Access
 from web.outline import Outlines
 from web.streams.hub import Hub
-from web.tell import Teller
 from workflows.client.logs import LogWorkflows
+from workflows.client.signaller import Signaller
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Services:
     workflows: LogWorkflows
     publisher: Publisher
     hub: Hub
-    teller: Teller
+    signaller: Signaller
     outlines: Outlines = field(default_factory=Outlines)
     started_at: float = field(default_factory=time.monotonic)
 

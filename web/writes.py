@@ -89,7 +89,7 @@ async def _write(services: Services, wholes: list[WholeContent]) -> list[Log]:
     async with services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
         written = await logs.replace_contents(connection, wholes)
     for log in written:
-        services.teller.content_replaced(log.job_id)
+        services.signaller.content_replaced(log.job_id)
     return written
 
 

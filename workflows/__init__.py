@@ -1,4 +1,4 @@
-"""Deterministic workflow code: the log's lifecycle, its signals, queries and their types.
+"""Deterministic workflow definitions, their inputs and results; `client` talks to Temporal.
 
-May import the types of the activities and the domain; never db, archive, web or network code.
+Definitions import the types of the activities and the domain, never database or network code.
 """

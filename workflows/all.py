@@ -1,4 +1,4 @@
-"""Every workflow there is: what a worker serves and what recorded histories are replayed on."""
+"""All workflows, for workers and for the replay of recorded histories."""
 
 from workflows.backfill import Backfill
 from workflows.lifecycle import LogLifecycle

@@ -1,7 +1,8 @@
-"""The life of one log, from its first part to the purge of a copy that the archive holds.
+"""The lifecycle of one log: receive, aggregate, archive, verify, purge.
 
-Signals only say that something changed; what a log is, is asked of the database each time. So
-signals may be lost, doubled or late without harm: the next look finds the same content.
+Signals are hints that something changed; the state of the log is read from the database each time.
+So a signal may be lost, duplicated or late without harm: the next aggregation finds the same
+content.
 """
 
 from collections.abc import Callable
@@ -18,12 +19,25 @@ with workflow.unsafe.imports_passed_through():
         PURGE,
         RESTORE,
         VERIFY,
-        AggregateOrder,
-        ArchiveOrder,
+        AggregateInput,
+        ArchiveInput,
         Verdict,
         archive_queue,
     )
     from logflume.domain import Content, Phase
+    from workflows.lifecycle_types import (
+        ARCHIVE_AGAIN,
+        CONTENT_REPLACED,
+        LIFECYCLE,
+        LIFECYCLE_QUERY,
+        LOG_PHASE,
+        PARTS_STORED,
+        Lifecycle,
+        LifecycleInput,
+        LifecycleState,
+        Outcome,
+        PartsStored,
+    )
     from workflows.policies import (
         ARCHIVE_RETRIES,
         ARCHIVE_TIME,
@@ -35,57 +49,44 @@ with workflow.unsafe.imports_passed_through():
         RETRIES,
         reason,
     )
-    from workflows.types import (
-        ARCHIVE_AGAIN,
-        CONTENT_REPLACED,
-        LIFECYCLE,
-        LIFECYCLE_QUERY,
-        LOG_PHASE,
-        PARTS_STORED,
-        Batch,
-        Lifecycle,
-        LifecycleInput,
-        LifecycleState,
-        Outcome,
-    )
 
 MAX_BACKOFF_SECONDS = 3600.0
-# The others are over in an instant when all is well; when it is not they are shown, too.
+# The other phases last an instant unless something fails; only then they become visible too.
 LASTING_PHASES = ("receiving", "archiving", "verified", "stuck", "done")
 
 
 @workflow.defn(name=LIFECYCLE)
 class LogLifecycle:
-    """One log. A closed run is followed by a new one when parts come late."""
+    """The workflow of one log. Parts that arrive after a run has closed start a new run."""
 
     @workflow.init
     def __init__(self, start: LifecycleInput) -> None:
-        """Take up the state a former run carried over, or begin."""
+        """Start with the state that a previous run carried over, if any."""
         self._job_id = start.job_id
         self._options = start.options
         self._state = start.state or LifecycleState()
 
     @workflow.run
     async def run(self, _: LifecycleInput) -> Outcome:
-        """Carry the log to its end; what cannot go on waits as `stuck` until it is told to."""
-        self._state.heard_at = self._state.heard_at or self._now()
+        """Run the lifecycle until the log is done; after a failure it waits in phase `stuck`."""
+        self._state.last_signal_at = self._state.last_signal_at or self._now()
         if self._state.phase == "stuck":
             await self._wait_stuck(self._state.last_error)
         while True:
             try:
-                outcome = await self._live()
+                outcome = await self._run_phases()
             except ActivityError as error:
                 if is_cancelled_exception(error):
                     raise
                 await self._wait_stuck(reason(error))
                 continue
             await workflow.wait_condition(workflow.all_handlers_finished)
-            if outcome and not self._state.news:
+            if outcome and not self._state.changed:
                 self._enter("done")
                 return outcome
 
-    async def _live(self) -> Outcome | None:
-        """Go through all phases once; None where new parts or content call for another round."""
+    async def _run_phases(self) -> Outcome | None:
+        """Go through all phases once; None if new parts or new content need another round."""
         content = await self._make_content()
         if content.parts and not content.purged:
             if not content.archived and not await self._make_archive(content):
@@ -107,66 +108,69 @@ class LogLifecycle:
             if ended:
                 await self._settle()
             content = await self._aggregate(force=not ended)
-            while content.missing_parts and await self._gets_stragglers(content):
+            while content.missing_parts and await self._fills_gaps(content):
                 content = await self._aggregate(force=not ended)
-            if content.sha256 or not (ended or self._state.news):
+            if content.sha256 or not (ended or self._state.changed):
                 return content
 
     async def _receive(self) -> bool:
-        """Wait for the final part; False where the log was silent for too long."""
+        """Wait for the final part; False if the idle timeout expired first."""
         while not self._state.ended:
             self._enter("receiving")
-            # Parts move the limit while the timer runs: it is set anew when it fires, not for each.
-            patience = self._state.heard_at + self._options.silence_seconds - self._now()
-            if patience <= 0:
+            # Each signal extends the timeout; the timer is restarted when it fires, not per signal.
+            idle_at = self._state.last_signal_at + self._options.idle_timeout_seconds
+            seconds = idle_at - self._now()
+            if seconds <= 0:
                 return False
-            await self._wait(lambda: self._state.ended, patience, "silence")
+            await self._wait(lambda: self._state.ended, seconds, "idle timeout")
         return True
 
     async def _settle(self) -> None:
         self._enter("settling")
-        await self._wait(lambda: self._state.replaced, self._options.settle_seconds, "settle")
+        await self._wait(lambda: self._state.replaced, self._options.settle_seconds, "settle time")
 
     async def _aggregate(self, *, force: bool) -> Content:
         state = self._state
         self._enter("aggregating")
         limit = self._options.max_log_bytes
-        order = AggregateOrder(self._job_id, force=force, restore=state.again, max_bytes=limit)
-        state.again = state.news = state.ended = state.replaced = False
-        content: Content = await self._database_act(AGGREGATE, order, Content)
+        argument = AggregateInput(
+            self._job_id, force=force, restore=state.reaggregate, max_bytes=limit
+        )
+        state.reaggregate = state.changed = state.ended = state.replaced = False
+        content: Content = await self._run_in_database(AGGREGATE, argument, Content)
         while content.needs_archived:
-            await self._archive_act(RESTORE, self._job_id, None)
-            content = await self._database_act(AGGREGATE, order, Content)
-        # Signals that came meanwhile may know more than the activity saw.
+            await self._run_in_archive(RESTORE, self._job_id, None)
+            content = await self._run_in_database(AGGREGATE, argument, Content)
+        # A signal that arrived meanwhile may be newer than the snapshot of the activity.
         state.ended = state.ended or content.ended
         state.parts, state.bytes, state.attempt = content.parts, content.bytes, content.attempt
         state.missing_parts, state.stale_parts = content.missing_parts, content.stale_parts
         state.left_out_bytes = content.left_out_bytes
         if content.archive_outdated:
-            await self._archive_act(DELETE_ARCHIVE, self._job_id, None)
+            await self._run_in_archive(DELETE_ARCHIVE, self._job_id, None)
         return content
 
-    async def _gets_stragglers(self, content: Content) -> bool:
-        """Wait for parts to fill the gaps, once in a log's life; tells whether any came."""
-        if not content.sha256 or self._state.gaps_waited:
+    async def _fills_gaps(self, content: Content) -> bool:
+        """Wait for missing parts, once per log; True if any arrived."""
+        if not content.sha256 or self._state.gap_grace_over:
             return False
         self._enter("settling")
-        came = await self._wait(
-            lambda: self._state.news,
+        arrived = await self._wait(
+            lambda: self._state.changed,
             self._options.gap_seconds,
-            f"{content.missing_parts} parts missing",
+            f"gap grace period: {content.missing_parts} parts missing",
         )
-        self._state.gaps_waited = not came
-        return came
+        self._state.gap_grace_over = not arrived
+        return arrived
 
     async def _make_archive(self, content: Content) -> bool:
-        """Archive until what is read back is right; False where the content was replaced."""
+        """Archive until verification succeeds; False if the content changed or the log is stuck."""
         state = self._state
-        order = ArchiveOrder(self._job_id, content.sha256, content.bytes, content.parts)
-        while not state.news:
+        argument = ArchiveInput(self._job_id, content.sha256, content.bytes, content.parts)
+        while not state.changed:
             state.tries += 1
             state.archive_attempts += 1
-            verdict = await self._try_archive(order)
+            verdict = await self._try_archive(argument)
             if verdict.replaced:
                 return False
             if verdict.ok:
@@ -178,17 +182,19 @@ class LogLifecycle:
             state.last_error = verdict.reason
             backoff = self._options.archive_backoff_seconds * 2 ** (state.tries - 1)
             await self._wait(
-                lambda: state.news, min(backoff, MAX_BACKOFF_SECONDS), "before archiving again"
+                lambda: state.changed,
+                min(backoff, MAX_BACKOFF_SECONDS),
+                "backoff before archiving again",
             )
         return False
 
-    async def _try_archive(self, order: ArchiveOrder) -> Verdict:
+    async def _try_archive(self, argument: ArchiveInput) -> Verdict:
         try:
             self._enter("archiving")
-            if not await self._archive_act(ARCHIVE, order, bool):
+            if not await self._run_in_archive(ARCHIVE, argument, bool):
                 return Verdict(ok=False, replaced=True)
             self._enter("verifying")
-            verdict: Verdict = await self._archive_act(VERIFY, order, Verdict)
+            verdict: Verdict = await self._run_in_archive(VERIFY, argument, Verdict)
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
@@ -196,48 +202,48 @@ class LogLifecycle:
         return verdict
 
     async def _purge(self, content: Content) -> bool:
-        """Clear the row's copy after the purge delay; False where something new came first."""
+        """Clear the row's copy after the purge delay; False if the log changed first."""
         self._enter("verified")
         purge_at = (self._state.verified_at or self._now()) + self._options.purge_seconds
-        if await self._wait(lambda: self._state.news, purge_at - self._now(), "purge delay"):
+        if await self._wait(lambda: self._state.changed, purge_at - self._now(), "purge delay"):
             return False
         self._enter("purging")
-        order = ArchiveOrder(self._job_id, content.sha256, content.bytes, content.parts)
-        purged: bool = await self._database_act(PURGE, order, bool)
+        argument = ArchiveInput(self._job_id, content.sha256, content.bytes, content.parts)
+        purged: bool = await self._run_in_database(PURGE, argument, bool)
         return purged
 
-    async def _database_act(self, activity: str, order: Any, result_type: type) -> Any:
-        """Run one activity inside Postgres.
+    async def _run_in_database(self, activity: str, argument: Any, result_type: type) -> Any:
+        """Run a database activity.
 
-        Locally first, which takes five history events fewer and no way through the server; for a
-        large log, or where that fails, by the server, which tries until it succeeds.
+        First as a local activity, which saves five history events and a round trip through the
+        server. For a large log, or if that fails, as a normal activity, which the server retries.
         """
         if self._state.bytes <= LOCAL_BYTES:
             try:
                 return await workflow.execute_local_activity(
                     activity,
-                    order,
+                    argument,
                     result_type=result_type,
                     start_to_close_timeout=LOCAL_TIME,
                     retry_policy=LOCAL_ONCE,
                 )
-            except FailureError as error:  # the cause itself: only the server's are ActivityError
+            except FailureError as error:  # a local activity's cause is not in an ActivityError
                 if is_cancelled_exception(error):
                     raise
         self._show_phase()
         return await workflow.execute_activity(
             activity,
-            order,
+            argument,
             result_type=result_type,
             start_to_close_timeout=DATABASE_TIME,
             heartbeat_timeout=HEARTBEAT,
             retry_policy=RETRIES,
         )
 
-    async def _archive_act(self, activity: str, order: Any, result_type: type | None) -> Any:
+    async def _run_in_archive(self, activity: str, argument: Any, result_type: type | None) -> Any:
         return await workflow.execute_activity(
             activity,
-            order,
+            argument,
             result_type=result_type,
             task_queue=archive_queue(workflow.info().task_queue),
             start_to_close_timeout=ARCHIVE_TIME,
@@ -246,18 +252,18 @@ class LogLifecycle:
         )
 
     async def _wait_stuck(self, why: str) -> None:
-        """Stay visible until told to go on, or until parts or content come."""
+        """Wait in phase `stuck` until a signal arrives."""
         state = self._state
         state.last_error, state.tries = why, 0
         self._enter("stuck")
         workflow.logger.warning("log is stuck: %s", why)
-        await self._wait(lambda: state.news, None, "")
-        state.ended = True  # look again, whatever called us
+        await self._wait(lambda: state.changed, None, "")
+        state.ended = True  # aggregate again, whichever signal it was
 
     async def _wait(self, met: Callable[[], bool], seconds: float | None, why: str) -> bool:
-        """Wait until `met`, at most `seconds`; tells whether it was.
+        """Wait until `met`, at most `seconds`; returns whether it was met.
 
-        A history that grows long is left behind here, where nothing is under way.
+        The only place that continues as new: no activity is running here.
         """
         if met():
             return True
@@ -286,17 +292,17 @@ class LogLifecycle:
         state.phase = phase
         if phase in LASTING_PHASES:
             self._show_phase()
-        told = f"**{phase}**: {state.parts} parts, {state.bytes} bytes"
+        details = f"**{phase}**: {state.parts} parts, {state.bytes} bytes"
         if state.missing_parts:
-            told += f", {state.missing_parts} parts missing"
+            details += f", {state.missing_parts} parts missing"
         if state.left_out_bytes:
-            told += f", {state.left_out_bytes} bytes left out: the log is too long"
+            details += f", {state.left_out_bytes} bytes cut off: the log is too long"
         if state.last_error:
-            told += f"\n\nArchive attempt {state.archive_attempts}: {state.last_error}"
-        workflow.set_current_details(told)
+            details += f"\n\nArchive attempt {state.archive_attempts}: {state.last_error}"
+        workflow.set_current_details(details)
 
     def _show_phase(self) -> None:
-        """Let lists of workflows be asked for the phase: an event, so only for what lasts."""
+        """Make the phase searchable. This costs a history event, so only lasting phases do it."""
         phase = self._state.phase
         if workflow.info().typed_search_attributes.get(LOG_PHASE) != phase:
             workflow.upsert_search_attributes([LOG_PHASE.value_set(phase)])
@@ -305,37 +311,37 @@ class LogLifecycle:
         return workflow.now().timestamp()
 
     @workflow.signal(name=PARTS_STORED)
-    def parts_stored(self, batch: Batch) -> None:
-        """Hear of parts that a drain committed.
+    def parts_stored(self, stored: PartsStored) -> None:
+        """Record that a drain committed parts.
 
-        A run that did not hear its log begin (parts came after an earlier run had closed) may have
-        one that ended long ago: it looks.
+        A run that did not see its log begin (parts arrived after an earlier run had closed) may
+        have a log that ended long ago, so it aggregates at once.
         """
         state = self._state
-        state.parts += batch.parts
-        state.bytes += batch.bytes
-        state.heard_at = self._now()
-        state.news = True
-        state.ended = state.ended or batch.final or not (batch.begun or state.begun)
+        state.parts += stored.parts
+        state.bytes += stored.bytes
+        state.last_signal_at = self._now()
+        state.changed = True
+        state.ended = state.ended or stored.final or not (stored.begun or state.begun)
         state.begun = True
 
     @workflow.signal(name=CONTENT_REPLACED)
     def content_replaced(self) -> None:
-        """Hear that content was written whole: nothing is waited for, what was archived must go."""
+        """Record that content was written as a whole: aggregate at once, replace the archive."""
         state = self._state
-        state.replaced = state.news = state.ended = state.begun = True
-        state.gaps_waited = False
-        state.heard_at = self._now()
+        state.replaced = state.changed = state.ended = state.begun = True
+        state.gap_grace_over = False
+        state.last_signal_at = self._now()
 
     @workflow.signal(name=ARCHIVE_AGAIN)
     def archive_again(self) -> None:
-        """Archive the log again from its parts; also frees a log that is stuck."""
+        """Aggregate and archive the log again from its parts; also resumes a stuck log."""
         state = self._state
-        state.again = state.news = state.ended = state.begun = True
+        state.reaggregate = state.changed = state.ended = state.begun = True
 
     @workflow.query(name=LIFECYCLE_QUERY)
     def lifecycle(self) -> Lifecycle:
-        """Tell where the log is in its life."""
+        """Return the current state."""
         state = self._state
         return Lifecycle(
             phase=state.phase,

@@ -1,71 +1,100 @@
-"""The sweep: finds logs that something is owed to and that no workflow knows of.
+"""The sweep: finds orphaned logs, which need work but have no workflow that tracks them.
 
-A drain or a web that died before its signal leaves such logs behind, and so does a Temporal that
-was lost. Each round looks at a bounded number of them and the next goes on where it stopped.
+A drain or web process that crashes before it signals leaves such logs behind, and so does the loss
+of Temporal. Each round handles a bounded number of logs; the next one continues after them.
 """
+
+from dataclasses import dataclass
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities.types import SWEEP_PAGE, SweepOrder, SweepPage
+    from activities.types import SWEEP_PAGE, SweepPage, SweepPageInput
     from workflows.policies import HEARTBEAT, RETRIES, SWEEP_TIME
-    from workflows.types import SWEEP, SweepInput, Swept
 
-# Temporal is asked for this many workflows at once.
+# Also the number of workflows in one query to Temporal.
 PAGE_LOGS = 100
 
 
-@workflow.defn(name=SWEEP)
+@dataclass(frozen=True)
+class SweepInput:
+    """Input of a sweep; see the settings `LOGFLUME_SWEEP__*`.
+
+    `purge_seconds` is the lifecycle's: a verified log waits for that long before its purge.
+    """
+
+    after_seconds: float
+    purge_seconds: float
+    logs: int
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What one sweep did, in logs; the counts are those of `SweepPage`.
+
+    `pages`: how many pages it read. `after`: the id after which the next sweep starts.
+    """
+
+    found: int = 0
+    running: int = 0
+    started: int = 0
+    signalled: int = 0
+    emptied: int = 0
+    failed: int = 0
+    pages: int = 0
+    after: int = 0
+
+
+@workflow.defn
 class Sweep:
-    """One round."""
+    """One round of the sweep."""
 
     @workflow.run
-    async def run(self, options: SweepInput) -> Swept:
-        """Look at unfinished logs page by page, from where the last round stopped."""
-        last: Swept | None = workflow.get_last_completion_result(Swept)
-        swept = Swept(after=last.after if last else 0)
-        while swept.found < options.logs:
-            swept = _sum(swept, await self._sweep_page(swept, options))
-            if not swept.after:
+    async def run(self, options: SweepInput) -> SweepResult:
+        """Process unfinished logs page by page, starting where the last round stopped."""
+        last: SweepResult | None = workflow.get_last_completion_result(SweepResult)
+        result = SweepResult(after=last.after if last else 0)
+        while result.found < options.logs:
+            result = _add(result, await self._sweep_page(result, options))
+            if not result.after:
                 break
-        workflow.set_current_details(_tell(swept))
-        return swept
+        workflow.set_current_details(_summary(result))
+        return result
 
-    async def _sweep_page(self, swept: Swept, options: SweepInput) -> SweepPage:
-        order = SweepOrder(
-            after=swept.after,
-            logs=min(PAGE_LOGS, options.logs - swept.found),
-            quiet_seconds=options.after_seconds,
-            purge_seconds=options.purge_seconds,
-        )
+    async def _sweep_page(self, result: SweepResult, options: SweepInput) -> SweepPage:
         page: SweepPage = await workflow.execute_activity(
             SWEEP_PAGE,
-            order,
+            SweepPageInput(
+                after=result.after,
+                logs=min(PAGE_LOGS, options.logs - result.found),
+                quiet_seconds=options.after_seconds,
+                purge_seconds=options.purge_seconds,
+            ),
             result_type=SweepPage,
             start_to_close_timeout=SWEEP_TIME,
             heartbeat_timeout=HEARTBEAT,
             retry_policy=RETRIES,
-            summary=f"logs after {swept.after}",
+            summary=f"logs after id {result.after}",
         )
         return page
 
 
-def _sum(swept: Swept, page: SweepPage) -> Swept:
-    return Swept(
-        found=swept.found + page.found,
-        running=swept.running + page.running,
-        started=swept.started + page.started,
-        told=swept.told + page.told,
-        emptied=swept.emptied + page.emptied,
-        failed=swept.failed + page.failed,
-        pages=swept.pages + 1,
+def _add(result: SweepResult, page: SweepPage) -> SweepResult:
+    return SweepResult(
+        found=result.found + page.found,
+        running=result.running + page.running,
+        started=result.started + page.started,
+        signalled=result.signalled + page.signalled,
+        emptied=result.emptied + page.emptied,
+        failed=result.failed + page.failed,
+        pages=result.pages + 1,
         after=page.after,
     )
 
 
-def _tell(swept: Swept) -> str:
+def _summary(result: SweepResult) -> str:
     return (
-        f"**{swept.found} unfinished logs**: {swept.running} left to their workflows, "
-        f"{swept.started} given one, {swept.told} told of their end or of replaced content, "
-        f"{swept.emptied} empty, {swept.failed} failed"
+        f"**{result.found} unfinished logs**: {result.running} left to their workflow, "
+        f"{result.started} workflows started, {result.signalled} signalled again, "
+        f"{result.emptied} without parts, {result.failed} failed"
     )

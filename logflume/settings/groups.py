@@ -216,7 +216,7 @@ class LifecycleSettings(Group):
     settle_seconds: float = Field(
         10, ge=0, description="settle time: seconds to wait after the final part"
     )
-    silence_seconds: float = Field(
+    idle_timeout_seconds: float = Field(
         3 * 3600, gt=0, description="idle timeout: seconds without a part after which a log is "
         "considered complete"
     )  # fmt: skip

@@ -8,7 +8,6 @@ from typing import Any
 
 import asyncpg
 import click
-from temporalio.service import RPCError
 
 from db.connect import UNREACHABLE, check_schema, open_pool
 from logflume.archive.inventory import Inventory
@@ -16,10 +15,9 @@ from logflume.domain import MAX_JOB_ID
 from logflume.errors import ComponentError, LogflumeError
 from logflume.settings import Settings, load_settings
 from logflume_cli.reconcile.reconciler import CONCURRENCY, Options, Reconciler
-from workflows.client import connection as temporal
-from workflows.client.logs import LogWorkflows
-from workflows.client.signal_history import Memory
-from workflows.types import LifecycleOptions
+from logflume_cli.services import make_workflows
+from workflows.client.connection import connect_temporal
+from workflows.client.signal_history import SignalHistory
 
 PROGRESS_LOGS = 100_000
 
@@ -77,23 +75,19 @@ async def _reconcile(
     settings: Settings, options: Options, since: datetime | None, from_job: int | None
 ) -> Counter[str]:
     archive = Inventory(settings.s3, CONCURRENCY)
-    client = await temporal.connect(settings.temporal)
-    workflows = LogWorkflows(
-        client,
-        settings.temporal.task_queue,
-        LifecycleOptions(**settings.lifecycle.model_dump()),
-    )
-    memory = Memory(client, since) if since else None
-    options = options._replace(memory=memory)
+    client = await connect_temporal(settings.temporal)
+    workflows = make_workflows(client, settings)
+    history = SignalHistory(client, since) if since else None
+    options = options._replace(history=history)
     async with await open_pool(settings.database) as pool:
         await check_schema(pool)
         reconciler = Reconciler(pool, archive, workflows, options, click.echo)
         try:
             await reconciler.logs(from_job, _progress(reconciler.counts))
             await reconciler.holds()
-            if memory:
-                await reconciler.workflows(memory)
-        except (*UNREACHABLE, asyncpg.PostgresError, RPCError) as error:
+            if history:
+                await reconciler.workflows(history)
+        except (*UNREACHABLE, asyncpg.PostgresError, ComponentError) as error:
             raise ComponentError(
                 f"{error or type(error).__name__}; run it again: finished repairs are not lost"
             ) from error

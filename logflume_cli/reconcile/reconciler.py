@@ -16,7 +16,7 @@ from logflume.archive.store import ObjectInfo
 from logflume.errors import NotArchived, UnderHold, UnknownLog
 from logflume.markers import StepReader
 from logflume_cli.reconcile.compare import Difference, between, compare, origin_of
-from workflows.client.signal_history import Memory
+from workflows.client.signal_history import SignalHistory
 
 PAGE_ROWS = 1000
 CONCURRENCY = 16
@@ -30,7 +30,7 @@ HOLD_REASON = "restored by reconcile: the bucket has hold copies, the database h
 class LogWorkflows(Protocol):
     """The operations on lifecycle workflows that the reconciler needs."""
 
-    async def look_again(self, job_id: int) -> None:
+    async def recheck(self, job_id: int) -> None:
         """Make the log's workflow, if one runs, read the log's row again."""
 
     async def archive_again(self, job_id: int) -> None:
@@ -40,13 +40,13 @@ class LogWorkflows(Protocol):
 class Options(NamedTuple):
     """What to compare, and whether to repair.
 
-    `read`: read and hash every object. `memory`: the workflows' signals since the restore point of
+    `read`: read and hash every object. `history`: the workflows' signals since the restore point of
     the database; objects that changed after it are compared one by one.
     """
 
     repair: bool = False
     read: bool = False
-    memory: Memory | None = None
+    history: SignalHistory | None = None
 
 
 class Reconciler:
@@ -122,12 +122,12 @@ class Reconciler:
         """Whether the listing alone shows that row and object agree."""
         if listed is None:
             return not row.verified
-        memory = self._options.memory
+        history = self._options.history
         return (
             row.verified
             and row.bytes in (listed.bytes, None)
             and not self._options.read
-            and not (memory and listed.changed_at + SKEW > memory.since)
+            and not (history and listed.changed_at + SKEW > history.since)
         )
 
     async def _compare_content(self, row: Row) -> Difference | None:
@@ -189,7 +189,7 @@ class Reconciler:
         problem = f"object has different content ({info.bytes} bytes)" if info else "object missing"
         async with self._pool.acquire() as connection:
             can_make = await recovery.can_make(connection, job_id)
-        signals = await self._options.memory.of(job_id) if self._options.memory else None
+        signals = await self._options.history.of(job_id) if self._options.history else None
         if signals and signals.replaced_at:
             self._leave(job_id, f"{problem}: {_replaced(signals.replaced_at)}")
         elif info and info.sha256 and not info.origin:
@@ -236,9 +236,9 @@ class Reconciler:
         async with self._pool.acquire() as connection:
             await holds.put_on(connection, job_id, HOLD_REASON)
 
-    async def workflows(self, memory: Memory) -> None:
+    async def workflows(self, history: SignalHistory) -> None:
         """Compare the signals that the workflows received with the stored parts; run it last."""
-        async for signals in memory.of_all():
+        async for signals in history.of_all():
             row, info = await self._row(signals.job_id), await self._head(signals.job_id)
             if row and row.verified and not info:
                 continue  # `logs` reported it
@@ -248,7 +248,7 @@ class Reconciler:
                 self._leave(signals.job_id, _replaced(replaced_at))
             if signals.done and info:
                 continue
-            moment = max(memory.since, info.changed_at) if info else memory.since
+            moment = max(history.since, info.changed_at) if info else history.since
             async with self._pool.acquire() as connection:
                 stored = await recovery.stored_since(connection, signals.job_id, moment)
             if (lost := signals.parts_after(moment) - stored) > 0:
@@ -272,7 +272,7 @@ class Reconciler:
         except (UnderHold, UnknownLog) as error:
             self._leave(job_id, f"{problem}; {error}")
             return
-        await self._workflows.look_again(job_id)
+        await self._workflows.recheck(job_id)
         self._count("repaired", job_id, f"{problem}; {result}")
 
     def _leave(self, job_id: int, problem: str) -> None:

@@ -5,19 +5,20 @@ import re
 
 from playwright.async_api import expect
 
+from tests.support.options import lifecycle_options
 from tests.support.pages import finish, store
-from workflows.client import connection as temporal
+from workflows.client.connection import connect_temporal
 from workflows.client.logs import LogWorkflows
-from workflows.types import PARTS_STORED, Batch, LifecycleOptions
+from workflows.lifecycle_types import PartsStored
 
 
 async def test_logs_are_listed_by_phase_and_lead_to_their_pages(visits, pool, settings, numbers):
     running, ended = next(numbers), next(numbers)
     await store(pool, running, b"running\n")
     # The workflow knows the phase best; with no worker to run it, this one stays as it began.
-    client = await temporal.connect(settings.temporal)
-    workflows = LogWorkflows(client, "nobody", LifecycleOptions())
-    await workflows.signal(running, PARTS_STORED, [Batch(1, 8, begun=True)])
+    client = await connect_temporal(settings.temporal)
+    workflows = LogWorkflows(client, "unserved", lifecycle_options())
+    await workflows.parts_stored(running, PartsStored(1, 8, begun=True))
     while not (await client.count_workflows(f"JobId = {running}")).count:
         await asyncio.sleep(0.05)
     await finish(pool, ended, b"ended\n")

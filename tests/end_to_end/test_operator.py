@@ -26,9 +26,9 @@ from logflume_cli.worker import QUEUES, _worker
 from tests.support.parts import part, write_whole
 from tests.support.s3 import s3
 from tests.support.waiting import until
-from workflows.client import connection as temporal
+from workflows.client.connection import connect_temporal, ensure_search_attributes
 from workflows.client.logs import LogWorkflows
-from workflows.types import CONTENT_REPLACED, PARTS_STORED, Batch, workflow_id
+from workflows.lifecycle_types import PartsStored, workflow_id
 
 BIN = Path(sys.executable).parent
 
@@ -98,8 +98,8 @@ class Operator:
 
     async def signal(self, job_id: int, *parts: Part) -> None:
         final = any(one.final for one in parts)
-        batch = Batch(len(parts), sum(len(one.content) for one in parts), final, begun=True)
-        await self.workflows.signal(job_id, PARTS_STORED, [batch])
+        batch = PartsStored(len(parts), sum(len(one.content) for one in parts), final, begun=True)
+        await self.workflows.parts_stored(job_id, batch)
 
     async def store(self, job_id: int, *parts: Part) -> None:
         """Commit parts and tell their workflow, as a drain does."""
@@ -226,8 +226,8 @@ async def store_batch_on(pool: asyncpg.Pool, parts: Sequence[Part]) -> None:
 @pytest.fixture
 async def operator(settings: Settings, pool: asyncpg.Pool, tmp_path) -> AsyncIterator[Operator]:
     """An operator, and the worker of `logflume worker` in this process."""
-    client = await temporal.connect(settings.temporal)
-    await temporal.ensure_search_attributes(client)
+    client = await connect_temporal(settings.temporal)
+    await ensure_search_attributes(client)
     operator = Operator(settings, pool, make_workflows(client, settings), tmp_path)
     await operator.work()
     yield operator
@@ -318,7 +318,7 @@ async def test_a_deletion_that_is_run_again_deletes_nothing_that_is_good(operato
     async with operator.pool.acquire() as connection:
         await write_whole(connection, job_id, b"removed")
     async with operator.under_maintenance():
-        await operator.workflows.signal(job_id, CONTENT_REPLACED)
+        await operator.workflows.content_replaced(job_id)
         await operator.until_trying(job_id, AGGREGATE)
     await operator.result(job_id)
     await operator.reset_before(job_id, DELETE_ARCHIVE)

@@ -27,8 +27,8 @@ from tests.support.parts import content, part
 from tests.support.processes import LOGFLUME, environment, running
 from tests.support.s3 import s3
 from tests.support.waiting import until
-from workflows.client import connection as temporal
-from workflows.types import SWEEP, SweepInput
+from workflows.client.connection import connect_temporal
+from workflows.sweep import Sweep, SweepInput
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -135,10 +135,10 @@ class System:
         return found["Body"].read()
 
     async def sweep(self) -> None:
-        client = await temporal.connect(self.settings.temporal)
+        client = await connect_temporal(self.settings.temporal)
         await client.execute_workflow(
-            SWEEP,
-            SweepInput(after_seconds=0.01, purge_seconds=0.5),
+            Sweep.run,
+            SweepInput(after_seconds=0.01, purge_seconds=0.5, logs=500),
             id=f"sweep-{self.settings.temporal.task_queue}",
             task_queue=self.settings.temporal.task_queue,
         )

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import aio_pika
@@ -18,12 +17,13 @@ from logflume import contract
 from logflume.observability import spans
 from logflume_cli.worker import QUEUES, _worker
 from tests.support.collector import Collector, Span, collecting
+from tests.support.histories import recorded
 from tests.support.services import TOKEN, draining, serving
 from tests.support.waiting import until
 from workflows.all import WORKFLOWS
-from workflows.client import connection as temporal
+from workflows.client.connection import connect_temporal
 from workflows.client.tracing import interceptors
-from workflows.types import workflow_id
+from workflows.lifecycle_types import workflow_id
 
 CALLER = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
 TRACEPARENT = "00-{}-{}-01".format(*CALLER)
@@ -70,7 +70,7 @@ async def publish(channel, job_id: int, number: int, text: str, *, final: bool) 
 
 async def live(settings, channel, pool, job_id) -> str:
     """Carry a log to its end, and read it; the id of its workflow's run."""
-    temporals = await temporal.connect(settings.temporal)
+    temporals = await connect_temporal(settings.temporal)
     async with (
         draining(settings),
         working(settings),
@@ -163,7 +163,7 @@ async def test_a_collector_that_is_away_costs_nothing_but_the_spans(
     assert not collector.sent
 
 
-HISTORIES = sorted((Path(__file__).parents[1] / "replay" / "histories").glob("*.json"))
+HISTORIES = recorded()
 
 
 async def test_histories_replay_with_traces_and_are_not_told_of_again(amqp_settings, collector):

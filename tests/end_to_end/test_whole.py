@@ -21,7 +21,7 @@ from logflume_cli.devstack.samples import fleet
 from logflume_cli.devstack.stack import LocalStack
 from tests.support.processes import LOGFLUME
 from tests.support.real_logs import shared_logs
-from workflows.client import connection as temporal
+from workflows.client.connection import connect_temporal
 
 pytestmark = pytest.mark.timeout(400)
 AT_LEAST_ONE = r"[1-9][\d.]*"
@@ -132,7 +132,7 @@ async def test_each_process_shows_what_it_did_and_that_it_is_well(stack, setting
             ready = await client.get(f"http://127.0.0.1:{port}/health/ready")
             assert (ready.status_code, ready.json()["status"]) == (200, "ok"), ready.text
             assert (await health_check(port)).returncode == 0
-    assert b"no process responds" in (await health_check(1)).stderr
+    assert b"nobody is ready" in (await health_check(1)).stderr
 
 
 async def health_check(port: int) -> subprocess.CompletedProcess[bytes]:
@@ -201,7 +201,7 @@ async def test_no_log_text_and_no_secret_gets_out(stack, settings, data_dir):
 
 async def histories(settings) -> dict[str, bytes]:
     """Events of every workflow as the server has them (its JSON hides payloads), and schedules."""
-    told, client = {}, await temporal.connect(settings.temporal)
+    told, client = {}, await connect_temporal(settings.temporal)
     async for one in client.list_workflows():
         history = await client.get_workflow_handle(one.id, run_id=one.run_id).fetch_history()
         told[f"history {one.id}"] = b"".join(event.SerializeToString() for event in history.events)

@@ -1,4 +1,4 @@
-"""Which logs a backfill finds in real Postgres, and what a page costs."""
+"""Which logs a backfill finds in real Postgres, and the cost of a page."""
 
 import pytest
 
@@ -22,7 +22,7 @@ async def found(connection, kind: str) -> list[int]:
     return [one.job_id for one in stretch.logs]
 
 
-async def test_each_kind_holds_the_one_before_it(connection, job_id):
+async def test_each_kind_includes_the_one_before_it(connection, job_id):
     assert tuple(KINDS) == BACKFILL_KINDS
 
     async def kinds() -> list[str]:
@@ -35,7 +35,7 @@ async def test_each_kind_holds_the_one_before_it(connection, job_id):
     await logs.mark_archiving(connection, job_id, made.sha256)
     assert await kinds() == ["not_verified", "not_purged"]
     await logs.mark_verified(connection, job_id, made.sha256)
-    assert await kinds() == []  # it waits for its purge, rightly
+    assert await kinds() == []  # it waits for its purge
     await connection.execute("UPDATE logs SET archived_at = archived_at - interval '2 days'")
     assert await kinds() == ["not_purged"]
     await logs.purge(connection, job_id, made.sha256)
@@ -44,7 +44,7 @@ async def test_each_kind_holds_the_one_before_it(connection, job_id):
     assert await kinds() == ["not_archived", "not_verified", "not_purged"]
 
 
-async def test_ranges_are_gone_through_in_order_and_jobs_without_a_log_are_named(connection):
+async def test_ranges_are_paged_in_order_and_unknown_jobs_reported(connection):
     await store_batch(connection, [part(job, 0, b"a") for job in (1, 2, 5, 6, 9)])
     ranges, after, pages = [(2, 5), (7, 7), (8, 20), (21, 21)], -1, []
     for _ in range(4):
@@ -56,7 +56,7 @@ async def test_ranges_are_gone_through_in_order_and_jobs_without_a_log_are_named
     assert pages == [([2, 5], [], True), ([9], [7], True), ([], [21], False)]
 
 
-async def test_a_log_that_only_the_archive_holds_is_known_as_such(connection, job_id):
+async def test_a_log_that_only_the_archive_has_is_recognized(connection, job_id):
     await store_batch(connection, [part(job_id, 0, b"a"), part(job_id, 1, final=True)])
     made = await aggregation.aggregate(connection, job_id, force=False, restore=False)
     await logs.mark_archiving(connection, job_id, made.sha256)
@@ -74,11 +74,11 @@ async def test_a_log_that_only_the_archive_holds_is_known_as_such(connection, jo
     await connection.execute("DELETE FROM log_parts")
     assert await gone()
     await store_batch(connection, [part(job_id, 2, b"late")])
-    assert not await gone()  # they are to be added
+    assert not await gone()  # they must be merged
 
 
-async def test_what_a_page_costs_does_not_depend_on_how_many_logs_there_are(connection, job_id):
-    """Finished logs are in no index that is read; unfinished ones are passed by in steps."""
+async def test_the_cost_of_a_page_does_not_depend_on_the_number_of_logs(connection, job_id):
+    """Finished logs are not in the indexes used; unfinished ones are skipped in steps."""
     first, waiting = job_id * 1_000_000, 2 * SCANNED + 10
     await connection.execute(
         "INSERT INTO logs (job_id, updated_at, aggregated_at, archived_at, archive_verified,"

@@ -17,8 +17,8 @@ from tests.support.broker import close_connections, message, publish, publish_ra
 from tests.support.parts import count_parts, stored_content
 from tests.support.services import draining
 from tests.support.waiting import until
-from workflows.client import connection as temporal
-from workflows.types import JOB_ID, workflow_id
+from workflows.client.connection import connect_temporal
+from workflows.lifecycle_types import JOB_ID, workflow_id
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ async def test_parts_are_stored_acked_and_their_workflow_signalled(settings, cha
         await until(lambda: _equals(count_parts(pool), 2))
     assert await stored_content(pool, job_id) == b"ab"
     assert await ready_messages(channel) == 0
-    client = await temporal.connect(settings.temporal)
+    client = await connect_temporal(settings.temporal)
     about = await client.get_workflow_handle(workflow_id(job_id)).describe()
     assert about.typed_search_attributes.get(JOB_ID) == job_id
 

@@ -9,9 +9,9 @@ import pytest
 
 from activities.metrics import readings
 from logflume_cli.devstack.stack import LocalStack
+from logflume_cli.services import lazy_workflows
 from tests.support.metrics import scrape, shown
 from tests.support.services import serving
-from workflows.client import connection as temporal
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -41,8 +41,8 @@ async def test_the_web_names_those_that_hang(servers, amqp_settings, pool):
 
 
 async def test_figures_of_a_postgres_that_hangs_are_no_numbers(servers, settings, pool):
-    client = await temporal.connect(settings.temporal)
-    async with shown("worker", settings, {}, readings(pool, client)) as worker:
+    workflows = await lazy_workflows(settings)
+    async with shown("worker", settings, {}, readings(pool, workflows)) as worker:
         with frozen(servers, "postgres"):
             found = await scrape(worker)
     assert math.isnan(found["logflume_worker_partitions_ahead",])

@@ -1,4 +1,4 @@
-"""A worker that dies at any await of any activity: the next try goes on and the log is exact."""
+"""A worker crashes at any await of any activity: the next try continues and the log is exact."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from tests.support.lifecycle import Life, activities_of
 from tests.support.parts import part, write_whole
 
 SMALL = b"a log"
-# The least that S3 takes for all but the last.
+# The minimum size in S3, except for the last slice.
 SLICE = 5 * 1024 * 1024
 
 
@@ -35,7 +35,7 @@ SELECT archive_verified AND purged_at IS NOT NULL AND content IS NULL FROM logs 
 
 
 class Log(Life):
-    """One that is brought to any step, and what it must be in the end."""
+    """A log that can be brought to any step, and its expected content."""
 
     def __init__(self, pool, archive, job_id) -> None:
         super().__init__(pool, archive, job_id)
@@ -66,7 +66,7 @@ async def cleared(log: Log) -> None:
 
 
 async def late(log: Log) -> None:
-    """Parts came when those before them were gone with their partition."""
+    """Parts arrive after their predecessors were dropped with their partition."""
     await log.store(SMALL)
     await log.go_on()
     await log.pool.execute("DELETE FROM log_parts")
@@ -96,15 +96,15 @@ CASES = {
     "delete": (cleared, DELETE_ARCHIVE),
     "restore": (late, RESTORE),
 }
-# One for each activity: a worker that is stopped still cleans up.
+# One for each activity: a stopped worker still cleans up.
 STOPPED = ("aggregate", "archive in slices", "verify", "purge", "delete", "restore")
 
 
 @asynccontextmanager
 async def killed(settings, archive, log: Log, at: int) -> AsyncIterator[bool]:
-    """Begin the next step in a worker that is killed at an await; False where it came to its end.
+    """Start the next step in a worker that is killed at an await; False if it finished before.
 
-    Its connections break. What it asked of S3 is done all the same.
+    Its connections break. Its requests to S3 are executed all the same.
     """
     worker = await open_pool(settings.database, 2)
     activity = activities_of(worker, archive)[log.next](log.order)
@@ -117,12 +117,12 @@ async def killed(settings, archive, log: Log, at: int) -> AsyncIterator[bool]:
         worker.terminate()
         yield was_killed
     finally:
-        with contextlib.suppress(RuntimeError):  # it would rather clean up
+        with contextlib.suppress(RuntimeError):  # it tries to clean up
             activity.close()
 
 
 async def cancelled(pool, archive, log: Log, at: int) -> bool:
-    """Begin the next step in a worker that is stopped at an await."""
+    """Start the next step in a worker that is stopped at an await."""
     activity = activities_of(pool, archive)[log.next](log.order)
 
     async def stopping() -> None:
@@ -152,7 +152,7 @@ async def prepared(pool, archive, numbers, prepare, step) -> Log:
 
 
 @pytest.mark.parametrize(("prepare", "step"), CASES.values(), ids=CASES.keys())
-async def test_what_a_killed_worker_left_at_any_await_is_taken_up(
+async def test_a_log_recovers_from_a_worker_killed_at_any_await(
     settings, pool, archive, numbers, prepare, step
 ):
     for at in itertools.count(1, 2):
@@ -165,7 +165,7 @@ async def test_what_a_killed_worker_left_at_any_await_is_taken_up(
 
 
 @pytest.mark.parametrize(("prepare", "step"), [CASES[one] for one in STOPPED], ids=STOPPED)
-async def test_what_a_stopped_worker_left_at_any_await_is_taken_up(
+async def test_a_log_recovers_from_a_worker_stopped_at_any_await(
     pool, archive, numbers, prepare, step
 ):
     for at in itertools.count(0, 2):

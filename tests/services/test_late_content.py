@@ -1,4 +1,4 @@
-"""Parts that come after those of their log are gone with their partition."""
+"""Parts that arrive after the earlier parts of their log were dropped with their partition."""
 
 import asyncio
 from datetime import timedelta
@@ -14,6 +14,7 @@ from db.parts import store_batch
 from logflume.archive.store import Archive, key
 from logflume.domain import LAST, Content
 from logflume.errors import PartsGone
+from tests.support.activities import run_activity
 from tests.support.model import Model, contents, parts
 from tests.support.parts import BEGIN, content, part, pieces, row_content, write_whole
 from tests.support.s3 import s3
@@ -21,7 +22,7 @@ from tests.support.services import serving
 from tests.support.sse import reading as streaming
 from tests.support.waiting import until, until_blocked
 
-# They come later than all before them, so that no attempt that is over becomes the log again.
+# Later than all before them, so that no finished attempt becomes the log again.
 late_parts = st.builds(
     lambda one, attempt: replace(one, attempt=attempt, published_at=BEGIN + timedelta(days=3)),
     parts,
@@ -30,7 +31,7 @@ late_parts = st.builds(
 
 
 async def aggregate(connection, job_id: int, archived: bytes, *, restore=False) -> Content:
-    """Aggregate as the workflow does: with the archived object where parts are gone."""
+    """Aggregate as the workflow does: with the archived object if parts were dropped."""
     made = await aggregation.aggregate(connection, job_id, force=True, restore=restore)
     if made.needs_archived:
         await aggregation.restore_content(connection, job_id, pieces(archived[:3], archived[3:]))
@@ -39,7 +40,7 @@ async def aggregate(connection, job_id: int, archived: bytes, *, restore=False) 
 
 
 async def finish(connection, job_id: int) -> bytes:
-    """Aggregate, mark and purge; the content is what the archive holds then."""
+    """Aggregate, mark and purge; returns the archived content."""
     made = await aggregation.aggregate(connection, job_id, force=True, restore=False)
     archived = await row_content(connection, job_id)
     assert archived is not None
@@ -72,7 +73,7 @@ async def check(connection, job_id: int, before, whole: bytes, late, left: int) 
     assert archived == model.content
     model.lose_parts()
     log = await reading.find(connection, job_id)
-    # The first are gone, as with their partition; some of the others may be there still.
+    # The first parts are dropped, as with their partition; some others may still exist.
     await connection.execute(
         "DELETE FROM log_parts WHERE log_id = (SELECT id FROM logs WHERE job_id = $1) AND id NOT IN"
         " (SELECT id FROM log_parts ORDER BY id DESC LIMIT $2)",
@@ -85,14 +86,14 @@ async def check(connection, job_id: int, before, whole: bytes, late, left: int) 
             model.receive(one)
         await store_batch(connection, received)
         made = await aggregate(connection, job_id, archived)
-        kept = await row_content(connection, job_id)
-        assert (archived if kept is None else kept) == model.content
+        row = await row_content(connection, job_id)
+        assert (archived if row is None else row) == model.content
         assert (made.bytes, made.missing_parts) == (len(model.content), model.missing)
         if not await reading.has_all_parts(connection, log.id):
-            model.lose_parts()  # what was made of them stays as it is, from now on
+            model.lose_parts()  # their content is final from now on
 
 
-async def test_a_part_goes_into_its_gap_and_one_that_is_there_changes_nothing(pool, job_id):
+async def test_a_late_part_fills_its_gap_and_a_duplicate_changes_nothing(pool, job_id):
     async with pool.acquire() as connection:
         await store_batch(
             connection,
@@ -109,7 +110,7 @@ async def test_a_part_goes_into_its_gap_and_one_that_is_there_changes_nothing(po
         assert await row_content(connection, job_id) == b"abcz"
 
 
-async def test_an_object_that_is_not_what_was_purged_is_not_added_to(pool, job_id):
+async def test_parts_are_not_merged_into_an_object_with_other_content(pool, job_id):
     async with pool.acquire() as connection:
         await store_batch(connection, [part(job_id, 0, b"a", final=True)])
         await finish(connection, job_id)
@@ -121,7 +122,7 @@ async def test_an_object_that_is_not_what_was_purged_is_not_added_to(pool, job_i
         assert log.archive_verified and log.purged_at
 
 
-async def test_content_written_whole_while_it_is_restored_needs_none(pool, job_id):
+async def test_content_replaced_during_a_restore_needs_no_restore(pool, job_id):
     async with pool.acquire() as connection, pool.acquire() as web:
         await store_batch(connection, [part(job_id, 0, b"a", final=True)])
         archived = await finish(connection, job_id)
@@ -135,7 +136,7 @@ async def test_content_written_whole_while_it_is_restored_needs_none(pool, job_i
         assert await content(connection, job_id) == b"new"
 
 
-async def test_a_log_with_too_many_gaps_is_left_as_it_is(pool, job_id, monkeypatch):
+async def test_a_log_with_too_many_gaps_is_left_unchanged(pool, job_id, monkeypatch):
     monkeypatch.setattr(aggregation, "MAX_RUNS", 2)
     async with pool.acquire() as connection:
         given = [part(job_id, number, b"x", final=True) for number in (0, 2, 4)]
@@ -147,7 +148,7 @@ async def test_a_log_with_too_many_gaps_is_left_as_it_is(pool, job_id, monkeypat
             await aggregate(connection, job_id, archived)
 
 
-async def test_readers_see_a_log_as_it_was_archived_until_parts_are_added(pool, settings, job_id):
+async def test_readers_see_the_archived_log_until_parts_are_merged(pool, settings, job_id):
     async with pool.acquire() as connection, serving(settings, pool) as web:
         await store_batch(connection, [part(job_id, 0, b"archived", final=True)])
         archived = await finish(connection, job_id)
@@ -170,8 +171,8 @@ async def test_readers_see_a_log_as_it_was_archived_until_parts_are_added(pool, 
             assert await reader.parts(1) == [(0, b"archived, late")]
 
 
-async def test_parts_under_way_during_a_merge_are_not_purged_over(pool, job_id):
-    """Neither in the content nor noted: their drain may have died before it told of them."""
+async def test_parts_in_flight_during_a_merge_prevent_the_purge(pool, job_id):
+    """Neither in the content nor noted: their drain may have crashed before it signalled."""
     async with pool.acquire() as connection, pool.acquire() as drain:
         await write_whole(connection, job_id, b"whole")
         await store_batch(connection, [part(job_id, 0, b"a"), part(job_id, 1, b"b")])
@@ -189,7 +190,7 @@ async def test_parts_under_way_during_a_merge_are_not_purged_over(pool, job_id):
         assert await logs.purge(connection, job_id, made.sha256)
 
 
-async def test_late_parts_under_way_during_an_aggregation_are_noted(pool, job_id):
+async def test_late_parts_in_flight_during_an_aggregation_are_noted(pool, job_id):
     async with pool.acquire() as connection, pool.acquire() as drain:
         await store_batch(connection, [part(job_id, 0, b"a"), part(job_id, 1, final=True)])
         await finish(connection, job_id)
@@ -204,8 +205,7 @@ async def test_late_parts_under_way_during_an_aggregation_are_noted(pool, job_id
         assert (await making).parts == 3
 
 
-async def test_a_slow_archive_leaves_connections_for_others(pool, settings, job_id, monkeypatch):
-    monkeypatch.setattr("activities.logs.beating", asyncio.Lock)
+async def test_a_slow_archive_leaves_connections_for_others(pool, settings, job_id):
     reading_it, slow = [], asyncio.Event()
 
     class Slow(Archive):
@@ -219,7 +219,7 @@ async def test_a_slow_archive_leaves_connections_for_others(pool, settings, job_
         await finish(connection, job_id)
     activities = ArchiveActivities(pool, Slow(settings.s3, 1))
     restoring = [
-        asyncio.create_task(activities.restore(job_id))
+        asyncio.create_task(run_activity(activities.restore, job_id))
         for _ in range(settings.database.connections)
     ]
 

@@ -27,11 +27,12 @@ from logflume import contract
 from logflume.errors import ComponentError
 from logflume.observability.metrics import Readings
 from logflume.observability.server import metrics_server
+from logflume_cli.services import make_workflows
 from tests.support.metrics import parsed, scrape, shown
 from tests.support.parts import part, write_whole
 from tests.support.services import draining, serving
 from tests.support.waiting import until
-from workflows.client import connection as temporal
+from workflows.client.connection import check_temporal, connect_temporal, measured_runtime
 
 REJECTED = ("logflume_drain_invalid_messages_total", "dead_lettered")
 
@@ -184,10 +185,10 @@ def temporals(path: Path) -> set[str]:
 
 
 async def test_a_worker_shows_the_whole_system_and_temporals_own(settings, pool, name):
-    runtime, sdk_metrics = temporal.measured()
-    client = await temporal.connect(settings.temporal, runtime=runtime)
-    needs = {"temporal": lambda: temporal.check(client)}
-    readings = worker_readings(pool, client)
+    runtime, sdk_metrics = measured_runtime()
+    client = await connect_temporal(settings.temporal, runtime=runtime)
+    needs = {"temporal": lambda: check_temporal(client)}
+    readings = worker_readings(pool, make_workflows(client, settings))
     runner = UnsandboxedWorkflowRunner()
     async with (
         Worker(
@@ -218,12 +219,14 @@ async def test_a_worker_shows_the_whole_system_and_temporals_own(settings, pool,
 async def test_what_cannot_be_had_is_no_number_and_counted(settings, pool):
     gone = await open_pool(settings.database)
     await gone.close()
-    client = await temporal.connect(
+    client = await connect_temporal(
         settings.temporal.model_copy(update={"address": "127.0.0.1:1"}), lazy=True
     )
     worker_metrics.PARTITIONS_AHEAD.set(5)
     needs = {"postgres": lambda: gone.fetchval("SELECT 1")}
-    async with shown("worker", settings, needs, worker_readings(gone, client)) as seen:
+    async with shown(
+        "worker", settings, needs, worker_readings(gone, make_workflows(client, settings))
+    ) as seen:
         before = REGISTRY.get_sample_value(
             "logflume_worker_reading_failures_total", {"source": "postgres"}
         )

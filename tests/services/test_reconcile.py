@@ -1,6 +1,5 @@
 """Reconciling rows and objects of different times, on real Postgres and S3."""
 
-import asyncio
 import hashlib
 
 import pytest
@@ -8,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from activities.logs import ArchiveActivities
-from activities.types import ArchiveOrder
+from activities.types import ArchiveInput
 from db import aggregation, holds, logs, reading
 from db.parts import store_batch
 from logflume.archive.inventory import Inventory
@@ -18,6 +17,7 @@ from logflume.errors import ArchiveAhead, PartsGone
 from logflume_cli.reconcile import reconciler
 from logflume_cli.reconcile.compare import between
 from logflume_cli.reconcile.reconciler import Options, Reconciler
+from tests.support.activities import run_activity
 from tests.support.parts import part, write_whole
 from tests.support.s3 import s3
 
@@ -31,7 +31,7 @@ class Workflows:
     def __init__(self):
         self.calls = []
 
-    async def look_again(self, job_id):
+    async def recheck(self, job_id):
         self.calls.append(job_id)
 
     async def archive_again(self, job_id):
@@ -56,7 +56,7 @@ class Bench:
         async with self.pool.acquire() as connection:
             content = await aggregation.aggregate(connection, job_id, force=True, restore=restore)
         if content.needs_archived:
-            await self.activities.restore(job_id)
+            await run_activity(self.activities.restore, job_id)
             return await self.aggregate(job_id, restore=restore)
         return content
 
@@ -64,11 +64,11 @@ class Bench:
         """Run a log through its lifecycle; returns the archived bytes."""
         await self.store(*parts)
         content = await self.aggregate(job_id)
-        order = ArchiveOrder(job_id, content.sha256, content.bytes, content.parts)
+        order = ArchiveInput(job_id, content.sha256, content.bytes, content.parts)
         if not content.archived:
-            await self.activities.delete_archive(job_id)
-            assert await self.activities.archive(order)
-            assert (await self.activities.verify(order)).ok
+            await run_activity(self.activities.delete_archive, job_id)
+            assert await run_activity(self.activities.archive, order)
+            assert (await run_activity(self.activities.verify, order)).ok
         async with self.pool.acquire() as connection:
             assert not purge or await logs.purge(connection, job_id, content.sha256)
         return self.archived(job_id)
@@ -109,8 +109,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(pool, settings, monkeypatch):
-    monkeypatch.setattr("activities.logs.beating", asyncio.Lock)
+def bench(pool, settings):
     return Bench(pool, settings)
 
 
@@ -138,10 +137,10 @@ async def test_newer_objects_are_neither_overwritten_nor_deleted_but_adopted(ben
 
     # Workers were started before reconciling.
     content = await bench.aggregate(fewer)
-    order = ArchiveOrder(fewer, content.sha256, content.bytes, content.parts)
+    order = ArchiveInput(fewer, content.sha256, content.bytes, content.parts)
     with pytest.raises(ArchiveAhead, match=f"job {fewer}: .* of upload 1, .* `logflume reconcile`"):
-        await bench.activities.archive(order)
-    await bench.activities.delete_archive(gone)
+        await run_activity(bench.activities.archive, order)
+    await run_activity(bench.activities.delete_archive, gone)
     assert {job_id: bench.archived(job_id) for job_id in texts} == texts
 
     lines, counts = await bench.reconcile()
@@ -241,7 +240,7 @@ async def test_objects_that_the_archive_lost_are_restored_or_reported(bench, num
     text, metadata = bench.archived(stale), bench.object(stale)["Metadata"]
     async with bench.pool.acquire() as connection:
         await write_whole(connection, stale, b"")
-    await bench.activities.delete_archive(stale)
+    await run_activity(bench.activities.delete_archive, stale)
     bench.put(stale, text, Metadata=metadata)  # like a bucket that was restored
 
     lines, counts = await bench.reconcile()
@@ -253,7 +252,7 @@ async def test_objects_that_the_archive_lost_are_restored_or_reported(bench, num
     assert counts == {"repaired": 5, "left": 1}
     assert bench.archived(held) == b"0,"
     assert {-unpurged, -other, -damaged, held, stale} <= set(bench.workflows.calls)
-    await bench.activities.delete_archive(stale)
+    await run_activity(bench.activities.delete_archive, stale)
     with pytest.raises(s3(bench.settings).exceptions.NoSuchKey):
         bench.archived(stale)
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from activities.logs import ArchiveActivities
-from activities.types import ArchiveOrder, DeleteOrder
+from activities.types import ArchiveInput, DeleteInput
 from db import aggregation, holds, logs, maintenance, retention
 from db.parts import store_batch
 from db.retention import LOOK, _limits, _query
@@ -18,6 +18,7 @@ from logflume.archive.store import Archive, hold_key, key
 from logflume.domain import LAST
 from logflume.errors import PartsGone, UnderHold
 from logflume_cli.main import root
+from tests.support.activities import run_activity
 from tests.support.parts import part
 from tests.support.retention import OLD, ROWS, Keeper
 from tests.support.s3 import s3
@@ -27,8 +28,6 @@ from tests.support.waiting import until_blocked
 
 @pytest.fixture
 def keeper(pool, settings, monkeypatch):
-    # The activities beat; here nobody listens.
-    monkeypatch.setattr("activities.retention.beating", asyncio.Lock)
     return Keeper(pool, settings)
 
 
@@ -136,8 +135,6 @@ async def test_a_held_log_stays_whatever_comes(keeper, pool, settings, job_id):
 async def test_a_hold_that_ends_while_a_copy_is_made_leaves_none(
     keeper, pool, settings, monkeypatch, job_id
 ):
-    monkeypatch.setattr("activities.logs.beating", asyncio.Lock)
-
     class EndedJustNow(Archive):
         async def copy_to_hold(self, job_id):
             async with pool.acquire() as connection:
@@ -149,10 +146,12 @@ async def test_a_hold_that_ends_while_a_copy_is_made_leaves_none(
     async with pool.acquire() as connection:
         log = await holds.put_on(connection, job_id, "case 7")
         assert log.content_sha256 and log.content_bytes
-    order = ArchiveOrder(job_id, log.content_sha256, log.content_bytes, 1)
-    assert (await ArchiveActivities(pool, keeper.archive).verify(order)).ok
+    order = ArchiveInput(job_id, log.content_sha256, log.content_bytes, 1)
+    assert (await run_activity(ArchiveActivities(pool, keeper.archive).verify, order)).ok
     assert keeper.keys() == [hold_key(job_id, log.content_sha256), key(job_id)]
-    assert (await ArchiveActivities(pool, EndedJustNow(settings.s3, 2)).verify(order)).ok
+    assert (
+        await run_activity(ArchiveActivities(pool, EndedJustNow(settings.s3, 2)).verify, order)
+    ).ok
     assert keeper.keys() == [key(job_id)]
 
 
@@ -178,7 +177,7 @@ async def test_an_expired_log_takes_parts_of_a_new_run(keeper, pool, settings, j
     await keeper.store(part(job_id, number, b"new", attempt="", final=True))
     async with serving(settings, pool) as web:
         assert (await web.get(f"/logs/{job_id}/raw")).content == b"new"
-    await keeper.activities.delete_expired(DeleteOrder([job_id], rows=True))
+    await run_activity(keeper.activities.delete_expired, DeleteInput([job_id], rows=True))
     assert keeper.keys() == []
     assert await pool.fetchval("SELECT NOT empty FROM logs")
 
@@ -194,14 +193,13 @@ async def test_stale_parts_leave_an_expired_log_expired(keeper, job_id):
 async def test_a_log_that_expires_while_it_is_restored_has_nothing_to_restore(
     keeper, pool, monkeypatch, job_id
 ):
-    monkeypatch.setattr("activities.logs.beating", asyncio.Lock)
     restore = ArchiveActivities(pool, keeper.archive).restore
     await keeper.finish(job_id)
     await keeper.archive.delete(job_id)
     with pytest.raises(PartsGone, match="the archive has no object"):
-        await restore(job_id)
+        await run_activity(restore, job_id)
     await keeper.delete()
-    await restore(job_id)
+    await run_activity(restore, job_id)
 
 
 async def test_nothing_new_is_archived_while_the_old_object_is_deleted(keeper, pool, job_id):

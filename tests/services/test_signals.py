@@ -6,91 +6,92 @@ import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.service import RPCError
 
-from drain.signals import Signaller
-from workflows.client import connection as temporal
+from tests.support.options import lifecycle_options
+from workflows.client.connection import connect_temporal
 from workflows.client.logs import LogWorkflows
-from workflows.types import Batch, LifecycleOptions, workflow_id
+from workflows.client.signaller import Signaller
+from workflows.lifecycle_types import PartsStored, workflow_id
 
-ONE = Batch(parts=1, bytes=10)
+ONE = PartsStored(parts=1, bytes=10)
 
 
-async def told(client, job_id: int) -> list[Batch]:
+async def told(client, job_id: int) -> list[PartsStored]:
     """The batches that arrived at a log's workflow, which no worker serves here."""
     handle = client.get_workflow_handle(workflow_id(job_id))
     signals = []
     async for event in handle.fetch_history_events():
         if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
             payloads = event.workflow_execution_signaled_event_attributes.input.payloads
-            signals += await client.data_converter.decode(payloads, [Batch])
+            signals += await client.data_converter.decode(payloads, [PartsStored])
     return signals
 
 
 def signaller(client, settings, interval: float) -> Signaller:
-    workflows = LogWorkflows(client, settings.temporal.task_queue, LifecycleOptions())
-    return Signaller(workflows, interval=interval, in_flight=4)
+    workflows = LogWorkflows(client, settings.temporal.task_queue, lifecycle_options())
+    return Signaller(workflows, interval=interval, in_flight=4, max_backoff=5)
 
 
 @pytest.fixture
 async def client(settings):
-    return await temporal.connect(settings.temporal)
+    return await connect_temporal(settings.temporal)
 
 
 async def test_the_first_and_the_final_batch_go_at_once_and_the_rest_together(
     client, settings, job_id
 ):
     signals = signaller(client, settings, interval=3600)
-    signals.add(job_id, Batch(1, 10, begun=True))
+    signals.parts_stored(job_id, PartsStored(1, 10, begun=True))
     await _until_told(client, job_id, 1)
     for _ in range(50):
-        signals.add(job_id, ONE)
+        signals.parts_stored(job_id, ONE)
     assert len(await told(client, job_id)) == 1
-    signals.add(job_id, Batch(1, 10, final=True))
+    signals.parts_stored(job_id, PartsStored(1, 10, final=True))
     await _until_told(client, job_id, 2)
     assert await told(client, job_id) == [
-        Batch(1, 10, begun=True),
-        Batch(51, 510, final=True),
+        PartsStored(1, 10, begun=True),
+        PartsStored(51, 510, final=True),
     ]
     assert await signals.close(10) == 0
 
 
 async def test_what_is_held_back_is_sent_when_the_interval_is_over(client, settings, job_id):
     signals = signaller(client, settings, interval=0.3)
-    signals.add(job_id, Batch(1, 10, begun=True))
+    signals.parts_stored(job_id, PartsStored(1, 10, begun=True))
     await _until_told(client, job_id, 1)
     for _ in range(5):
-        signals.add(job_id, ONE)
+        signals.parts_stored(job_id, ONE)
     await _until_told(client, job_id, 2)
-    assert await told(client, job_id) == [Batch(1, 10, begun=True), Batch(5, 50)]
+    assert await told(client, job_id) == [PartsStored(1, 10, begun=True), PartsStored(5, 50)]
     await signals.close(10)
 
 
 async def test_what_comes_while_a_signal_is_under_way_is_held_back_too(client, settings, job_id):
     """Else a slow Temporal would get more signals, not fewer."""
     signals = signaller(client, settings, interval=3600)
-    signals.add(job_id, Batch(1, 10, begun=True))
-    while signals._held:
+    signals.parts_stored(job_id, PartsStored(1, 10, begun=True))
+    while signals._waiting:
         await asyncio.sleep(0)
-    signals.add(job_id, ONE)
+    signals.parts_stored(job_id, ONE)
     await _until_told(client, job_id, 1)
-    signals.add(job_id, ONE)
+    signals.parts_stored(job_id, ONE)
     assert await signals.close(10) == 0
-    assert await told(client, job_id) == [Batch(1, 10, begun=True), Batch(2, 20)]
+    assert await told(client, job_id) == [PartsStored(1, 10, begun=True), PartsStored(2, 20)]
 
 
 async def test_stopping_sends_what_is_held_back(client, settings, job_id):
     signals = signaller(client, settings, interval=3600)
-    signals.add(job_id, Batch(1, 10, begun=True))
+    signals.parts_stored(job_id, PartsStored(1, 10, begun=True))
     await _until_told(client, job_id, 1)
-    signals.add(job_id, ONE)
+    signals.parts_stored(job_id, ONE)
     assert await signals.close(10) == 0
-    assert await told(client, job_id) == [Batch(1, 10, begun=True), ONE]
+    assert await told(client, job_id) == [PartsStored(1, 10, begun=True), ONE]
 
 
 async def test_with_temporal_away_nothing_waits_and_all_is_added_up(settings, job_id):
     away = settings.temporal.model_copy(update={"address": "127.0.0.1:1"})
-    signals = signaller(await temporal.connect(away, lazy=True), settings, interval=0)
+    signals = signaller(await connect_temporal(away, lazy=True), settings, interval=0)
     for _ in range(1000):
-        signals.add(job_id, ONE)
+        signals.parts_stored(job_id, ONE)
     assert signals._ready.qsize() <= 1  # in memory, too, it is one
     assert await signals.close(0.5) == 1  # one log left untold, and known
 

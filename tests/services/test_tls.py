@@ -29,7 +29,7 @@ from logflume_cli.doctor import _rabbitmq
 from tests.support.processes import LOGFLUME, environment, running
 from tests.support.services import draining
 from tests.support.waiting import until
-from workflows.client import connection as temporal
+from workflows.client.connection import connect_temporal
 
 
 @pytest.fixture(scope="module")
@@ -245,12 +245,12 @@ async def test_temporal_by_tls_with_a_certificate_and_a_key(settings, servers, f
         ]
         for one in wrong:
             with pytest.raises(ComponentError, match=f"Temporal at {HOST}:{port}") as caught:
-                await temporal.connect(secure.model_copy(update=one))
+                await connect_temporal(secure.model_copy(update=one))
             assert is_one_line(caught) and "hush" not in str(caught.value)
-        client = await temporal.connect(secure)
+        client = await connect_temporal(secure)
         assert client.service_client.config.api_key == "hush-hush"
     with pytest.raises(SettingsError, match=r"TEMPORAL__\*_FILE: cannot read /nowhere"):
-        await temporal.connect(secure.model_copy(update={"ca_file": Path("/nowhere")}))
+        await connect_temporal(secure.model_copy(update={"ca_file": Path("/nowhere")}))
 
 
 async def test_the_archive_by_https_with_a_ca_of_ones_own(settings, servers, files):

@@ -7,8 +7,8 @@ import pytest
 from db.parts import store_batch
 from tests.support.parts import content, part
 from tests.support.services import serving
-from workflows.client import connection as temporal
-from workflows.types import workflow_id
+from workflows.client.connection import connect_temporal
+from workflows.lifecycle_types import workflow_id
 
 
 async def test_whole_content_replaces_all_parts(web, pool, job_id):
@@ -113,7 +113,7 @@ async def test_the_workflow_is_signalled(web, settings, job_id):
     await web.put(f"/logs/{job_id}", content=b"text")
     response = await web.post(f"/logs/{job_id}/archive")
     assert response.status_code == 202
-    client = await temporal.connect(settings.temporal)
+    client = await connect_temporal(settings.temporal)
     history = await client.get_workflow_handle(workflow_id(job_id)).fetch_history()
     names = [
         event.workflow_execution_signaled_event_attributes.signal_name

@@ -22,23 +22,24 @@ from db.parts import store_batch
 from logflume.archive.store import key
 from logflume.domain import Log, Part
 from logflume.settings import Settings
+from tests.support.options import lifecycle_options
 from tests.support.parts import part, write_whole
 from tests.support.s3 import s3
 from workflows.lifecycle import LogLifecycle
-from workflows.types import (
+from workflows.lifecycle_types import (
     ARCHIVE_AGAIN,
     CONTENT_REPLACED,
     LIFECYCLE_QUERY,
     PARTS_STORED,
-    Batch,
     Lifecycle,
     LifecycleInput,
     LifecycleOptions,
     Outcome,
+    PartsStored,
     workflow_id,
 )
 
-# What is told of a connection that broke: this server drops some when the machine is busy.
+# Errors of a broken connection: this server drops some when the machine is busy.
 BROKEN = {
     RPCStatusCode.CANCELLED,
     RPCStatusCode.INTERNAL,
@@ -49,7 +50,7 @@ Answer = TypeVar("Answer")
 
 
 async def patiently(ask: Callable[[], Awaitable[Answer]]) -> Answer:
-    """Ask again where the connection broke; what was asked may have been done all the same."""
+    """Retry if the connection broke; the call may have been executed all the same."""
     while True:
         try:
             return await ask()
@@ -61,7 +62,7 @@ async def patiently(ask: Callable[[], Awaitable[Answer]]) -> Answer:
 
 @dataclass
 class Driver:
-    """One log: stores parts as the drain does, tells its workflow, and looks at what came of it."""
+    """One log: stores parts as the drain does, signals its workflow and checks the results."""
 
     job_id: int
     options: LifecycleOptions
@@ -79,14 +80,14 @@ class Driver:
         return self.client.get_workflow_handle(workflow_id(self.job_id), result_type=Outcome)
 
     async def store(self, *parts: Part, final: bool = False, begun: bool = False) -> None:
-        """Commit parts and signal, with the hints the drain would give."""
+        """Commit parts and signal them as the drain does."""
         async with self.pool.acquire() as connection:
             await store_batch(connection, parts)
         size = sum(len(one.content) for one in parts)
-        await self.signal(PARTS_STORED, Batch(len(parts), size, final=final, begun=begun))
+        await self.signal(PARTS_STORED, PartsStored(len(parts), size, final=final, begun=begun))
 
     async def signal(self, name: str, *arguments: Any) -> None:
-        """Signal, at least once: the workflow does not mind hearing of something twice."""
+        """Signal at least once: duplicated signals are harmless."""
         await patiently(
             lambda: self.client.start_workflow(
                 LogLifecycle.run,
@@ -99,7 +100,7 @@ class Driver:
         )
 
     async def whole_log(self, content: bytes = b"one log") -> None:
-        """Store and tell a log that is all there."""
+        """Store and signal a complete log."""
         await self.store(
             part(self.job_id, 0, content),
             part(self.job_id, 1, final=True),
@@ -116,7 +117,7 @@ class Driver:
         await self.signal(ARCHIVE_AGAIN)
 
     async def result(self) -> Outcome:
-        """Let time pass until the workflow is closed."""
+        """Skip time until the workflow is closed."""
         while (await self.describe()).status == WorkflowExecutionStatus.RUNNING:
             await patiently(lambda: self.environment.sleep(60))
         return await patiently(self.handle.result)
@@ -128,7 +129,7 @@ class Driver:
         return await patiently(self.environment.get_current_time)
 
     async def sleep(self, seconds: float) -> None:
-        """Let so much time pass, and no more where the server had slept when it was cut off."""
+        """Skip this time, and no more if the connection broke after the server had skipped it."""
         until = await self.now() + timedelta(seconds=seconds)
 
         async def rest() -> None:
@@ -138,19 +139,19 @@ class Driver:
 
         await patiently(rest)
 
-    async def look(self) -> Lifecycle:
+    async def state(self) -> Lifecycle:
         return await patiently(lambda: self.handle.query(LIFECYCLE_QUERY, result_type=Lifecycle))
 
     async def until(self, met: Callable[[Lifecycle], bool]) -> Lifecycle:
-        """Look until it is so, while no time passes; this server has no event to wait for."""
+        """Poll the state until it is `met`, without skipping time."""
         while True:
             with contextlib.suppress(RPCError):  # a busy machine answers queries late
-                if met(state := await self.look()):
+                if met(state := await self.state()):
                     return state
             await asyncio.sleep(0.02)
 
     async def verified(self) -> Lifecycle:
-        """Let the settle time pass and wait for what comes before the purge delay."""
+        """Skip the settle time and wait for the phase `verified`."""
         await self.sleep(self.options.settle_seconds + 1)
         return await self.until_phase("verified")
 
@@ -162,13 +163,13 @@ class Driver:
             return await reading.find(connection, self.job_id)
 
     def archived(self) -> bytes | None:
-        """The object as any other client of the store reads it."""
+        """The archived object, read with a plain S3 client."""
         store = s3(self.settings)
         try:
-            found = store.get_object(Bucket=self.settings.s3.bucket, Key=key(self.job_id))
+            response = store.get_object(Bucket=self.settings.s3.bucket, Key=key(self.job_id))
         except store.exceptions.NoSuchKey:
             return None
-        body: bytes = found["Body"].read()
+        body: bytes = response["Body"].read()
         return body
 
     def put(self, content: bytes) -> None:
@@ -177,11 +178,4 @@ class Driver:
         )
 
 
-OPTIONS = LifecycleOptions(
-    settle_seconds=10,
-    silence_seconds=3 * 3600,
-    gap_seconds=30,
-    purge_seconds=6 * 3600,
-    archive_tries=3,
-    archive_backoff_seconds=30,
-)
+OPTIONS = lifecycle_options(archive_tries=3)

@@ -1,27 +1,36 @@
-"""Records workflow histories for the replay tests."""
+"""Workflow histories for the replay tests: one folder for each release, and `unreleased`."""
 
 import json
 import re
 from pathlib import Path
 from typing import Any
 
-from temporalio.client import (
-    WorkflowHandle,
-)
+from temporalio.client import WorkflowHandle
+from temporalio.service import RPCError
 
 HISTORIES = Path(__file__).parents[1] / "replay" / "histories"
+UNRELEASED = HISTORIES / "unreleased"
+
+
+def recorded() -> list[Path]:
+    """All recorded histories, of every release."""
+    return sorted(HISTORIES.glob("*/*.json"))
 
 
 async def record(handle: WorkflowHandle[Any, Any], test: str) -> None:
-    """Keep the history of a test's workflow for the replay tests."""
-    history = await handle.fetch_history()
-    name = re.sub(r"\W+", "_", test).strip("_").removeprefix("test_")
+    """Save the history of a test's workflow; those of earlier releases are never overwritten."""
+    try:
+        history = await handle.fetch_history()
+    except RPCError:  # the test runs other workflows
+        return
+    name = re.sub(r"\W+", "_", test.removeprefix("test_")).strip("_")
     text = json.dumps(anonymous(history.to_json_dict()), indent=1)
-    (HISTORIES / f"{name}.json").write_text(text + "\n")
+    UNRELEASED.mkdir(exist_ok=True)
+    (UNRELEASED / f"{name}.json").write_text(text + "\n")
 
 
 def anonymous(value: Any) -> Any:
-    """A history without what names the machine it was recorded on."""
+    """A history without the names of the machine it was recorded on."""
     if isinstance(value, list):
         return [anonymous(item) for item in value]
     if isinstance(value, dict):

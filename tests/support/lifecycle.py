@@ -15,11 +15,11 @@ from activities.types import (
     PURGE,
     RESTORE,
     VERIFY,
-    AggregateOrder,
-    ArchiveOrder,
+    AggregateInput,
+    ArchiveInput,
 )
 from logflume.archive.store import Archive
-from logflume.domain import Content
+from logflume.domain import MAX_LOG_BYTES, Content
 from logflume.errors import NotArchived
 
 
@@ -58,10 +58,12 @@ class Life:
     def order(self) -> Any:
         """What the next activity is given."""
         if self.next == AGGREGATE:
-            return AggregateOrder(self.job_id, force=self._force, restore=self._restore)
+            return AggregateInput(
+                self.job_id, MAX_LOG_BYTES, force=self._force, restore=self._restore
+            )
         if self.next in {RESTORE, DELETE_ARCHIVE}:
             return self.job_id
-        return ArchiveOrder(self.job_id, self.made.sha256, self.made.bytes, self.made.parts)
+        return ArchiveInput(self.job_id, self.made.sha256, self.made.bytes, self.made.parts)
 
     async def step(self) -> None:
         """Run the next activity, and find out which comes after it."""

@@ -6,12 +6,13 @@ from datetime import timedelta
 import asyncpg
 
 from activities.retention import RetentionActivities
-from activities.types import DeleteOrder, ExpiredPage, ExpireOrder, Reached
+from activities.types import DeleteInput, ExpiredPage, ExpireInput, RetentionToken
 from db import aggregation, logs
 from db.parts import store_batch
 from logflume.archive.store import Archive
 from logflume.domain import Part, Policy
 from logflume.settings import Settings
+from tests.support.activities import run_activity
 from tests.support.parts import part
 from tests.support.s3 import s3
 
@@ -59,13 +60,15 @@ class Keeper:
         )
 
     async def expire(self, policy: Policy = OLD) -> ExpiredPage:
-        return await self.activities.expire_logs(ExpireOrder(policy, Reached(), 100))
+        return await run_activity(
+            self.activities.expire_logs, ExpireInput(policy, RetentionToken(), 100)
+        )
 
     async def delete(self, policy: Policy = OLD) -> tuple[list[int], int]:
         """One page, as the workflow does it; returns the jobs."""
         page = await self.expire(policy)
-        order = DeleteOrder(page.job_ids, rows=policy.delete == "row")
-        return page.job_ids, await self.activities.delete_expired(order)
+        order = DeleteInput(page.job_ids, rows=policy.delete == "row")
+        return page.job_ids, await run_activity(self.activities.delete_expired, order)
 
     def keys(self) -> list[str]:
         found = s3(self.settings).list_objects_v2(Bucket=self.settings.s3.bucket)

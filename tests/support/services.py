@@ -14,15 +14,13 @@ from db.connect import open_pool
 from drain.drain import Drain
 from drain.live.forwarder import Forwarder
 from drain.shards import Shards
-from drain.signals import Signaller
 from logflume.pusher import make_sender
 from logflume.settings import Settings
 from logflume_cli.devstack.home import open_home
+from logflume_cli.services import lazy_workflows
 from logflume_cli.web import web_services
 from web.app import make_app
-from workflows.client import connection as temporal
-from workflows.client.logs import LogWorkflows
-from workflows.types import LifecycleOptions
+from workflows.client.signaller import Signaller
 
 
 def as_process(settings: Settings, process: str) -> Settings:
@@ -47,10 +45,8 @@ async def draining(settings: Settings, *, sharded: bool = False) -> AsyncIterato
         database = as_process(settings, "drain").database
         pool = await open_pool(database, settings.drain.flushes)
         stack.push_async_callback(pool.close)
-        client = await temporal.connect(settings.temporal, lazy=True)
-        options = LifecycleOptions(**settings.lifecycle.model_dump())
-        workflows = LogWorkflows(client, settings.temporal.task_queue, options)
-        signaller = Signaller(workflows, interval=0.2, in_flight=4)
+        workflows = await lazy_workflows(settings)
+        signaller = Signaller(workflows, interval=0.2, in_flight=4, max_backoff=5)
         sender = make_sender(settings.pusher)
         live = Forwarder(sender, settings.pusher) if sender else None
         drain = Drain(settings.amqp, settings.drain, pool, signaller, live, shards)

@@ -1,4 +1,4 @@
-"""Runs the sweep and the workflows of logs on a real Temporal server."""
+"""Runs the sweep and lifecycles on a real Temporal server."""
 
 import asyncio
 from collections.abc import Collection
@@ -8,30 +8,24 @@ from typing import Any
 import asyncpg
 from pydantic import SecretStr
 from temporalio.client import Client, WorkflowHandle
-from temporalio.service import RPCError, RPCStatusCode
 
 from activities.sweep import SweepActivities
 from db.parts import store_batch
 from logflume.archive.store import Archive, key
-from logflume.domain import Part
+from logflume.domain import Part, Phase
+from logflume.errors import ComponentError
 from logflume.settings import Settings
+from tests.support.options import lifecycle_options
 from tests.support.parts import part, write_whole
 from tests.support.s3 import s3
 from tests.support.waiting import until
 from workflows.client.logs import LogWorkflows
-from workflows.sweep import Sweep
-from workflows.types import (
-    LIFECYCLE_QUERY,
-    Lifecycle,
-    LifecycleOptions,
-    SweepInput,
-    Swept,
-    workflow_id,
-)
+from workflows.lifecycle_types import LIFECYCLE_QUERY, Lifecycle, workflow_id
+from workflows.sweep import Sweep, SweepInput, SweepResult
 
-OPTIONS = LifecycleOptions(
+OPTIONS = lifecycle_options(
     settle_seconds=0.1,
-    silence_seconds=3600,
+    idle_timeout_seconds=3600,
     gap_seconds=0.1,
     purge_seconds=0.1,
     archive_tries=1,
@@ -42,23 +36,23 @@ QUIET = 0.2
 
 @dataclass(frozen=True)
 class WatchedWorkflows(LogWorkflows):
-    """The real ones, seen as they were some time ago, or refusing a job."""
+    """The real workflows, listed as they were earlier, or refusing a job."""
 
     seen: set[int] | None = None
     refused: set[int] = field(default_factory=set)
 
-    async def running(self, job_ids: Collection[int]) -> set[int]:
-        found = await super().running(job_ids)
-        return found if self.seen is None else self.seen
+    async def phases(self, job_ids: Collection[int], *seconds: Any) -> dict[int, Phase]:
+        phases = await super().phases(job_ids, *seconds)
+        return phases if self.seen is None else dict.fromkeys(self.seen, "receiving")
 
-    async def take_up(self, job_id: int, *times: Any) -> bool:
+    async def start(self, job_id: int, *times: Any) -> bool:
         if job_id in self.refused:
-            raise RPCError("refused", RPCStatusCode.INTERNAL, b"")
-        return await super().take_up(job_id, *times)
+            raise ComponentError("refused")
+        return await super().start(job_id, *times)
 
 
 class LockedArchive(Archive):
-    """The real archive, which may be asked with the wrong key."""
+    """The real archive, optionally with a wrong key."""
 
     locked: Archive | None = None
 
@@ -72,7 +66,7 @@ class LockedArchive(Archive):
 
 @dataclass
 class Sweeper:
-    """A worker's client: stores what nobody tells, sweeps, and looks at what came of it."""
+    """Stores parts without signals, sweeps, and checks the results."""
 
     client: Client
     pool: asyncpg.Pool
@@ -81,12 +75,12 @@ class Sweeper:
     activities: SweepActivities
     archive: LockedArchive
     name: str
-    sweeps: list[WorkflowHandle[Any, Swept]] = field(default_factory=list)
-    kept: WorkflowHandle[Any, Swept] | None = None
+    sweeps: list[WorkflowHandle[Any, SweepResult]] = field(default_factory=list)
+    recorded: WorkflowHandle[Any, SweepResult] | None = None
     """The sweep whose history is recorded for the replay tests."""
 
     async def store(self, *parts: Part) -> None:
-        """Commit parts as a drain does that dies before it tells anybody."""
+        """Commit parts like a drain that crashes before it signals."""
         async with self.pool.acquire() as connection:
             await store_batch(connection, parts)
 
@@ -94,16 +88,16 @@ class Sweeper:
         await self.store(part(job_id, 0, content), part(job_id, 1, final=True))
 
     async def replace(self, job_id: int, content: bytes) -> None:
-        """Write content whole as a web does that dies before it tells anybody."""
+        """Replace content like a web process that crashes before it signals."""
         async with self.pool.acquire() as connection:
             await write_whole(connection, job_id, content)
 
-    async def sweep(self, *, quiet: float = QUIET, **options: Any) -> Swept:
-        """Let the set time pass, then run one round."""
+    async def sweep(self, *, quiet: float = QUIET, logs: int = 500) -> SweepResult:
+        """Wait for the quiet time, then run one round."""
         await asyncio.sleep(quiet if quiet == QUIET else 0)
         handle = await self.client.start_workflow(
             Sweep.run,
-            SweepInput(quiet, OPTIONS.purge_seconds, **options),
+            SweepInput(quiet, OPTIONS.purge_seconds, logs),
             id=f"{self.name}-sweep-{len(self.sweeps)}",
             task_queue=self.settings.temporal.task_queue,
         )
@@ -125,11 +119,11 @@ class Sweeper:
         return states[-1]
 
     async def until_seen(self, *job_ids: int, runs: bool = True) -> None:
-        """Wait until Temporal's lists know that these jobs' workflows run, or do no longer."""
+        """Wait until Temporal's lists show these workflows as running, or not."""
 
         async def met() -> bool:
-            found = await self.workflows.running(job_ids)
-            return found == (set(job_ids) if runs else set())
+            found = await self.workflows.phases(job_ids)
+            return set(found) == (set(job_ids) if runs else set())
 
         await until(met)
 

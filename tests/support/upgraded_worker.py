@@ -1,16 +1,16 @@
-"""Tomorrow's worker, with a log's workflow changed as docs/upgrading.md says; run as a module."""
+"""A worker with a changed lifecycle, as in docs/upgrading.md; run as a module."""
 
 from temporalio import workflow
 
 from workflows.lifecycle import LogLifecycle
+from workflows.lifecycle_types import LIFECYCLE, LifecycleInput, Outcome
 from workflows.partitions import PartitionMaintenance
 from workflows.sweep import Sweep
-from workflows.types import LIFECYCLE, LifecycleInput, Outcome
 
 
 @workflow.defn(name=LIFECYCLE)
 class Careless(LogLifecycle):
-    """Waits once more before it settles: a command that no history of today has."""
+    """Waits once more before it settles: a command that current histories lack."""
 
     @workflow.init
     def __init__(self, start: LifecycleInput) -> None:

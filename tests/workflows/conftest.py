@@ -1,4 +1,4 @@
-"""A log's workflow on Temporal's time-skipping server, with real activities on real components."""
+"""A log's workflow on Temporal's time-skipping server, with real activities and components."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -17,11 +17,9 @@ from logflume.archive.store import Archive
 from logflume.settings import Settings
 from tests.support.driver import OPTIONS, Driver
 from tests.support.histories import record
-from workflows.client import connection as temporal
+from workflows.client.connection import SEARCH_ATTRIBUTES
 from workflows.lifecycle import LogLifecycle
-from workflows.types import (
-    LifecycleOptions,
-)
+from workflows.lifecycle_types import LifecycleOptions
 
 
 @pytest.fixture
@@ -31,18 +29,16 @@ async def environment() -> AsyncIterator[WorkflowEnvironment]:
     async with await WorkflowEnvironment.start_time_skipping(
         test_server_existing_path=str(server)
     ) as environment:
-        # This server can be told of search attributes but not asked, as the worker does.
+        # This server accepts search attributes but cannot list them, as a worker does.
         await environment.client.operator_service.add_search_attributes(
-            AddSearchAttributesRequest(
-                namespace="default", search_attributes=temporal.SEARCH_ATTRIBUTES
-            )
+            AddSearchAttributesRequest(namespace="default", search_attributes=SEARCH_ATTRIBUTES)
         )
         yield environment
 
 
 @pytest.fixture
 def options() -> LifecycleOptions:
-    """The real times: this server skips them."""
+    """The default times: this server skips them."""
     return OPTIONS
 
 
@@ -84,11 +80,11 @@ async def driver(
 
 @pytest.fixture
 def database_activities(pool: asyncpg.Pool) -> DatabaseActivities:
-    """The real ones; a test that wants trouble puts its own in their place."""
+    """The real activities; tests override this fixture to inject faults."""
     return DatabaseActivities(pool)
 
 
 @pytest.fixture
 def archive_activities(pool: asyncpg.Pool, settings: Settings) -> ArchiveActivities:
-    """The real ones; a test that wants trouble puts its own in their place."""
+    """The real activities; tests override this fixture to inject faults."""
     return ArchiveActivities(pool, Archive(settings.s3, 4))

@@ -1,12 +1,13 @@
-"""Backfills on a real Temporal server: what they do to logs, how they tell, and how they stop."""
+"""Backfills on a real Temporal server: effects on logs, reports, pausing and limits."""
 
 import asyncio
+import json
 import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,84 +21,83 @@ import activities.backfill
 from activities.backfill import BackfillActivities
 from activities.logs import ArchiveActivities, DatabaseActivities
 from activities.sweep import SweepActivities
-from activities.types import BACKFILL_PAGE, BackfillOrder, BackfillPage, Failure, archive_queue
+from activities.types import BACKFILL_PAGE, BackfillPage, BackfillPageInput, Failure, archive_queue
 from logflume.archive.store import key
 from logflume.domain import MAX_JOB_ID
 from logflume.errors import ComponentError
 from logflume_cli.backfill import backfill
 from tests.support.histories import record
+from tests.support.options import backfill_input
 from tests.support.parts import part
 from tests.support.s3 import s3
 from tests.support.sweeper import OPTIONS, LockedArchive, Sweeper, wrong_key
 from tests.support.waiting import until
-from workflows.backfill import MAX_FAILURES, PAGE_RANGES, Backfill, job_ranges
-from workflows.client import connection as temporal
+from workflows.backfill import (
+    MAX_FAILURES,
+    PAGE_RANGES,
+    Backfill,
+    BackfillProgress,
+    job_ranges,
+)
+from workflows.client.connection import connect_temporal, ensure_search_attributes
 from workflows.client.logs import LogWorkflows
 from workflows.lifecycle import LogLifecycle
-from workflows.types import (
-    PARTS_STORED,
-    PAUSE,
-    PROGRESS_QUERY,
-    RESUME,
-    BackfillInput,
-    BackfillProgress,
-    Batch,
-)
+from workflows.lifecycle_types import PartsStored
 
 BIN = Path(sys.executable).parent
 Handle = WorkflowHandle[Any, BackfillProgress]
 
 
 class WatchedBackfills(BackfillActivities):
-    """The real ones, which keep what they answer."""
+    """The real activities; records their results."""
 
     pages: list[BackfillPage]
 
     @activity.defn(name=BACKFILL_PAGE)
-    async def backfill_page(self, order: BackfillOrder) -> BackfillPage:
-        self.pages.append(await super().backfill_page(order))
+    async def backfill_page(self, argument: BackfillPageInput) -> BackfillPage:
+        self.pages.append(await super().backfill_page(argument))
         return self.pages[-1]
 
 
 @dataclass
 class Filler(Sweeper):
-    """Stores logs, carries them to where a backfill is needed, and runs it."""
+    """Brings logs into a state that needs a backfill, and runs it."""
 
     backfills: WatchedBackfills = field(kw_only=True)
     last: Handle | None = None
 
-    async def start(self, signal: str | None = None, **given: Any) -> Handle:
+    async def start(self, signal: str | None = None, **options: Any) -> Handle:
         self.last = await self.client.start_workflow(
             Backfill.run,
-            BackfillInput(**({"quiet_seconds": 0, "rate": 100} | given)),
+            backfill_input(**options),
             id=f"{self.name}-backfill",
             task_queue=self.settings.temporal.task_queue,
             start_signal=signal,
         )
         return self.last
 
-    async def fill(self, **given: Any) -> BackfillProgress:
-        return await (await self.start(**given)).result()
+    async def fill(self, **options: Any) -> BackfillProgress:
+        return await (await self.start(**options)).result()
 
     async def finished(self, job_id: int, content: bytes) -> None:
-        """A log that came to its end."""
+        """A log that is done."""
         await self.store_whole(job_id, content)
-        await self.tell(job_id)
+        await self.signal(job_id)
         await self.finish(job_id)
 
-    async def tell(self, job_id: int, *, final: bool = True) -> None:
-        await self.workflows.signal(job_id, PARTS_STORED, [Batch(2, 9, final=final, begun=True)])
+    async def signal(self, job_id: int, *, final: bool = True) -> None:
+        await self.workflows.parts_stored(job_id, PartsStored(2, 9, final=final, begun=True))
 
     async def stuck(self, job_id: int, content: bytes) -> None:
-        """A log whose archive refused it, and refuses on."""
+        """A log that the archive refuses."""
         self.archive.locked = wrong_key(self.settings)
         await self.store_whole(job_id, content)
-        await self.tell(job_id)
+        await self.signal(job_id)
         await self.until_phase(job_id, "stuck")
         await self.until_listed_as(job_id, "stuck")
 
     def refuse_for_long(self) -> None:
-        """Have the archive refuse, and logs try for long."""
+        """Let the archive refuse, and logs retry for long."""
         self.archive.locked = wrong_key(self.settings)
         options = replace(OPTIONS, archive_tries=9, archive_backoff_seconds=3600)
         self.workflows = self.backfills._workflows = replace(self.workflows, options=options)
@@ -114,8 +114,8 @@ class Filler(Sweeper):
 
 @pytest.fixture
 async def client(settings) -> Client:
-    client = await temporal.connect(settings.temporal)
-    await temporal.ensure_search_attributes(client)
+    client = await connect_temporal(settings.temporal)
+    await ensure_search_attributes(client)
     return client
 
 
@@ -156,22 +156,24 @@ async def test_logs_of_a_range_are_archived_again_after_the_store_lost_them(fill
     await asyncio.gather(*(filler.finished(job, b"%d" % job) for job in jobs))
     for job in jobs:
         filler.lose(job)
-    told = await filler.fill(jobs=[f"{jobs[0]}-{jobs[-1] + 100}"])
-    assert told == BackfillProgress(found=3, done=3)
+    progress = await filler.fill(jobs=[f"{jobs[0]}-{jobs[-1] + 100}"])
+    assert progress == BackfillProgress(found=3, done=3)
     for job in jobs:
         assert filler.archived(job) == b"%d" % job
-        await filler.finish(job)  # purged again, too
+        await filler.finish(job)  # purged again too
 
 
-async def test_what_cannot_be_archived_again_is_named_and_left_as_it_is(filler, job_id, numbers):
-    """The archive may hold the only copy: nothing may touch it."""
+async def test_logs_that_cannot_be_archived_again_are_reported_and_left_alone(
+    filler, job_id, numbers
+):
+    """The archive may hold the only copy, which must not be touched."""
     unknown = next(numbers)
     await filler.finished(job_id, b"only copy")
     await filler.pool.execute("DELETE FROM log_parts")
     before = await filler.events(job_id)
-    told = await filler.fill(jobs=[job_id, unknown])
-    gone = "its parts are gone: only the archive holds it"
-    assert told == BackfillProgress(
+    progress = await filler.fill(jobs=[job_id, unknown])
+    gone = "its parts were dropped: only the archive has the log"
+    assert progress == BackfillProgress(
         found=2,
         failed=2,
         failures=[Failure(unknown, "no log has this job id"), Failure(job_id, gone)],
@@ -181,68 +183,66 @@ async def test_what_cannot_be_archived_again_is_named_and_left_as_it_is(filler, 
     assert await filler.pool.fetchval("SELECT purged_at IS NOT NULL AND archive_verified FROM logs")
 
 
-async def test_all_failures_are_counted_and_the_first_are_named(filler, job_id):
+async def test_all_failures_are_counted_and_the_first_reported(filler, job_id):
     unknown = [job_id * 1000 + n for n in range(PAGE_RANGES + 50)]
-    told = await filler.fill(jobs=unknown)
-    assert (told.found, told.failed) == (len(unknown), len(unknown))
-    assert [one.job_id for one in told.failures] == unknown[:MAX_FAILURES]
+    progress = await filler.fill(jobs=unknown)
+    assert (progress.found, progress.failed) == (len(unknown), len(unknown))
+    assert [one.job_id for one in progress.failures] == unknown[:MAX_FAILURES]
 
 
-async def test_lost_and_stuck_logs_are_brought_on_and_others_left(filler, job_id):
+async def test_orphaned_and_stuck_logs_are_re_driven_and_others_left(filler, job_id):
     stuck, lost, open_, running, empty = (job_id * 1000 + n for n in range(5))
     await filler.stuck(stuck, b"was stuck")
     filler.archive.locked = None
     await filler.store_whole(lost, b"was lost")
     await filler.store(part(open_, 0, b"goes on"), part(running, 0, b"runs"))
-    await filler.tell(running, final=False)
+    await filler.signal(running, final=False)
     await filler.until_phase(running, "receiving")
     await filler.until_listed_as(running, "receiving")
     await filler.pool.execute("INSERT INTO logs (job_id) VALUES ($1)", empty)
     before = await filler.events(running)
-    told = await filler.fill(kind="not_verified")
-    assert told == BackfillProgress(found=5, done=2, left=2, empty=1)
+    progress = await filler.fill(kind="not_verified")
+    assert progress == BackfillProgress(found=5, done=2, left=2, empty=1)
     assert filler.archived(stuck) == b"was stuck"
     assert filler.archived(lost) == b"was lost"
     await filler.until_phase(open_, "receiving")
     assert await filler.events(running) == before
 
 
-async def test_a_log_that_is_stuck_again_is_named_with_the_reason(filler, job_id):
+async def test_a_log_that_is_stuck_again_is_reported_with_the_reason(filler, job_id):
     await filler.stuck(job_id, b"refused")
-    told = await filler.fill(kind="not_archived")
-    assert (told.found, told.done) == (0, 0)  # an upload was begun
-    told = await filler.fill(kind="not_verified")
-    [failure] = told.failures
-    assert (told.found, told.failed, failure.job_id) == (1, 1, job_id)
+    progress = await filler.fill(kind="not_archived")
+    assert (progress.found, progress.done) == (0, 0)  # an upload was started
+    progress = await filler.fill(kind="not_verified")
+    [failure] = progress.failures
+    assert (progress.found, progress.failed, failure.job_id) == (1, 1, job_id)
     assert failure.reason.startswith("stuck: archive: ")
 
 
-async def test_a_log_that_takes_too_long_is_named_with_what_it_is_at(filler, job_id):
+async def test_an_overdue_log_is_reported_with_its_phase(filler, job_id):
     filler.refuse_for_long()
     await filler.store_whole(job_id, b"refused")
-    await filler.tell(job_id)
+    await filler.signal(job_id)
 
     async def refused() -> bool:
-        return (await filler.workflows.ask(job_id))[1] != ""
+        return (await filler.workflows.state(job_id)).last_error != ""
 
     await until(refused)
-    told = await filler.fill(jobs=[job_id], limit_seconds=1)
-    [failure] = told.failures
+    progress = await filler.fill(jobs=[job_id], limit_seconds=1)
+    [failure] = progress.failures
     assert re.match(r"(settling|aggregating|archiving) after 1 s: archive: ", failure.reason)
 
 
-async def test_it_is_bounded_can_be_paused_and_leaves_long_histories_behind(
-    filler, job_id, monkeypatch
-):
-    monkeypatch.setattr(activities.backfill, "PAGE_SECONDS", 0)  # a look and a few logs each
+async def test_a_backfill_is_bounded_pauses_and_continues_as_new(filler, job_id, monkeypatch):
+    monkeypatch.setattr(activities.backfill, "PAGE_SECONDS", 0)  # a poll and a few logs each
     jobs = [job_id * 1000 + n for n in range(5)]
     for job in jobs:
         await filler.store_whole(job, b"%d" % job)
-    handle = await filler.start(PAUSE, kind="not_purged", concurrency=2, pages=2)
-    progress = await handle.query(PROGRESS_QUERY, result_type=BackfillProgress)
+    handle = await filler.start("pause", kind="not_purged", concurrency=2, pages=2)
+    progress = await handle.query(Backfill.progress)
     assert progress == BackfillProgress(paused=True)
     assert filler.backfills.pages == []
-    await handle.signal(RESUME)
+    await handle.signal(Backfill.resume)
     assert await handle.result() == BackfillProgress(found=5, done=5)
     pages = filler.backfills.pages
     assert max(len(page.pending) for page in pages) == 2
@@ -254,62 +254,64 @@ async def test_it_is_bounded_can_be_paused_and_leaves_long_histories_behind(
 
 @dataclass(frozen=True)
 class FailingOnce(LogWorkflows):
-    """The real ones, which fail at the second log, once."""
+    """The real workflows, which fail once, at the second log."""
 
-    taken_up: list[int] = field(default_factory=list)
+    started: list[int] = field(default_factory=list)
 
-    async def take_up(self, job_id: int, *times: Any) -> bool:
-        self.taken_up.append(job_id)
-        if len(self.taken_up) == 2:
+    async def start(self, job_id: int, *times: Any) -> bool:
+        self.started.append(job_id)
+        if len(self.started) == 2:
             raise RuntimeError("just now")
-        return await super().take_up(job_id, *times)
+        return await super().start(job_id, *times)
 
 
-async def test_a_page_that_failed_goes_on_where_it_was_and_counts_nothing_twice(filler, job_id):
+async def test_a_failed_page_resumes_and_counts_nothing_twice(filler, job_id):
     jobs = [job_id * 1000 + n for n in range(3)]
     for job in jobs:
         await filler.store_whole(job, b"x")
     failing = FailingOnce(**vars(filler.workflows))
     filler.backfills._workflows = failing
-    told = await filler.fill(kind="not_archived", rate=1)
-    assert told == BackfillProgress(found=3, done=3)
-    assert failing.taken_up == [jobs[0], jobs[1], jobs[1], jobs[2]]
+    progress = await filler.fill(kind="not_archived", rate=1)
+    assert progress == BackfillProgress(found=3, done=3)
+    assert failing.started == [jobs[0], jobs[1], jobs[1], jobs[2]]
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({}, "either jobs or a kind"),
-        ({"jobs": [1], "kind": "not_purged"}, "either jobs or a kind"),
+        ({}, "either job ids or a kind"),
+        ({"jobs": [1], "kind": "not_purged"}, "either job ids or a kind"),
         ({"kind": "not_there"}, "not_archived, not_verified, not_purged"),
         ({"jobs": ["9-1"]}, "'9-1'"),
         ({"jobs": ["1", "x"]}, "'x'"),
         ({"jobs": [-1]}, "-1"),
         ({"jobs": [MAX_JOB_ID + 1]}, "not a range"),
-        ({"jobs": [1], "concurrency": 0}, "concurrency 0"),
-        ({"jobs": [1], "rate": 501}, "rate 501"),
-        ({"jobs": [1], "limit_seconds": 0}, "limit 0 s"),
-        ({"jobs": list(range(10_001))}, "more than 10000"),
+        ({"jobs": [1], "concurrency": 0}, "concurrency must be .*, not 0"),
+        ({"jobs": [1], "rate": 501}, "rate must be .*, not 501"),
+        ({"jobs": [1], "limit_seconds": 0}, "limit must be above 0"),
+        ({"jobs": list(range(10_001))}, "exceed the maximum of 10000"),
     ],
 )
-def test_a_wrong_start_is_told_in_one_line(given, words):
+def test_an_invalid_input_is_refused_in_one_line(given, words):
     with pytest.raises(ValueError, match=words):
-        job_ranges(BackfillInput(**given))
+        job_ranges(backfill_input(**given))
 
 
-def test_ranges_are_ordered_and_told_once():
-    given = BackfillInput(["8-9", 3, "1-5", "4-6", 7, 7, MAX_JOB_ID])
-    assert job_ranges(given) == [(1, 6), (7, 7), (8, 9), (MAX_JOB_ID, MAX_JOB_ID)]
+def test_ranges_are_sorted_and_merged():
+    options = backfill_input(jobs=["8-9", 3, "1-5", "4-6", 7, 7, MAX_JOB_ID])
+    assert job_ranges(options) == [(1, 6), (7, 7), (8, 9), (MAX_JOB_ID, MAX_JOB_ID)]
 
 
-async def test_a_wrong_start_fails_at_once(filler):
+async def test_an_invalid_input_fails_at_once(filler):
     with pytest.raises(WorkflowFailureError) as failed:
         await filler.fill(kind="nonsense")
-    assert "'nonsense' is none of" in str(failed.value.cause)
+    assert "unknown kind 'nonsense'" in str(failed.value.cause)
 
 
-async def test_an_operator_has_it_in_hand(filler, job_id, monkeypatch, tmp_path):
-    """By our own command, and started by Temporal's."""
+async def test_the_command_starts_pauses_resumes_and_cancels_a_backfill(
+    filler, job_id, monkeypatch, tmp_path
+):
+    """Also when it was started with Temporal's command."""
     queue = filler.settings.temporal.task_queue
     monkeypatch.setattr(activities.backfill, "PAGE_SECONDS", 1)
     monkeypatch.setenv("LOGFLUME_TEMPORAL__TASK_QUEUE", queue)
@@ -321,7 +323,10 @@ async def test_an_operator_has_it_in_hand(filler, job_id, monkeypatch, tmp_path)
             return f"error: {done.exception}"
         return (done.stdout or done.stderr).strip()
 
-    assert await run("status") == "error: no backfill runs: start one"
+    assert (
+        await run("status")
+        == "error: no backfill is running: start one with `logflume backfill start`"
+    )
     await filler.finished(job_id, b"archived")
     filler.lose(job_id)
     await asyncio.to_thread(
@@ -329,7 +334,7 @@ async def test_an_operator_has_it_in_hand(filler, job_id, monkeypatch, tmp_path)
         [
             *(BIN / "temporal", "workflow", "start", "--address", filler.settings.temporal.address),
             *("--type", "Backfill", "--workflow-id", "backfill", "--task-queue", queue),
-            *("--input", f'{{"jobs": [{job_id}, "1-2"]}}'),
+            *("--input", json.dumps(asdict(backfill_input(jobs=[job_id, "1-2"])))),
         ],
         env={"HOME": str(tmp_path)},
         capture_output=True,
@@ -337,24 +342,29 @@ async def test_an_operator_has_it_in_hand(filler, job_id, monkeypatch, tmp_path)
         check=True,
     )
     await handle.result()
-    told = "1 logs found, 1 done, 0 failed, 0 left to their workflows, 0 empty, 0 under way"
-    assert await run("status") == f"completed: {told}"
+    progress = "1 logs found, 1 done, 0 failed, 0 left to their workflow, 0 empty, 0 under way"
+    assert await run("status") == f"completed: {progress}"
     assert filler.archived(job_id) == b"archived"
 
     filler.refuse_for_long()
     assert "neither a job id" in await run("start", "x")
     assert (await run("start", str(job_id), "5", "--limit", "1h")).startswith("started")
-    assert (await run("start", "--kind", "not_purged")).startswith("error: a backfill runs already")
+    assert (await run("start", "--kind", "not_purged")).startswith(
+        "error: a backfill is already running"
+    )
     assert await run("pause") == "paused"
     assert "paused: " in await run("status")
     assert await run("resume") == "resumed"
 
-    async def named() -> bool:
+    async def is_reported() -> bool:
         return "job 5: no log has this job id" in await run("status")
 
-    await until(named)
+    await until(is_reported)
     assert await run("cancel") == "cancelled"
     with pytest.raises(WorkflowFailureError):
         await handle.result()
     assert "canceled: " in await run("status")
-    assert await run("pause") == "error: no backfill runs: start one"
+    assert (
+        await run("pause")
+        == "error: no backfill is running: start one with `logflume backfill start`"
+    )

@@ -1,4 +1,4 @@
-"""A log that is longer than a log may be comes to its end like any other."""
+"""The lifecycle of a log that exceeds the maximum size."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ def options():
     return replace(OPTIONS, max_log_bytes=1000)
 
 
-async def test_a_log_that_is_too_long_is_archived_cut_with_a_notice_and_purged(driver):
+async def test_an_oversized_log_is_archived_cut_with_a_notice(driver):
     parts = [part(driver.job_id, number, b"%3d," % number * 100) for number in range(5)]
     await driver.store(*parts, part(driver.job_id, 5, final=True), final=True, begun=True)
     await driver.verified()

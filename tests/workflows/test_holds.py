@@ -1,4 +1,4 @@
-"""Legal holds on logs that go on: all that is archived of them is kept."""
+"""Legal holds on running logs: every archived version is copied."""
 
 import hashlib
 
@@ -8,7 +8,7 @@ from tests.support.parts import part
 from tests.support.s3 import s3
 
 
-def kept(driver) -> dict[str, bytes]:
+def hold_copies(driver) -> dict[str, bytes]:
     store, bucket = s3(driver.settings), driver.settings.s3.bucket
     found = store.list_objects_v2(Bucket=bucket, Prefix="holds/").get("Contents", ())
     return {
@@ -16,7 +16,7 @@ def kept(driver) -> dict[str, bytes]:
     }
 
 
-async def test_a_log_held_while_it_runs_is_kept_whenever_it_is_archived(driver):
+async def test_every_archived_version_of_a_held_log_is_copied(driver):
     await driver.store(part(driver.job_id, 0, b"early"), begun=True)
     async with driver.pool.acquire() as connection:
         log = await holds.put_on(connection, driver.job_id, "case 7")
@@ -27,7 +27,7 @@ async def test_a_log_held_while_it_runs_is_kept_whenever_it_is_archived(driver):
     await driver.store(part(driver.job_id, 1, attempt="b", final=True), final=True)
     await driver.result()
     assert driver.archived() == b"another run"
-    assert kept(driver) == {
+    assert hold_copies(driver) == {
         hold_key(driver.job_id, hashlib.sha256(text).hexdigest()): text
         for text in (b"early", b"another run")
     }

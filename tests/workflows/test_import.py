@@ -1,4 +1,4 @@
-"""A log of travis-logs, taken over by the command and carried to its end by our workflow."""
+"""A log imported from travis-logs, and its lifecycle after that."""
 
 import asyncio
 import subprocess
@@ -38,7 +38,7 @@ def logflume(driver, tmp_path):
     return run
 
 
-async def test_imported_log_goes_to_its_end(driver, logflume, servers, name):
+async def test_an_imported_log_is_archived_and_purged(driver, logflume, servers, name):
     job_id = driver.job_id
     async with travis_logs(servers, f"{name}_travis") as travis:
         log_id = await travis.log(job_id, "Grüße\n", removed_at=THEN, removed_by=7)
@@ -52,31 +52,31 @@ async def test_imported_log_goes_to_its_end(driver, logflume, servers, name):
     async with driver.pool.acquire() as connection:
         [found] = await find_unfinished(connection, 0, 0, 0, 10)
     workflows = LogWorkflows(driver.client, driver.task_queue, OPTIONS)
-    assert await workflows.take_up(found.job_id, found.heard_at, found.archived_at)
+    assert await workflows.start(found.job_id, found.heard_at, found.archived_at)
     outcome = await driver.result()
     assert (outcome.bytes, outcome.missing_parts) == (13, 0)
     assert driver.archived() == "Grüße\nlate\n".encode()
     async with serving(driver.settings, driver.pool) as client:
-        told = (await client.get(f"/logs/{log_id}?by=id")).json()
-    assert (told["id"], told["job_id"], told["content"]) == (log_id, job_id, "Grüße\nlate\n")
-    assert (told["removed_by_id"], told["removed_at"][:16]) == (7, THEN.isoformat()[:16])
-    assert told["archive_verified"] and told["archived_at"] and told["purged_at"]
-    assert told["created_at"][:16] == THEN.isoformat()[:16]
+        body = (await client.get(f"/logs/{log_id}?by=id")).json()
+    assert (body["id"], body["job_id"], body["content"]) == (log_id, job_id, "Grüße\nlate\n")
+    assert (body["removed_by_id"], body["removed_at"][:16]) == (7, THEN.isoformat()[:16])
+    assert body["archive_verified"] and body["archived_at"] and body["purged_at"]
+    assert body["created_at"][:16] == THEN.isoformat()[:16]
 
 
-async def test_what_is_wrong_is_one_line_without_the_password(logflume, driver, servers, name):
+async def test_errors_are_one_line_without_the_password(logflume, driver, servers, name):
     ours = driver.settings.database.url.get_secret_value()
-    nobody = f"postgresql://nobody:{SECRET}@127.0.0.1:1/logs"
+    unreachable = f"postgresql://stranger:{SECRET}@127.0.0.1:1/logs"
     async with travis_logs(servers, f"{name}_travis") as travis:
         await travis.connection.execute("ALTER TABLE logs DROP COLUMN purged_at")
         for source, target, words in (
-            (nobody, ours, "127.0.0.1:1/logs"),
+            (unreachable, ours, "127.0.0.1:1/logs"),
             (f"postgresql://a:{SECRET}/b@localhost/logs", ours, "with %XX"),
             (f"mysql://a:{SECRET}@localhost/logs", ours, "postgresql://"),
-            (ours, ours, "is no travis-logs database"),
+            (ours, ours, "travis-logs database"),
             (travis.url, ours, "lacks logs.purged_at"),
             (travis.url, servers.database_url("postgres"), "logflume db deploy"),
-            (travis.url, nobody, "127.0.0.1:1/logs"),
+            (travis.url, unreachable, "127.0.0.1:1/logs"),
         ):
             done = await logflume("--from", source, target=target)
             assert done.returncode != 0

@@ -1,4 +1,4 @@
-"""Every path of a log's life."""
+"""Every path of a log's lifecycle."""
 
 import hashlib
 
@@ -7,9 +7,9 @@ from tests.support.parts import part
 HOUR = 3600
 
 
-async def test_a_log_goes_from_its_first_part_to_the_purge(driver):
+async def test_a_log_passes_all_phases_until_the_purge(driver):
     await driver.store(part(driver.job_id, 0, b"first "), begun=True)
-    assert (await driver.look()).phase == "receiving"
+    assert (await driver.state()).phase == "receiving"
     await driver.store(part(driver.job_id, 1, b"second"))
     await driver.store(part(driver.job_id, 2, final=True), final=True)
     outcome = await driver.result()
@@ -19,30 +19,30 @@ async def test_a_log_goes_from_its_first_part_to_the_purge(driver):
     assert outcome.archive_attempts == 1
     row = await driver.row()
     assert row.archive_verified and row.purged_at and row.content_sha256 == outcome.sha256
-    assert (await driver.look()).phase == "done"
+    assert (await driver.state()).phase == "done"
     assert await driver.pool.fetchval("SELECT content FROM logs") is None
 
 
-async def test_a_log_without_a_final_part_ends_after_the_silence_limit(driver):
-    began = await driver.now()
+async def test_a_log_without_a_final_part_ends_after_the_idle_timeout(driver):
+    started = await driver.now()
     await driver.store(part(driver.job_id, 0, b"cut off"), begun=True)
     await driver.result()
     assert driver.archived() == b"cut off"
-    assert (await driver.now() - began).total_seconds() > 3 * HOUR
+    assert (await driver.now() - started).total_seconds() > 3 * HOUR
 
 
-async def test_each_part_moves_the_silence_limit(driver):
+async def test_each_part_extends_the_idle_timeout(driver):
     await driver.store(part(driver.job_id, 0, b"a"), begun=True)
     await driver.sleep(2 * HOUR)
     await driver.store(part(driver.job_id, 1, b"b"))
     await driver.sleep(2 * HOUR)
-    assert (await driver.look()).phase == "receiving"
+    assert (await driver.state()).phase == "receiving"
     await driver.store(part(driver.job_id, 2, b"c", final=True), final=True)
     await driver.result()
     assert driver.archived() == b"abc"
 
 
-async def test_stragglers_fill_a_gap_within_its_grace_time(driver):
+async def test_parts_that_arrive_in_the_gap_grace_period_fill_the_gap(driver):
     await driver.store(
         part(driver.job_id, 0, b"a"),
         part(driver.job_id, 2, b"c", final=True),
@@ -57,7 +57,7 @@ async def test_stragglers_fill_a_gap_within_its_grace_time(driver):
     assert (outcome.missing_parts, driver.archived()) == (0, b"abc")
 
 
-async def test_a_gap_that_stays_is_archived_and_counted(driver):
+async def test_a_log_with_a_gap_is_archived_and_the_gap_counted(driver):
     await driver.store(
         part(driver.job_id, 1, b"b"),
         part(driver.job_id, 4, b"e", final=True),
@@ -92,19 +92,19 @@ async def test_a_run_that_finds_nothing_new_ends_at_once(driver):
     await driver.whole_log()
     first = await driver.result()
     verified_at = (await driver.row()).archived_at
-    began = await driver.now()
+    started = await driver.now()
     await driver.store(part(driver.job_id, 0, b"one log"))  # delivered again
     second = await driver.result()
     row = await driver.row()
     assert (second.sha256, second.archive_attempts) == (first.sha256, 0)
     assert (row.archived_at, bool(row.purged_at)) == (verified_at, True)
-    assert (await driver.now() - began).total_seconds() < HOUR
+    assert (await driver.now() - started).total_seconds() < HOUR
 
 
-async def test_a_final_part_of_a_superseded_attempt_ends_nothing(driver):
+async def test_a_final_part_of_a_superseded_attempt_does_not_end_the_log(driver):
     await driver.store(part(driver.job_id, 0, b"old", attempt="a"), begun=True)
     await driver.store(part(driver.job_id, 0, b"new", attempt="b"), begun=True)
-    # A drain that saw the old attempt as the log may still tell of its end.
+    # A drain that saw the old attempt as the log may still signal its end.
     await driver.store(part(driver.job_id, 1, b"", attempt="a", final=True), final=True)
     await driver.sleep(60)
     await driver.until_phase("receiving")
@@ -114,19 +114,19 @@ async def test_a_final_part_of_a_superseded_attempt_ends_nothing(driver):
     assert driver.archived() == b"newer"
 
 
-async def test_hints_out_of_order_lose_nothing(driver):
-    """The signal of the final part may overtake the one of the attempt's begin."""
+async def test_signals_out_of_order_lose_nothing(driver):
+    """The signal of the final part may overtake the signal of the attempt's start."""
     await driver.store(
         part(driver.job_id, 0, b"all"), part(driver.job_id, 1, final=True), final=True
     )
     await driver.store(begun=True)
-    began = await driver.now()
+    started = await driver.now()
     await driver.verified()
     assert driver.archived() == b"all"
-    assert (await driver.now() - began).total_seconds() < HOUR
+    assert (await driver.now() - started).total_seconds() < HOUR
 
 
-async def test_replaced_content_takes_the_place_of_what_was_archived(driver):
+async def test_replaced_content_replaces_the_archived_object(driver):
     await driver.whole_log(b"with a secret")
     await driver.verified()
     await driver.replace(b"Log removed by a person")
@@ -135,7 +135,7 @@ async def test_replaced_content_takes_the_place_of_what_was_archived(driver):
     assert await driver.pool.fetchval("SELECT count(*) FROM log_parts WHERE number >= 0") == 0
 
 
-async def test_replaced_content_after_completion(driver):
+async def test_content_replaced_after_completion_is_archived(driver):
     await driver.whole_log(b"with a secret")
     await driver.result()
     await driver.replace(b"Log removed")
@@ -149,16 +149,16 @@ async def test_clearing_a_log_deletes_its_archive_and_waits_for_the_next_attempt
     await driver.replace(b"")
     await driver.until_phase("receiving")
     assert driver.archived() is None
-    # The dying runner's left-over text comes only now: stale.
+    # The remaining text of the old runner arrives only now, so it is stale.
     await driver.store(part(driver.job_id, 2, b"left over", final=True))
     await driver.store(part(driver.job_id, 0, b"second attempt", attempt="b"), begun=True)
     await driver.store(part(driver.job_id, 1, attempt="b", final=True), final=True)
     await driver.result()
     assert driver.archived() == b"second attempt"
-    assert (await driver.look()).stale_parts == 1
+    assert (await driver.state()).stale_parts == 1
 
 
-async def test_a_cleared_log_that_nobody_writes_again_ends_empty(driver):
+async def test_a_cleared_log_without_new_parts_ends_empty(driver):
     await driver.whole_log()
     await driver.verified()
     await driver.replace(b"")
@@ -166,7 +166,7 @@ async def test_a_cleared_log_that_nobody_writes_again_ends_empty(driver):
     assert (outcome.parts, outcome.sha256, driver.archived()) == (0, "", None)
 
 
-async def test_archiving_again_brings_a_lost_object_back(driver):
+async def test_archiving_again_replaces_a_corrupted_object(driver):
     await driver.whole_log(b"precious")
     await driver.result()
     driver.put(b"something else")
@@ -182,7 +182,7 @@ async def test_an_empty_log_is_archived_empty(driver):
     assert (outcome.parts, outcome.bytes, driver.archived()) == (1, 0, b"")
 
 
-async def test_parts_later_than_their_partition_are_added_to_the_archived_log(driver):
+async def test_parts_after_the_drop_of_their_partition_are_merged_into_the_archived_log(driver):
     await driver.store(
         part(driver.job_id, 0, b"a"),
         part(driver.job_id, 2, b"c", final=True),
@@ -190,7 +190,7 @@ async def test_parts_later_than_their_partition_are_added_to_the_archived_log(dr
         begun=True,
     )
     await driver.result()
-    await driver.pool.execute("DELETE FROM log_parts")  # as the drop of their partition does
+    await driver.pool.execute("DELETE FROM log_parts")  # like the drop of their partition
     await driver.store(part(driver.job_id, 1, b"b"), part(driver.job_id, 3, b"d"))
     outcome = await driver.result()
     assert (outcome.missing_parts, driver.archived()) == (0, b"abcd")
@@ -198,7 +198,7 @@ async def test_parts_later_than_their_partition_are_added_to_the_archived_log(dr
     assert row.purged_at and row.content_sha256 == outcome.sha256
 
 
-async def test_late_parts_of_a_log_whose_object_was_lost_too_wait_for_a_person(driver):
+async def test_late_parts_are_stuck_if_the_archived_object_was_lost_too(driver):
     await driver.whole_log()
     await driver.result()
     await driver.pool.execute("DELETE FROM log_parts")

@@ -1,4 +1,4 @@
-"""Whatever Postgres answers to a worker's statements: the log is exact in the end."""
+"""Whatever Postgres answers to a worker's statements, the log is exact in the end."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 from tests.support.driver import OPTIONS
 from tests.support.postgres_faults import SAYS
 
-# Each statement that changes a log's row is taken with the third try only: a sequence counts.
+# Each statement that changes a log's row succeeds only at the third try, counted by a sequence.
 TROUBLE = """
 CREATE FUNCTION trouble_{job_id}() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN IF nextval('tries_{job_id}') % 3 <> 0 THEN {what}; END IF; RETURN NEW; END $$;
@@ -22,7 +22,7 @@ def options():
     return replace(OPTIONS, purge_seconds=60)
 
 
-async def test_what_postgres_does_not_take_is_tried_until_it_does(driver, numbers):
+async def test_updates_that_postgres_refuses_are_retried(driver, numbers):
     logs = {name: replace(driver, job_id=next(numbers)) for name in SAYS}
     for name, log in logs.items():
         await log.whole_log(b"precious")
@@ -33,4 +33,4 @@ async def test_what_postgres_does_not_take_is_tried_until_it_does(driver, number
         assert (log.archived(), outcome.bytes) == (b"precious", 8), name
         assert row.archive_verified and row.purged_at, name
         tries = await log.pool.fetchval(f"SELECT last_value FROM tries_{log.job_id}")
-        assert tries == 3 * 4  # made, on its way to the archive, verified, purged
+        assert tries == 3 * 4  # aggregated, archiving, verified, purged

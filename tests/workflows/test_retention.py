@@ -1,4 +1,4 @@
-"""Rounds of retention, as a workflow with its real activities."""
+"""Rounds of retention, with the real activities."""
 
 from dataclasses import replace
 
@@ -17,13 +17,18 @@ from tests.support.histories import record
 from tests.support.retention import OLD, ROWS, Keeper
 from tests.support.waiting import until
 from workflows import retention
-from workflows.client import connection as temporal
-from workflows.retention import Retention
-from workflows.types import RETENTION_ID, PolicyReport, Retained, RetentionInput
+from workflows.client.connection import connect_temporal
+from workflows.retention import (
+    RETENTION_ID,
+    PolicyReport,
+    Retention,
+    RetentionInput,
+    RetentionResult,
+)
 
 
 class RefusingArchive(Archive):
-    """The real archive, which says no to some jobs."""
+    """The real archive, which refuses some jobs."""
 
     refused: set[int]
 
@@ -34,7 +39,7 @@ class RefusingArchive(Archive):
 
 
 class Rounds(Keeper):
-    """Runs rounds one after the other; the last one's history is recorded."""
+    """Runs rounds in sequence; the history of the last one is recorded."""
 
     def __init__(self, pool, settings, client):
         self.archive = RefusingArchive(settings.s3, 2)
@@ -49,8 +54,8 @@ class Rounds(Keeper):
             id=RETENTION_ID,
             task_queue=self.settings.temporal.task_queue,
         )
-        done: Retained = await self.handle.result()
-        return done.policies
+        result: RetentionResult = await self.handle.result()
+        return result.policies
 
 
 @pytest.fixture
@@ -68,7 +73,9 @@ async def rounds(request, environment, pool, settings):
             await record(rounds.handle, f"retention_{request.node.name.removeprefix('test_')}")
 
 
-async def test_a_round_deletes_page_by_page_what_is_not_held(rounds, pool, numbers, monkeypatch):
+async def test_a_round_deletes_pages_of_expired_logs_except_held_ones(
+    rounds, pool, numbers, monkeypatch
+):
     monkeypatch.setattr(retention, "PAGE_LOGS", 2)
     jobs = [next(numbers) for _ in range(5)]
     for job_id in jobs:
@@ -77,13 +84,13 @@ async def test_a_round_deletes_page_by_page_what_is_not_held(rounds, pool, numbe
     async with pool.acquire() as connection:
         await holds.put_on(connection, jobs[2], "case 7")
     [report] = await rounds.run(ROWS)
-    assert report == PolicyReport("rows", looked=5, logs=4, bytes=16, rows=4, held=1)
+    assert report == PolicyReport("rows", examined=5, logs=4, bytes=16, rows=4, held=1)
     assert rounds.keys() == [key(jobs[2])]
     assert await pool.fetchval("SELECT array_agg(job_id) FROM logs") == [jobs[2]]
-    assert (await rounds.run(ROWS))[0] == PolicyReport("rows", looked=1, held=1)
+    assert (await rounds.run(ROWS))[0] == PolicyReport("rows", examined=1, held=1)
 
 
-async def test_a_policy_that_fails_does_not_hold_the_others_up(rounds, pool, numbers):
+async def test_a_failing_policy_does_not_delay_the_others(rounds, pool, numbers):
     small, large = next(numbers), next(numbers)
     await rounds.finish(large, b"longer text", days=0)
     await rounds.finish(small, b"text", days=40)
@@ -95,15 +102,15 @@ async def test_a_policy_that_fails_does_not_hold_the_others_up(rounds, pool, num
     assert (failed.policy, failed.logs, fine.logs, fine.error) == ("large", 1, 1, "")
     assert f"job {large} is refused" in failed.error
     assert rounds.keys() == [key(large)]
-    # The row lets go of it all the same, and owes its deletion: the sweep finds it.
-    owed = "SELECT job_id FROM logs WHERE archive_outdated AND NOT empty"
-    assert await pool.fetchval(owed) == large
+    # The row is cleared all the same and records a pending deletion, which the sweep finds.
+    pending = "SELECT job_id FROM logs WHERE archive_outdated AND NOT empty"
+    assert await pool.fetchval(pending) == large
 
 
-async def test_the_next_round_goes_on_and_without_policies_there_is_none(
+async def test_the_schedule_continues_rounds_and_is_removed_without_policies(
     settings, pool, numbers, monkeypatch
 ):
-    """On a schedule of the real server, which hands a round the last one's result."""
+    """On a schedule of the real server, which passes a round the result of the last one."""
     keeper = Keeper(pool, settings)
     for _ in range(3):
         await keeper.finish(next(numbers), b"small", days=0)
@@ -117,7 +124,7 @@ async def test_the_next_round_goes_on_and_without_policies_there_is_none(
         name="large", older_than_days=30, delete="archive", larger_than_bytes=10
     )
     given = settings.model_copy(update={"retention": RetentionSettings(policies=(policy,), logs=2)})
-    client = await temporal.connect(settings.temporal)
+    client = await connect_temporal(settings.temporal)
     queue = settings.temporal.task_queue
     async with (
         Worker(client, task_queue=queue, workflows=[Retention]),
@@ -127,7 +134,7 @@ async def test_the_next_round_goes_on_and_without_policies_there_is_none(
         assert is_new
         schedule = client.get_schedule_handle(RETENTION_ID)
         looked = [await trigger(client, schedule, count) for count in (1, 2, 3)]
-        assert [one.looked for one in looked] == [2, 2, 0]
+        assert [one.examined for one in looked] == [2, 2, 0]
         assert [one.logs for one in looked] == [0, 1, 0]
         assert keeper.keys().count(key(large)) == 0
         assert looked[0].after.id and looked[1].after.id and not looked[2].after.id
@@ -138,7 +145,7 @@ async def test_the_next_round_goes_on_and_without_policies_there_is_none(
 
 
 async def trigger(client, schedule, count) -> PolicyReport:
-    """Run one more round; returns its report."""
+    """Run another round; returns its report."""
     await schedule.trigger()
 
     async def ran() -> bool:
@@ -147,5 +154,5 @@ async def trigger(client, schedule, count) -> PolicyReport:
 
     await until(ran)
     run = (await schedule.describe()).info.recent_actions[-1].action
-    handle = client.get_workflow_handle(run.workflow_id, result_type=Retained)
+    handle = client.get_workflow_handle(run.workflow_id, result_type=RetentionResult)
     return (await handle.result()).policies[0]

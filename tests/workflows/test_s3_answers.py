@@ -1,4 +1,4 @@
-"""Whatever the store answers: a log ends exact, or is stuck with the reason and as it was."""
+"""Whatever the store answers: a log is archived exactly, or stuck with the reason and intact."""
 
 import hashlib
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ from workflows import policies
 
 SLICE = 5 * 1024 * 1024
 TRIES = 2
-# What every kind of request may meet, and what only those that change something or that read.
+# Faults of every request, of requests that change something, and of reads.
 ANYTHING = {
     "forbidden": says(403, "AccessDenied"),
     "error": says(500, "InternalError"),
@@ -40,7 +40,7 @@ READ = ANYTHING | {
     "wrong bytes": reads_wrong(checksums=False),
     "wrong checksum": reads_wrong(checksums=True),
 }
-COMPLETED_WITH_AN_ERROR = b"<Error><Code>InternalError</Code><Message>as told</Message></Error>"
+COMPLETED_WITH_AN_ERROR = b"<Error><Code>InternalError</Code><Message>injected</Message></Error>"
 COMPLETED = b"<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>"
 SMALL = {
     "PutObject": CHANGE | {"not durable": pretends(200), "altered": s3_proxy.is_altered},
@@ -75,19 +75,19 @@ def archive_activities(pool, settings, proxy):
 
 @pytest.fixture
 def options():
-    return replace(OPTIONS, archive_tries=TRIES, purge_seconds=60, silence_seconds=600)
+    return replace(OPTIONS, archive_tries=TRIES, purge_seconds=60, idle_timeout_seconds=600)
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
-    """Fewer tries, and no waits between those of the client."""
+    """Fewer tries, and no delay between those of the client."""
     few = replace(policies.ARCHIVE_RETRIES, maximum_attempts=2)
     monkeypatch.setattr(policies, "ARCHIVE_RETRIES", few)
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0)
 
 
 class Logs:
-    """One log for each answer of a table, and what is to come of it."""
+    """One log for each fault in a table."""
 
     def __init__(self, driver: Driver, proxy, numbers, table) -> None:
         self.driver = driver
@@ -107,19 +107,19 @@ class Logs:
         for log in self.logs.values():
             await act(log)
 
-    async def come_to_rest(self) -> dict[str, str]:
-        """Let time pass until each is at its end or stuck; what became of them."""
-        rest: dict[str, str] = {}
-        while len(rest) < len(self.logs):
+    async def settled(self) -> dict[str, str]:
+        """Let time pass until each log is done or stuck; returns which."""
+        states: dict[str, str] = {}
+        while len(states) < len(self.logs):
             await patiently(lambda: self.driver.environment.sleep(60))
             for name, log in self.logs.items():
-                if name in rest:
+                if name in states:
                     continue
                 if (await log.describe()).status != WorkflowExecutionStatus.RUNNING:
-                    rest[name] = "done"
-                elif (state := await log.look()).phase == "stuck":
-                    rest[name] = state.last_error
-        return rest
+                    states[name] = "done"
+                elif (state := await log.state()).phase == "stuck":
+                    states[name] = state.last_error
+        return states
 
 
 async def archive(log: Driver) -> None:
@@ -142,8 +142,7 @@ async def nothing(log: Driver) -> None:
     pass
 
 
-# Which answers are tried on a log, what was done with it before, what is done with it then, and
-# what is in the archive in the end.
+# The faults, the state of the log before, the action under faults, and the object at the end.
 SCENES = {
     "archived": (SMALL, nothing, archive, b"precious"),
     "in slices": (SLICES, nothing, archive_slices, IN_SLICES),
@@ -157,8 +156,8 @@ async def is_exact(log: Driver, content: bytes | None) -> bool:
     return log.archived() == content and (content is None or row.purged_at is not None)
 
 
-async def is_as_it_was(log: Driver) -> bool:
-    """Nothing is said to be archived that is not."""
+async def is_intact(log: Driver) -> bool:
+    """Whether the row claims nothing about the archive that is wrong."""
     row = await log.row()
     if not row.archive_verified:
         return row.purged_at is None
@@ -167,24 +166,24 @@ async def is_as_it_was(log: Driver) -> bool:
 
 @pytest.mark.parametrize("times", [1, 1_000_000], ids=["once", "always"])
 @pytest.mark.parametrize(("table", "before", "act", "content"), SCENES.values(), ids=SCENES.keys())
-async def test_a_log_ends_exact_or_is_stuck_with_the_reason(
+async def test_a_log_is_archived_exactly_or_stuck_with_a_reason(
     driver, proxy, numbers, table, before, act, content, times
 ):
     logs = Logs(driver, proxy, numbers, table)
     if before is not nothing:
         await logs.each(before)
-        assert set((await logs.come_to_rest()).values()) == {"done"}
-        await driver.pool.execute("DELETE FROM log_parts")  # as drops of their partition do
+        assert set((await logs.settled()).values()) == {"done"}
+        await driver.pool.execute("DELETE FROM log_parts")  # like drops of their partition
     logs.trouble(times)
     await logs.each(act)
-    rest = await logs.come_to_rest()
-    stuck = {name: why for name, why in rest.items() if why != "done"}
+    states = await logs.settled()
+    stuck = {name: why for name, why in states.items() if why != "done"}
     for name, log in logs.logs.items():
-        assert await (is_as_it_was(log) if name in stuck else is_exact(log, content)), name
+        assert await (is_intact(log) if name in stuck else is_exact(log, content)), name
     assert all(stuck.values())
     proxy.calm()
     for name in stuck:
         await logs.logs[name].archive_again()
-    assert set((await logs.come_to_rest()).values()) == {"done"}
+    assert set((await logs.settled()).values()) == {"done"}
     for name, log in logs.logs.items():
         assert await is_exact(log, content), name

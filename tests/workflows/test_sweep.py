@@ -1,8 +1,6 @@
-"""The sweep on a real Temporal server: which logs it takes up, and which it leaves alone."""
+"""The sweep on a real Temporal server: which logs it re-drives, and which it leaves alone."""
 
 import asyncio
-import json
-import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -19,7 +17,7 @@ from activities.logs import ArchiveActivities, DatabaseActivities
 from activities.sweep import SweepActivities
 from activities.types import archive_queue
 from logflume.settings import Settings
-from tests.support.histories import HISTORIES, anonymous
+from tests.support.histories import record
 from tests.support.parts import part
 from tests.support.sweeper import (
     OPTIONS,
@@ -30,26 +28,18 @@ from tests.support.sweeper import (
     wrong_key,
 )
 from tests.support.waiting import until
-from workflows.client import connection as temporal
+from workflows.client.connection import connect_temporal, ensure_search_attributes
 from workflows.client.logs import LogWorkflows
 from workflows.client.schedules import Recurring, apply
 from workflows.lifecycle import LogLifecycle
-from workflows.sweep import PAGE_LOGS, Sweep
-from workflows.types import (
-    ARCHIVE_AGAIN,
-    CONTENT_REPLACED,
-    PARTS_STORED,
-    SWEEP,
-    Batch,
-    SweepInput,
-    Swept,
-)
+from workflows.lifecycle_types import PartsStored
+from workflows.sweep import PAGE_LOGS, Sweep, SweepInput, SweepResult
 
 
 @pytest.fixture
 async def client(settings: Settings) -> Client:
-    client = await temporal.connect(settings.temporal)
-    await temporal.ensure_search_attributes(client)
+    client = await connect_temporal(settings.temporal)
+    await ensure_search_attributes(client)
     return client
 
 
@@ -84,58 +74,50 @@ async def sweeper(
             )
         )
         yield (one := Sweeper(client, pool, settings, workflows, sweep, store, name))
-        if request.config.getoption("--record-histories") and one.kept:
-            history = await one.kept.fetch_history()
-            told = re.sub(r"\W+", "_", request.node.name).strip("_").removeprefix("test_")
-            text = json.dumps(anonymous(history.to_json_dict()), indent=1)
-            (HISTORIES / f"sweep_{told}.json").write_text(text + "\n")
+        if request.config.getoption("--record-histories") and one.recorded:
+            await record(one.recorded, f"sweep_{request.node.name.removeprefix('test_')}")
 
 
-async def test_a_workflow_that_waits_for_a_final_part_is_told_once_it_is_there(
-    sweeper, job_id, numbers
-):
-    ended, goes_on = job_id, next(numbers)
-    for one in (ended, goes_on):
+async def test_a_workflow_that_missed_the_final_part_is_signalled_again(sweeper, job_id, numbers):
+    ended, running = job_id, next(numbers)
+    for one in (ended, running):
         await sweeper.store(part(one, 0, b"begin "))
-        told = Batch(1, 6, final=False, begun=True)
-        await sweeper.workflows.signal(one, PARTS_STORED, [told])
-    await sweeper.until_seen(ended, goes_on)
-    await sweeper.store(part(ended, 1, b"end", final=True))  # and the drain dies
-    swept = await sweeper.sweep()
-    assert (swept.found, swept.told, swept.running) == (2, 1, 1)
+        await sweeper.workflows.parts_stored(one, PartsStored(1, 6, begun=True))
+    await sweeper.until_seen(ended, running)
+    await sweeper.store(part(ended, 1, b"end", final=True))  # and the drain crashes
+    result = await sweeper.sweep()
+    assert (result.found, result.signalled, result.running) == (2, 1, 1)
     await sweeper.finish(ended)
     assert sweeper.archived(ended) == b"begin end"
-    assert (await sweeper.until_phase(goes_on, "receiving")).parts == 1
+    assert (await sweeper.until_phase(running, "receiving")).parts == 1
 
 
-async def test_a_log_whose_drain_died_before_the_signal_is_found_after_the_set_time(
-    sweeper, job_id
-):
+async def test_a_log_without_a_signal_is_found_after_the_quiet_time(sweeper, job_id):
     await sweeper.store_whole(job_id, b"all of it")
-    assert await sweeper.sweep(quiet=600) == Swept(pages=1)
-    assert await sweeper.sweep() == Swept(found=1, started=1, pages=1)
+    assert await sweeper.sweep(quiet=600) == SweepResult(pages=1)
+    assert await sweeper.sweep() == SweepResult(found=1, started=1, pages=1)
     await sweeper.finish(job_id)
     assert sweeper.archived(job_id) == b"all of it"
-    assert await sweeper.sweep() == Swept(pages=1)
+    assert await sweeper.sweep() == SweepResult(pages=1)
 
 
-async def test_the_silence_limit_counts_from_the_last_part(sweeper, job_id):
-    """A log that was silent for long enough before anybody heard of it has ended."""
+async def test_the_idle_timeout_counts_from_the_last_part(sweeper, job_id):
+    """A log that was idle for long enough before its workflow started has ended."""
     cut_off = part(job_id, 0, b"cut off")
-    long_ago = datetime.now(UTC) - timedelta(seconds=OPTIONS.silence_seconds)
+    long_ago = datetime.now(UTC) - timedelta(seconds=OPTIONS.idle_timeout_seconds)
     await sweeper.store(msgspec.structs.replace(cut_off, received_at=long_ago))
     await sweeper.sweep()
     await sweeper.finish(job_id)
     assert sweeper.archived(job_id) == b"cut off"
 
 
-async def test_a_log_that_goes_on_is_taken_up_and_waited_for(sweeper, job_id):
+async def test_an_unfinished_log_gets_a_workflow_that_waits(sweeper, job_id):
     now = datetime.now(UTC)
     await sweeper.store(msgspec.structs.replace(part(job_id, 0, b"a"), received_at=now))
     assert (await sweeper.sweep()).started == 1
     await sweeper.until_phase(job_id, "receiving")
     await sweeper.store(part(job_id, 1, b"b", final=True))
-    await sweeper.workflows.signal(job_id, PARTS_STORED, [Batch(1, 1, final=True)])
+    await sweeper.workflows.parts_stored(job_id, PartsStored(1, 1, final=True))
     await sweeper.finish(job_id)
     assert sweeper.archived(job_id) == b"ab"
 
@@ -150,8 +132,8 @@ async def test_late_parts_of_a_closed_workflow_are_found(sweeper, job_id):
     assert sweeper.archived(job_id) == b"early late"
 
 
-async def test_a_purge_that_is_overdue_does_not_wait_once_more(sweeper, job_id):
-    """The workflow that waited to purge was lost; its successor counts from the verification."""
+async def test_an_overdue_purge_does_not_wait_again(sweeper, job_id):
+    """The workflow that waited to purge was lost; the next one counts from the verification."""
     waiting = replace(sweeper.workflows, options=replace(OPTIONS, purge_seconds=3600))
     sweeper.activities._workflows = waiting
     await sweeper.store_whole(job_id, b"archived")
@@ -165,36 +147,34 @@ async def test_a_purge_that_is_overdue_does_not_wait_once_more(sweeper, job_id):
     assert await sweeper.pool.fetchval("SELECT purged_at IS NOT NULL FROM logs")
 
 
-async def test_logs_with_a_workflow_are_left_to_it_and_stuck_ones_too(sweeper, job_id, numbers):
+async def test_logs_with_a_running_or_stuck_workflow_are_left_alone(sweeper, job_id, numbers):
     stuck = next(numbers)
     await sweeper.store(part(job_id, 0, b"running"))
-    await sweeper.workflows.signal(job_id, PARTS_STORED, [Batch(1, 7, begun=True)])
+    await sweeper.workflows.parts_stored(job_id, PartsStored(1, 7, begun=True))
     await sweeper.until_phase(job_id, "receiving")
     sweeper.archive.locked = wrong_key(sweeper.settings)
     await sweeper.store_whole(stuck, b"precious")
-    await sweeper.workflows.signal(stuck, PARTS_STORED, [Batch(2, 8, final=True, begun=True)])
+    await sweeper.workflows.parts_stored(stuck, PartsStored(2, 8, final=True, begun=True))
     await sweeper.until_phase(stuck, "stuck")
     await sweeper.until_seen(job_id, stuck)
     before = [await sweeper.events(job) for job in (job_id, stuck)]
-    assert await sweeper.sweep() == Swept(found=2, running=2, pages=1)
+    assert await sweeper.sweep() == SweepResult(found=2, running=2, pages=1)
     assert [await sweeper.events(job) for job in (job_id, stuck)] == before
     await sweeper.until_phase(stuck, "stuck")
 
 
-async def test_a_workflow_that_the_list_does_not_know_yet_hears_nothing(sweeper, job_id):
-    """Temporal's lists lag behind: that it runs is seen when it is to be started."""
+async def test_a_workflow_that_is_not_listed_yet_is_not_signalled(sweeper, job_id):
+    """Temporal's lists lag: starting the workflow shows that one is running."""
     await sweeper.store(part(job_id, 0, b"running"))
-    await sweeper.workflows.signal(job_id, PARTS_STORED, [Batch(1, 7, begun=True)])
+    await sweeper.workflows.parts_stored(job_id, PartsStored(1, 7, begun=True))
     await sweeper.until_phase(job_id, "receiving")
     before = await sweeper.events(job_id)
     sweeper.activities._workflows = WatchedWorkflows(**vars(sweeper.workflows), seen=set())
-    assert await sweeper.sweep() == Swept(found=1, running=1, pages=1)
+    assert await sweeper.sweep() == SweepResult(found=1, running=1, pages=1)
     assert await sweeper.events(job_id) == before
 
 
-async def test_parts_that_come_while_the_workflow_closes_are_found_by_the_next_round(
-    sweeper, job_id
-):
+async def test_parts_stored_while_the_workflow_closes_are_found_by_the_next_round(sweeper, job_id):
     await sweeper.store_whole(job_id, b"early ")
     await sweeper.sweep()
     await sweeper.finish(job_id)
@@ -207,30 +187,30 @@ async def test_parts_that_come_while_the_workflow_closes_are_found_by_the_next_r
     assert sweeper.archived(job_id) == b"early late"
 
 
-async def test_removed_text_goes_from_the_archive_though_nobody_told(sweeper, job_id):
+async def test_removed_text_without_a_signal_is_deleted_from_the_archive(sweeper, job_id):
     await sweeper.store_whole(job_id, b"with a secret")
     await sweeper.sweep()
     await sweeper.finish(job_id)
     await sweeper.replace(job_id, b"")
-    assert await sweeper.sweep() == Swept(found=1, told=1, pages=1)
+    assert await sweeper.sweep() == SweepResult(found=1, signalled=1, pages=1)
     await until(lambda: is_archived(sweeper, job_id, None))
 
 
 @pytest.mark.parametrize("phase", ["verified", "stuck"])
-async def test_a_workflow_that_was_not_told_of_removed_text_is_told(sweeper, job_id, phase):
+async def test_a_workflow_that_missed_removed_text_is_signalled(sweeper, job_id, phase):
     options = replace(OPTIONS, purge_seconds=3600)
     sweeper.workflows = replace(sweeper.workflows, options=options)
     await sweeper.store_whole(job_id, b"with a secret")
-    await sweeper.workflows.signal(job_id, PARTS_STORED, [Batch(2, 13, final=True, begun=True)])
+    await sweeper.workflows.parts_stored(job_id, PartsStored(2, 13, final=True, begun=True))
     await sweeper.until_phase(job_id, "verified")
     if phase == "stuck":
         sweeper.archive.locked = wrong_key(sweeper.settings)
-        await sweeper.workflows.signal(job_id, ARCHIVE_AGAIN)
+        await sweeper.workflows.archive_again(job_id)
         await sweeper.until_phase(job_id, "stuck")
         sweeper.archive.locked = None
     await sweeper.replace(job_id, b"removed")
     await sweeper.until_seen(job_id)
-    assert (await sweeper.sweep()).told == 1
+    assert (await sweeper.sweep()).signalled == 1
     await until(lambda: is_archived(sweeper, job_id, b"removed"))
 
 
@@ -238,38 +218,38 @@ async def is_archived(sweeper: Sweeper, job_id: int, content: bytes | None) -> b
     return sweeper.archived(job_id) == content
 
 
-async def test_a_workflow_stuck_at_the_deletion_is_not_told_again(sweeper, job_id):
+async def test_a_workflow_stuck_at_the_deletion_is_not_signalled_again(sweeper, job_id):
     await sweeper.store_whole(job_id, b"with a secret")
     await sweeper.sweep()
     await sweeper.finish(job_id)
     sweeper.archive.locked = wrong_key(sweeper.settings)
     await sweeper.replace(job_id, b"")
-    await sweeper.workflows.signal(job_id, CONTENT_REPLACED)
+    await sweeper.workflows.content_replaced(job_id)
     await sweeper.until_phase(job_id, "stuck")
     await sweeper.until_seen(job_id)
     before = await sweeper.events(job_id)
-    assert await sweeper.sweep() == Swept(found=1, running=1, pages=1)
+    assert await sweeper.sweep() == SweepResult(found=1, running=1, pages=1)
     assert await sweeper.events(job_id) == before
 
 
-async def test_logs_without_parts_are_looked_at_once_page_by_page(sweeper, job_id):
+async def test_logs_without_parts_are_marked_once_in_pages(sweeper, job_id):
     count = PAGE_LOGS + 5
     await sweeper.pool.execute(
         "INSERT INTO logs (job_id) SELECT generate_series($1::bigint, $2)",
         job_id * 1000,
         job_id * 1000 + count - 1,
     )
-    assert await sweeper.sweep() == Swept(found=count, emptied=count, pages=2)
-    sweeper.kept = sweeper.sweeps[-1]
-    assert await sweeper.sweep() == Swept(pages=1)
+    assert await sweeper.sweep() == SweepResult(found=count, emptied=count, pages=2)
+    sweeper.recorded = sweeper.sweeps[-1]
+    assert await sweeper.sweep() == SweepResult(pages=1)
 
 
-async def test_one_log_that_fails_does_not_hold_the_others_up(sweeper, job_id, numbers):
+async def test_a_failing_log_does_not_delay_the_others(sweeper, job_id, numbers):
     other = next(numbers)
     await sweeper.store_whole(job_id, b"refused")
     await sweeper.store_whole(other, b"fine")
     sweeper.activities._workflows = WatchedWorkflows(**vars(sweeper.workflows), refused={job_id})
-    assert await sweeper.sweep() == Swept(found=2, started=1, failed=1, pages=1)
+    assert await sweeper.sweep() == SweepResult(found=2, started=1, failed=1, pages=1)
     await sweeper.finish(other)
     sweeper.activities._workflows = sweeper.workflows
     await sweeper.sweep()
@@ -277,20 +257,20 @@ async def test_one_log_that_fails_does_not_hold_the_others_up(sweeper, job_id, n
     assert sweeper.archived(job_id) == b"refused"
 
 
-async def test_each_round_goes_on_where_the_last_one_stopped(sweeper, job_id):
-    """Logs that stay unfinished, at the front, do not keep the sweep from those behind them."""
+async def test_each_round_continues_where_the_last_one_stopped(sweeper, job_id):
+    """Logs that stay unfinished do not block those after them."""
     jobs = [job_id * 1000 + n for n in range(5)]
     await sweeper.store(*(part(job, 0, b"a") for job in jobs))
     for job in jobs:
-        await sweeper.workflows.signal(job, PARTS_STORED, [Batch(1, 1, begun=True)])
+        await sweeper.workflows.parts_stored(job, PartsStored(1, 1, begun=True))
     await sweeper.until_seen(*jobs)
     await asyncio.sleep(QUIET)
     day = timedelta(days=1)
-    given = SweepInput(QUIET, OPTIONS.purge_seconds, logs=2)
+    argument = SweepInput(QUIET, OPTIONS.purge_seconds, logs=2)
     queue = sweeper.settings.temporal.task_queue
-    await apply(sweeper.client, queue, Recurring(sweeper.name, SWEEP, given, "", day, day))
+    await apply(sweeper.client, queue, Recurring(sweeper.name, Sweep.run, argument, "", day, day))
     schedule = sweeper.client.get_schedule_handle(sweeper.name)
-    rounds: list[Swept] = []
+    rounds: list[SweepResult] = []
     for count in range(1, 5):
         await schedule.trigger()
         rounds.append(await last_result(sweeper, schedule, count))
@@ -301,16 +281,16 @@ async def test_each_round_goes_on_where_the_last_one_stopped(sweeper, job_id):
     assert rounds[3].after == rounds[0].after
 
 
-async def last_result(sweeper: Sweeper, schedule: Any, count: int) -> Swept:
+async def last_result(sweeper: Sweeper, schedule: Any, count: int) -> SweepResult:
     """The result of the newest of `count` runs."""
     async with asyncio.timeout(30):
         while len(ran := (await schedule.describe()).info.recent_actions) < count:
             await asyncio.sleep(0.05)
     run = ran[-1].action
-    handle = sweeper.client.get_workflow_handle(run.workflow_id, result_type=Swept)
-    result: Swept = await handle.result()
-    sweeper.kept = handle
-    # Until the schedule knows that it is over, it would skip the next one.
+    handle = sweeper.client.get_workflow_handle(run.workflow_id, result_type=SweepResult)
+    result: SweepResult = await handle.result()
+    sweeper.recorded = handle
+    # The schedule skips a run until it knows that the last one has ended.
     async with asyncio.timeout(30):
         while (await schedule.describe()).info.running_actions:
             await asyncio.sleep(0.05)

@@ -19,7 +19,7 @@ async def rows(driver) -> list[str]:
         return [step.id for step in await timings.steps_of(connection, row.id)]
 
 
-async def test_steps_are_there_once_the_log_is_verified(driver, settings):
+async def test_steps_are_served_once_the_log_is_verified(driver, settings):
     link = sign_link(settings.web, driver.job_id, timedelta(hours=1))
     path = f"/logs/{driver.job_id}/timings"
     async with serving(settings, driver.pool) as web:
@@ -31,9 +31,9 @@ async def test_steps_are_there_once_the_log_is_verified(driver, settings):
         }  # fmt: skip
         await driver.store(part(driver.job_id, 1, final=True), final=True)
         await driver.verified()
-        told = await web.get(f"{path}?share={link}", headers={"Authorization": ""})
-        assert told.json()["ready"]
-        assert told.json()["steps"] == [
+        response = await web.get(f"{path}?share={link}", headers={"Authorization": ""})
+        assert response.json()["ready"]
+        assert response.json()["steps"] == [
             {
                 "id": "a", "event": "", "fold": "script", "line": 0,
                 "started_at": "2020-01-21T12:44:27.347005Z",
@@ -43,7 +43,7 @@ async def test_steps_are_there_once_the_log_is_verified(driver, settings):
         assert (await web.get(path, headers={"Authorization": ""})).status_code == 403
 
 
-async def test_late_parts_bring_their_steps_and_removed_text_takes_them(driver, settings):
+async def test_steps_follow_late_parts_and_removed_text(driver, settings):
     path = f"/logs/{driver.job_id}/timings"
     await driver.whole_log(markers("a"))
     await driver.verified()
@@ -60,8 +60,8 @@ async def test_late_parts_bring_their_steps_and_removed_text_takes_them(driver, 
         assert (await web.get(path)).json()["ready"]
 
 
-async def test_no_text_is_in_the_history(driver):
+async def test_the_history_contains_no_log_text(driver):
     await driver.whole_log(markers("a-secret-name"))
     await driver.result()
-    told = (await driver.handle.fetch_history()).to_json()
-    assert "secret-name" not in told
+    history = (await driver.handle.fetch_history()).to_json()
+    assert "secret-name" not in history

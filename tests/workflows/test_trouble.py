@@ -1,4 +1,4 @@
-"""What a log's workflow does when the archive lies, says no or is away, and in long lives."""
+"""Lifecycles with a faulty, refusing or unreachable archive, and with long histories."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from temporalio import activity
 
 from activities.logs import ArchiveActivities, DatabaseActivities
-from activities.types import AGGREGATE, AggregateOrder
+from activities.types import AGGREGATE, AggregateInput
 from db import maintenance
 from db.parts import store_batch
 from logflume.archive.store import Archive
@@ -19,18 +19,18 @@ from logflume.domain import Content
 from tests.support.driver import OPTIONS, Driver
 from tests.support.parts import part, write_whole
 from tests.support.waiting import until
+from workflows.lifecycle_types import CONTENT_REPLACED, PARTS_STORED, PartsStored
 from workflows.policies import LOCAL_BYTES
-from workflows.types import CONTENT_REPLACED, PARTS_STORED, Batch
 
 
 class TroubledArchive(Archive):
-    """The real archive, with something done to it after each upload."""
+    """The real archive, with a hook after each upload."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.uploads = 0
         self.after_upload: Callable[[int], Awaitable[None]] | None = None
-        self.refused: Archive | None = None  # asked in our place: it has the wrong key
+        self.refused: Archive | None = None  # used instead; it has the wrong key
 
     async def delete(self, job_id: int) -> None:
         await (self.refused.delete(job_id) if self.refused else super().delete(job_id))
@@ -45,13 +45,13 @@ class TroubledArchive(Archive):
 
 
 class WatchedDatabase(DatabaseActivities):
-    """The real activities, with something done after the first aggregation has looked."""
+    """The real activities, with a hook after the first aggregation."""
 
     meanwhile: Callable[[], Awaitable[None]] | None = None
 
     @activity.defn(name=AGGREGATE)
-    async def aggregate(self, order: AggregateOrder) -> Content:
-        content = await super().aggregate(order)
+    async def aggregate(self, argument: AggregateInput) -> Content:
+        content = await super().aggregate(argument)
         if self.meanwhile:
             meanwhile, self.meanwhile = self.meanwhile, None
             await meanwhile()
@@ -74,14 +74,14 @@ def archive_activities(pool, archive):
 
 
 @pytest.mark.parametrize(
-    "what_is_there",
+    "corrupted",
     [b"precioux", b"precious and more", b"prec", b""],
     ids=["same length", "longer", "truncated", "empty"],
 )
-async def test_an_object_that_reads_back_wrong_is_archived_again(driver, archive, what_is_there):
+async def test_an_object_that_fails_verification_is_archived_again(driver, archive, corrupted):
     async def corrupt(upload: int) -> None:
         if upload == 1:
-            driver.put(what_is_there)
+            driver.put(corrupted)
 
     archive.after_upload = corrupt
     await driver.whole_log(b"precious")
@@ -89,7 +89,7 @@ async def test_an_object_that_reads_back_wrong_is_archived_again(driver, archive
     assert (driver.archived(), outcome.archive_attempts) == (b"precious", 2)
 
 
-async def test_an_upload_that_left_nothing_behind_is_done_again(driver, archive):
+async def test_a_missing_object_is_archived_again(driver, archive):
     async def lose(upload: int) -> None:
         if upload == 1:
             await archive.delete(driver.job_id)
@@ -100,17 +100,17 @@ async def test_an_upload_that_left_nothing_behind_is_done_again(driver, archive)
     assert driver.archived() == b"precious"
 
 
-async def test_what_became_of_a_log_is_counted(driver, archive):
+async def test_each_step_of_a_lifecycle_is_counted(driver, archive):
     async def lose(upload: int) -> None:
         if upload == 1:
             await archive.delete(driver.job_id)
 
     archive.after_upload = lose
-    before = counted()
+    before = counters()
     parts = part(driver.job_id, 1, b"b"), part(driver.job_id, 4, b"e", final=True)
     await driver.store(*parts, final=True, begun=True)
     await driver.result()
-    assert {name: value - before[name] for name, value in counted().items()} == {
+    assert {name: value - before[name] for name, value in counters().items()} == {
         "aggregated_logs_total": 1,
         "archive_attempts_total": 2,
         "archive_mismatches_total": 1,
@@ -122,7 +122,7 @@ async def test_what_became_of_a_log_is_counted(driver, archive):
     }
 
 
-def counted() -> dict[str, float]:
+def counters() -> dict[str, float]:
     names = (
         *("aggregated_logs_total", "archive_attempts_total", "archive_mismatches_total"),
         *("verified_logs_total", "verified_bytes_total", "missing_parts_total"),
@@ -131,7 +131,7 @@ def counted() -> dict[str, float]:
     return {name: REGISTRY.get_sample_value(f"logflume_worker_{name}") or 0 for name in names}
 
 
-async def test_after_its_tries_a_log_is_stuck_with_the_reason_until_told_to_go_on(driver, archive):
+async def test_a_log_is_stuck_after_all_tries_until_it_is_archived_again(driver, archive):
     async def corrupt(_: int) -> None:
         driver.put(b"wrong")
 
@@ -149,7 +149,9 @@ async def test_after_its_tries_a_log_is_stuck_with_the_reason_until_told_to_go_o
     assert driver.archived() == b"precious"
 
 
-async def test_an_archive_that_says_no_is_not_asked_for_ever(driver, archive, settings):
+async def test_a_log_that_the_archive_refuses_is_stuck_until_parts_arrive(
+    driver, archive, settings
+):
     wrong = settings.s3.model_copy(update={"secret_key": SecretStr("not the key")})
     archive.refused = Archive(wrong, 1)
     await driver.whole_log(b"precious")
@@ -157,12 +159,12 @@ async def test_an_archive_that_says_no_is_not_asked_for_ever(driver, archive, se
     state = await driver.until_phase("stuck")
     assert "SignatureDoesNotMatch" in state.last_error
     archive.refused = None
-    await driver.store(part(driver.job_id, 2, b", still"))  # new parts free a stuck log too
+    await driver.store(part(driver.job_id, 2, b", still"))  # new parts resume a stuck log too
     await driver.result()
     assert driver.archived() == b"precious, still"
 
 
-async def test_content_that_changes_while_it_is_archived_is_never_marked_verified(driver, archive):
+async def test_content_that_changes_during_archiving_is_never_marked_verified(driver, archive):
     async def replace_meanwhile(upload: int) -> None:
         if upload == 1:
             async with driver.pool.acquire() as connection:
@@ -177,7 +179,7 @@ async def test_content_that_changes_while_it_is_archived_is_never_marked_verifie
 async def test_content_that_changes_before_the_purge_is_not_purged(driver):
     await driver.whole_log(b"the old text")
     await driver.verified()
-    # Nobody signals: the drain that committed this died.
+    # No signal: the drain that committed this crashed.
     async with driver.pool.acquire() as connection:
         await store_batch(connection, [part(driver.job_id, 0, b"b-side", attempt="b", final=True)])
     await driver.result()
@@ -185,7 +187,7 @@ async def test_content_that_changes_before_the_purge_is_not_purged(driver):
     assert (await driver.row()).purged_at
 
 
-async def test_a_log_of_several_slices_goes_through_unharmed(driver, settings):
+async def test_a_log_of_several_slices_is_archived_exactly(driver, settings):
     content = bytes(range(256)) * (settings.s3.slice_bytes * 5 // 2 // 256)
     await driver.whole_log(content)
     outcome = await driver.result()
@@ -193,7 +195,7 @@ async def test_a_log_of_several_slices_goes_through_unharmed(driver, settings):
 
 
 @pytest.mark.parametrize("options", [replace(OPTIONS, history_events=60)], ids=["short"])
-async def test_a_long_history_is_left_behind_and_no_part_with_it(driver):
+async def test_continuing_as_new_loses_no_part(driver):
     await driver.store(part(driver.job_id, 0, b"0,"), begun=True)
     first = (await driver.describe()).run_id
     for number in range(1, 60):
@@ -206,51 +208,49 @@ async def test_a_long_history_is_left_behind_and_no_part_with_it(driver):
     assert outcome.parts == 61
 
 
-async def test_a_final_part_heard_of_during_an_aggregation_is_not_forgotten(
+async def test_a_final_part_signalled_during_an_aggregation_is_not_lost(
     driver, database_activities
 ):
-    """A large log's aggregation runs by the server, so signals reach the workflow meanwhile."""
+    """The server schedules the aggregation of a large log, so signals are handled meanwhile."""
 
     async def end() -> None:
         await driver.store(part(driver.job_id, 1, b"b", final=True), final=True)
         await driver.until(lambda state: state.parts >= 2)
 
     database_activities.meanwhile = end
-    began = await driver.now()
-    await driver.store(part(driver.job_id, 0, b"a"))  # not begun: the workflow looks at once
-    await driver.signal(PARTS_STORED, Batch(0, 2 * LOCAL_BYTES))
+    started = await driver.now()
+    await driver.store(part(driver.job_id, 0, b"a"))  # not begun: the workflow aggregates at once
+    await driver.signal(PARTS_STORED, PartsStored(0, 2 * LOCAL_BYTES))
     await driver.result()
-    passed = await driver.now() - began
+    passed = await driver.now() - started
     assert driver.archived() == b"ab"
-    assert passed.total_seconds() < OPTIONS.silence_seconds + OPTIONS.purge_seconds
+    assert passed.total_seconds() < OPTIONS.idle_timeout_seconds + OPTIONS.purge_seconds
 
 
-async def test_signals_told_twice_or_never_change_nothing(driver):
+async def test_duplicated_and_lost_signals_change_nothing(driver):
     await driver.store(part(driver.job_id, 0, b"a"), begun=True)
     async with driver.pool.acquire() as connection:
-        await store_batch(connection, [part(driver.job_id, 1, b"b")])  # never told
+        await store_batch(connection, [part(driver.job_id, 1, b"b")])  # never signalled
     final = part(driver.job_id, 2, b"c", final=True)
     await driver.store(final, final=True)
-    await driver.signal(PARTS_STORED, Batch(1, 1, final=True))  # told twice
+    await driver.signal(PARTS_STORED, PartsStored(1, 1, final=True))  # signalled twice
     outcome = await driver.result()
     assert (driver.archived(), outcome.parts) == (b"abc", 3)
 
 
-async def test_a_doubled_signal_of_replaced_content_deletes_nothing_that_is_good(driver):
+async def test_a_duplicated_content_replaced_signal_deletes_no_good_object(driver):
     await driver.whole_log(b"with a secret")
     await driver.verified()
     await driver.replace(b"Log removed")
     await driver.signal(CONTENT_REPLACED)
     await driver.result()
-    await driver.signal(CONTENT_REPLACED)  # once more, when all is over
+    await driver.signal(CONTENT_REPLACED)  # once more, after completion
     await driver.result()
     row = await driver.row()
     assert (driver.archived(), row.archive_verified) == (b"Log removed", True)
 
 
-async def test_removed_text_that_the_archive_will_not_delete_is_not_forgotten(
-    driver, archive, settings
-):
+async def test_a_log_is_stuck_until_the_archive_deletes_removed_text(driver, archive, settings):
     await driver.whole_log(b"with a secret")
     await driver.verified()
     wrong = settings.s3.model_copy(update={"secret_key": SecretStr("not the key")})
@@ -265,7 +265,7 @@ async def test_removed_text_that_the_archive_will_not_delete_is_not_forgotten(
 
 
 @pytest.mark.parametrize("options", [replace(OPTIONS, history_events=50)], ids=["short"])
-async def test_tries_are_counted_across_a_history_left_behind(driver, archive):
+async def test_tries_are_counted_across_continue_as_new(driver, archive):
     async def corrupt(_: int) -> None:
         driver.put(b"wrong")
 
@@ -276,20 +276,20 @@ async def test_tries_are_counted_across_a_history_left_behind(driver, archive):
     assert state.archive_attempts == OPTIONS.archive_tries
 
 
-async def test_what_fails_inside_the_worker_is_tried_by_the_server(driver):
-    """While an operator keeps everyone away from parts, for a start."""
+async def test_a_failed_local_activity_is_retried_by_the_server(driver):
+    """For example during maintenance."""
     parts = [part(driver.job_id, 0, b"one log"), part(driver.job_id, 1, final=True)]
     async with driver.pool.acquire() as connection:
         await store_batch(connection, parts)
         await maintenance.switch_on(connection, timedelta(minutes=1))
-        await driver.signal(PARTS_STORED, Batch(2, 7, final=True, begun=True))
+        await driver.signal(PARTS_STORED, PartsStored(2, 7, final=True, begun=True))
         await driver.sleep(driver.options.settle_seconds + 1)
-        await until(lambda: is_tried_by_the_server(driver))
+        await until(lambda: is_retried_by_the_server(driver))
         await maintenance.switch_off(connection)
     assert (await driver.result()).parts == 2
     assert driver.archived() == b"one log"
 
 
-async def is_tried_by_the_server(driver: Driver) -> bool:
+async def is_retried_by_the_server(driver: Driver) -> bool:
     pending = (await driver.describe()).raw_description.pending_activities
     return [one.activity_type.name for one in pending] == [AGGREGATE]

@@ -1,4 +1,4 @@
-"""A changed workflow is shipped while logs are under way, as docs/upgrading.md says."""
+"""Deploys a changed workflow while logs run, as docs/upgrading.md describes."""
 
 import asyncio
 import sys
@@ -12,30 +12,29 @@ from temporalio.workflow import NondeterminismError
 
 from db.parts import store_batch
 from logflume.archive.store import key
+from tests.support.options import lifecycle_options
 from tests.support.parts import part
 from tests.support.processes import LOGFLUME, running
 from tests.support.s3 import s3
 from tests.support.upgraded_worker import Careless, Upgraded
 from tests.support.waiting import until
-from workflows.client import connection as temporal
+from workflows.client.connection import connect_temporal
 from workflows.client.logs import LogWorkflows
-from workflows.types import (
+from workflows.lifecycle_types import (
     LIFECYCLE_QUERY,
-    PARTS_STORED,
-    Batch,
     Lifecycle,
-    LifecycleOptions,
     Outcome,
+    PartsStored,
     workflow_id,
 )
 
 CLI = Path(sys.executable).parent / "temporal"
-OPTIONS = LifecycleOptions(settle_seconds=0.2, gap_seconds=0.2, purge_seconds=0.2)
-KEEP = LifecycleOptions(settle_seconds=0.2, gap_seconds=0.2, purge_seconds=3600)
+OPTIONS = lifecycle_options(settle_seconds=0.2, gap_seconds=0.2, purge_seconds=0.2)
+KEEP = lifecycle_options(settle_seconds=0.2, gap_seconds=0.2, purge_seconds=3600)
 
 
 class Logs:
-    """The logs of one test: stores parts, tells their workflows, and asks after them."""
+    """The logs of one test: stores parts, signals their workflows and queries them."""
 
     def __init__(self, client, settings, pool):
         self.client, self.settings, self.pool = client, settings, pool
@@ -44,9 +43,9 @@ class Logs:
         async with self.pool.acquire() as connection:
             await store_batch(connection, parts)
         size, final = sum(len(one.content) for one in parts), any(one.final for one in parts)
-        batch = Batch(len(parts), size, final=final, begun=parts[0].number == 0)
+        batch = PartsStored(len(parts), size, final=final, begun=parts[0].number == 0)
         workflows = LogWorkflows(self.client, self.settings.temporal.task_queue, options)
-        await workflows.signal(job_id, PARTS_STORED, [batch])
+        await workflows.parts_stored(job_id, batch)
 
     def handle(self, job_id):
         return self.client.get_workflow_handle(workflow_id(job_id), result_type=Outcome)
@@ -69,12 +68,12 @@ class Logs:
 
 @pytest.fixture
 async def logs(settings, pool):
-    return Logs(await temporal.connect(settings.temporal), settings, pool)
+    return Logs(await connect_temporal(settings.temporal), settings, pool)
 
 
 @pytest.fixture
 def cli(settings, tmp_path):
-    """What an operator types."""
+    """Temporal's command line, as an operator uses it."""
 
     async def run(*arguments: str) -> str | None:
         process = await asyncio.create_subprocess_exec(
@@ -82,15 +81,15 @@ def cli(settings, tmp_path):
             env={"HOME": str(tmp_path)}, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
-        told, _ = await process.communicate()
-        return told.decode() if process.returncode == 0 else None
+        output, _ = await process.communicate()
+        return output.decode() if process.returncode == 0 else None
 
     return run
 
 
 @pytest.fixture
 def make_current(cli, name):
-    """Make a version current, once its workers have made themselves known."""
+    """Make a version current, once its workers have registered."""
 
     async def make_current(*which: str) -> None:
         command = ("worker", "deployment", "set-current-version", "--yes")
@@ -108,7 +107,7 @@ def version(settings, name, build_id):
     return settings.model_copy(update={"worker": worker})
 
 
-async def test_a_changed_workflow_is_shipped_under_way(
+async def test_a_changed_workflow_is_deployed_while_logs_run(
     settings, logs, name, job_id, cli, make_current, tmp_path
 ):
     closed, receiving, verified, fresh, plain = range(job_id * 100, job_id * 100 + 5)
@@ -117,7 +116,7 @@ async def test_a_changed_workflow_is_shipped_under_way(
         async with running(old, tmp_path / "old", LOGFLUME, "worker", started="worker_started"):
             await make_current("--build-id", "1.0")
             await logs.store(closed, part(closed, 0, b"closed", final=True))
-            await logs.store(receiving, part(receiving, 0, b"begun by the old, "))
+            await logs.store(receiving, part(receiving, 0, b"started by the old, "))
             whole = part(verified, 0, b"verified by the old, ", final=True)
             await logs.store(verified, whole, options=KEEP)
             assert (await logs.handle(closed).result()).bytes == 6
@@ -129,7 +128,7 @@ async def test_a_changed_workflow_is_shipped_under_way(
             await stack.enter_async_context(process)
             assert await logs.build_id(receiving) == "1.0"
             await make_current("--build-id", "1.1")
-        # The old workers are gone. What they began goes on, by both ways; what begins is new.
+        # The old workers are gone. Their runs continue, patched or not; new runs use the new code.
         await logs.store(receiving, part(receiving, 1, b"ended by the new", final=True))
         await logs.store(verified, part(verified, 1, b"late", final=True))
         await logs.store(fresh, part(fresh, 0, b"fresh", final=True))
@@ -138,14 +137,14 @@ async def test_a_changed_workflow_is_shipped_under_way(
         await logs.until_phase(verified, "verified", 2)
         for each in (receiving, verified, fresh):
             assert await logs.build_id(each) == "1.1"
-    # And back to workers without a version, which get work once that is said.
+    # And back to workers without a version, which get work once they are made current.
     async with running(settings, tmp_path / "plain", LOGFLUME, "worker", started="worker_started"):
         await make_current("--unversioned")
         await logs.store(plain, part(plain, 0, b"plain", final=True))
         await logs.handle(plain).result()
     assert logs.archived(plain) == b"plain"
     assert logs.archived(closed) == b"closed"
-    assert logs.archived(receiving) == b"begun by the old, ended by the new"
+    assert logs.archived(receiving) == b"started by the old, ended by the new"
     assert logs.archived(verified) == b"verified by the old, late"
     assert logs.archived(fresh) == b"fresh"
 

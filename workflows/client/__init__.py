@@ -1,4 +1,4 @@
-"""The Temporal client: connection, signals and queries, schedules, signal history, tracing.
+"""The only place that talks to Temporal from outside: every call raises ComponentError.
 
 Workflow definitions never import it.
 """

@@ -1,6 +1,9 @@
-"""The connection to Temporal."""
+"""The connection to Temporal, and the translation of its errors."""
 
+import asyncio
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from temporalio.api.enums.v1 import IndexedValueType
@@ -8,54 +11,73 @@ from temporalio.api.operatorservice.v1 import (
     AddSearchAttributesRequest,
     ListSearchAttributesRequest,
 )
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowQueryFailedError, WorkflowQueryRejectedError
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, TLSConfig
 
 from logflume.errors import ComponentError, SettingsError
 from logflume.settings.groups import TemporalSettings
+from workflows.lifecycle_types import JOB_ID, LOG_PHASE
+from workflows.partitions import PARTITION_STATE
 
 SEARCH_ATTRIBUTES = {
-    "LogPhase": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
-    "JobId": IndexedValueType.INDEXED_VALUE_TYPE_INT,
-    "PartitionState": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
+    key.name: IndexedValueType.ValueType(key.indexed_value_type)
+    for key in (LOG_PHASE, JOB_ID, PARTITION_STATE)
 }
 
 
-def describe(settings: TemporalSettings) -> str:
-    """Name the server for a person."""
-    return f"Temporal at {settings.address}, namespace {settings.namespace}"
-
-
-def measured() -> tuple[Runtime, str]:
-    """Make a runtime for Temporal's library that counts, and the URL under which it shows that.
+@asynccontextmanager
+async def temporal_errors(client: Client, seconds: float | None = None) -> AsyncIterator[None]:
+    """Translate what calls to Temporal in the block raise; `seconds` limits the block.
 
     Raises:
-        ComponentError: it cannot listen there.
+        ComponentError: Temporal is unreachable, refuses the request or does not answer in time.
     """
-    # The library does not tell which port it got: it must be told one that is free.
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except (
+        RPCError,
+        RuntimeError,
+        TimeoutError,
+        WorkflowQueryFailedError,
+        WorkflowQueryRejectedError,
+    ) as error:
+        where = _name(client.service_client.config.target_host, client.namespace)
+        raise ComponentError(f"{where}: {error or 'no answer'}") from error
+
+
+def _name(address: str, namespace: str) -> str:
+    return f"Temporal at {address}, namespace {namespace}"
+
+
+def measured_runtime() -> tuple[Runtime, str]:
+    """Create a runtime whose client library exports metrics; returns it and the metrics' URL.
+
+    Raises:
+        ComponentError: it cannot listen.
+    """
+    # The library does not report the port it was given, so it must get one that is free.
     with socket.create_server(("127.0.0.1", 0)) as probe:
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    shown = PrometheusConfig(
+    exporter = PrometheusConfig(
         address, counters_total_suffix=True, unit_suffix=True, durations_as_seconds=True
     )
     try:
-        runtime = Runtime(telemetry=TelemetryConfig(metrics=shown, attach_service_name=False))
+        runtime = Runtime(telemetry=TelemetryConfig(metrics=exporter, attach_service_name=False))
     except (RuntimeError, ValueError) as error:
         raise ComponentError(f"Temporal's metrics on {address}: {error}; start again") from error
     return runtime, f"http://{address}/metrics"
 
 
-async def connect(
+async def connect_temporal(
     settings: TemporalSettings, *, lazy: bool = False, runtime: Runtime | None = None
 ) -> Client:
-    """Connect to Temporal; `lazy` puts that off to the first call.
-
-    `runtime` is one that counts (`measured`), None Temporal's own.
+    """Connect to Temporal; `lazy` connects on the first call.
 
     Raises:
-        ComponentError: the server is out of reach or does not know the namespace.
-        SettingsError: a file of a certificate cannot be read.
+        ComponentError: the server is unreachable or does not know the namespace.
+        SettingsError: a certificate file cannot be read.
     """
     api_key = settings.api_key.get_secret_value() if settings.api_key else None
     tls = _tls(settings)
@@ -68,10 +90,11 @@ async def connect(
             tls=tls,
             api_key=api_key,
         )
-        if not lazy:
-            await check(client)
     except (RPCError, RuntimeError, ValueError) as error:
-        raise ComponentError(f"{describe(settings)}: {error}") from error
+        where = _name(settings.address, settings.namespace)
+        raise ComponentError(f"{where}: {error}") from error
+    if not lazy:
+        await check_temporal(client)
     return client
 
 
@@ -92,38 +115,39 @@ def _read(path: Path | None) -> bytes | None:
         ) from error
 
 
-async def check(client: Client) -> None:
-    """Find out whether the server answers and knows the namespace.
+async def check_temporal(client: Client) -> None:
+    """Check that the server answers and knows the namespace.
 
     Raises:
-        RPCError, RuntimeError: it does not.
+        ComponentError: it does not.
     """
-    await client.count_workflows("WorkflowId = ''")
+    async with temporal_errors(client):
+        await client.count_workflows("WorkflowId = ''")
 
 
 async def ensure_search_attributes(client: Client) -> None:
-    """Make the search attributes the workflows set, where the server lacks them.
+    """Create the search attributes that the workflows set, if they do not exist.
 
     Raises:
-        ComponentError: the server lacks them and lets us make none.
+        ComponentError: they do not exist and the server refuses to create them.
     """
     namespace = client.namespace
     try:
-        have = await client.operator_service.list_search_attributes(
+        response = await client.operator_service.list_search_attributes(
             ListSearchAttributesRequest(namespace=namespace)
         )
         missing = {
             name: kind
             for name, kind in SEARCH_ATTRIBUTES.items()
-            if name not in have.custom_attributes
+            if name not in response.custom_attributes
         }
         if missing:
             await client.operator_service.add_search_attributes(
                 AddSearchAttributesRequest(namespace=namespace, search_attributes=missing)
             )
     except RPCError as error:
-        names = ", ".join(SEARCH_ATTRIBUTES)
         raise ComponentError(
-            f"Temporal namespace {namespace} needs the search attributes {names} and refuses to "
-            f"make them ({error}); make them with `temporal operator search-attribute create`"
+            f"Temporal namespace {namespace} needs the search attributes "
+            f"{', '.join(SEARCH_ATTRIBUTES)} and refuses to create them ({error}); create them "
+            "with `temporal operator search-attribute create`"
         ) from error

@@ -1,17 +1,20 @@
-"""How everyone outside tells a log's workflow something: the run is started if there is none."""
+"""The workflows of logs, from outside: signal, start, query and list them."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.types import DELETE_ARCHIVE
-from workflows.types import (
+from logflume.domain import Phase
+from logflume.errors import ComponentError
+from workflows.client.connection import temporal_errors
+from workflows.lifecycle_types import (
     ARCHIVE_AGAIN,
     CONTENT_REPLACED,
     JOB_ID,
@@ -19,158 +22,181 @@ from workflows.types import (
     LIFECYCLE_QUERY,
     LOG_PHASE,
     PARTS_STORED,
-    Batch,
     Lifecycle,
     LifecycleInput,
     LifecycleOptions,
     LifecycleState,
+    PartsStored,
+    job_of,
     workflow_id,
 )
 
-ASK_SECONDS = timedelta(seconds=10)
+ANSWER_SECONDS = 10.0
+
+
+class Run(NamedTuple):
+    """The latest run of a log's workflow; all fields are empty if Temporal does not know one.
+
+    `state`: only the phase if no worker answers the query.
+    """
+
+    run_id: str | None = None
+    state: Lifecycle | None = None
+    is_running: bool = False
 
 
 @dataclass(frozen=True)
 class LogWorkflows:
-    """The workflows of all logs: where they run, and the times that new ones get."""
+    """Signals, starts and queries the workflows of logs; new ones get these `options`.
+
+    Every method raises ComponentError if Temporal is unreachable, refuses the request, or does not
+    answer within `seconds` (None: no limit).
+    """
 
     client: Client
     task_queue: str
     options: LifecycleOptions
 
-    async def signal(
-        self,
-        job_id: int,
-        signal: str,
-        arguments: Sequence[Any] = (),
-        rpc_timeout: timedelta | None = None,
+    async def parts_stored(
+        self, job_id: int, stored: PartsStored, seconds: float | None = None
     ) -> None:
-        """Signal the workflow of a job's log.
+        """Signal committed parts; starts a workflow if none is running."""
+        await self._signal(job_id, PARTS_STORED, [stored], seconds)
 
-        Raises:
-            RPCError, RuntimeError: Temporal is out of reach or refuses.
+    async def content_replaced(self, job_id: int, seconds: float | None = None) -> None:
+        """Signal that content was written as a whole; starts a workflow if none is running."""
+        await self._signal(job_id, CONTENT_REPLACED, [], seconds)
+
+    async def archive_again(self, job_id: int, seconds: float | None = None) -> None:
+        """Aggregate and archive a log again, or resume it if it is stuck."""
+        await self._signal(job_id, ARCHIVE_AGAIN, [], seconds)
+
+    async def recheck(self, job_id: int) -> None:
+        """Make a running workflow aggregate its log again, even if it is stuck; starts none."""
+        handle = self.client.get_workflow_handle(workflow_id(job_id))
+        async with temporal_errors(self.client, ANSWER_SECONDS):
+            try:
+                await handle.signal(PARTS_STORED, PartsStored(0, 0, final=True))
+            except RPCError as error:
+                if error.status != RPCStatusCode.NOT_FOUND:
+                    raise
+
+    async def start(
+        self, job_id: int, last_part_at: datetime, verified_at: datetime | None
+    ) -> bool:
+        """Start a workflow that aggregates at once; False if one is running, which is left alone.
+
+        The idle timeout counts from `last_part_at`, the purge delay from `verified_at`.
         """
-        await self._start(
-            LifecycleInput(job_id, self.options),
-            start_signal=signal,
-            start_signal_args=arguments,
-            rpc_timeout=rpc_timeout,
+        state = LifecycleState(
+            begun=True, ended=True, changed=True, last_signal_at=last_part_at.timestamp()
         )
-
-    async def archive_again(self, job_id: int, rpc_timeout: timedelta | None = None) -> None:
-        """Have a log archived again, or go on where it is stuck.
-
-        Raises:
-            RPCError, RuntimeError: Temporal is out of reach or refuses.
-        """
-        await self.signal(job_id, ARCHIVE_AGAIN, rpc_timeout=rpc_timeout)
-
-    async def look_again(self, job_id: int) -> None:
-        """Have the workflow that runs, if one does, look at its log anew; also where it is stuck.
-
-        Raises:
-            RPCError, RuntimeError: Temporal is out of reach or refuses.
-        """
-        handle = self.client.get_workflow_handle(workflow_id(job_id))
-        try:
-            await handle.signal(PARTS_STORED, Batch(0, 0, final=True), rpc_timeout=ASK_SECONDS)
-        except RPCError as error:
-            if error.status != RPCStatusCode.NOT_FOUND:
-                raise
-
-    async def running(self, job_ids: Collection[int]) -> set[int]:
-        """Which of these jobs' logs have a workflow that runs, as of some seconds ago.
-
-        Raises:
-            RPCError, RuntimeError: Temporal is out of reach or refuses.
-        """
-        return set(await self.phases(job_ids))
-
-    async def phases(self, job_ids: Collection[int]) -> dict[int, str]:
-        """The phases, of those that last, of the workflows that `running` tells.
-
-        Raises:
-            RPCError, RuntimeError: Temporal is out of reach or refuses.
-        """
-        if not job_ids:
-            return {}
-        jobs = {workflow_id(job_id): job_id for job_id in job_ids}
-        ids = ", ".join(f"'{name}'" for name in jobs)
-        query = f"ExecutionStatus = 'Running' AND WorkflowId IN ({ids})"
-        return {
-            jobs[one.id]: one.typed_search_attributes.get(LOG_PHASE, "")
-            async for one in self.client.list_workflows(query)
-        }
-
-    async def ask(self, job_id: int) -> tuple[str, str]:
-        """The phase a log's workflow is in just now, and its last error.
-
-        Raises:
-            RPCError, RuntimeError: Temporal is out of reach or refuses, or there is no workflow.
-            WorkflowQueryFailedError: the workflow cannot be asked.
-        """
-        handle = self.client.get_workflow_handle(workflow_id(job_id))
-        told = await handle.query(LIFECYCLE_QUERY, result_type=Lifecycle, rpc_timeout=ASK_SECONDS)
-        return told.phase, told.last_error
-
-    async def take_up(self, job_id: int, heard_at: datetime, verified_at: datetime | None) -> bool:
-        """Start a workflow that looks at its log at once; False where one runs already.
-
-        One that runs hears nothing of it. The limits count from `heard_at`, when the log's last
-        part came, and `verified_at`, when the archive was last found to hold it.
-
-        Raises:
-            RPCError, RuntimeError: Temporal is out of reach or refuses.
-        """
-        state = LifecycleState(begun=True, ended=True, news=True, heard_at=heard_at.timestamp())
         if verified_at:
             state.verified_at = verified_at.timestamp()
-        try:
-            await self._start(LifecycleInput(job_id, self.options, state))
-        except WorkflowAlreadyStartedError:
-            return False
+        async with temporal_errors(self.client):
+            try:
+                await self._start(LifecycleInput(job_id, self.options, state))
+            except WorkflowAlreadyStartedError:
+                return False
         return True
 
-    async def tell_replaced(self, job_id: int, *, running: bool) -> bool:
-        """Tell that content was written whole; False where the workflow that runs knows.
+    async def ensure_replaced(self, job_id: int, *, running: bool) -> bool:
+        """Signal replaced content again unless the running workflow is working on it.
 
-        One that waits was not told, else it would not: unless it is stuck at that very deletion.
-
-        Raises:
-            RPCError, RuntimeError: Temporal is out of reach or refuses.
-            WorkflowQueryFailedError: the workflow cannot be asked.
+        A workflow that waits has missed the signal, unless it is stuck at that very deletion.
         """
         if running:
-            phase, last_error = await self.ask(job_id)
-            is_stuck_at_it = last_error.startswith(f"{DELETE_ARCHIVE}:")
-            if phase not in ("receiving", "verified", "stuck") or is_stuck_at_it:
+            state = await self.state(job_id)
+            failed_to_delete = state.last_error.startswith(f"{DELETE_ARCHIVE}:")
+            if state.phase not in ("receiving", "verified", "stuck") or failed_to_delete:
                 return False
-        await self.signal(job_id, CONTENT_REPLACED)
+        await self.content_replaced(job_id)
         return True
 
-    async def tell_ended(self, job_id: int) -> bool:
-        """Tell that the final part is there; False where the workflow that runs waits for none.
-
-        Raises:
-            RPCError, RuntimeError: Temporal is out of reach or refuses.
-            WorkflowQueryFailedError: the workflow cannot be asked.
-        """
-        phase, _ = await self.ask(job_id)
-        if phase != "receiving":
+    async def ensure_ended(self, job_id: int) -> bool:
+        """Signal the final part again if the running workflow still waits for it."""
+        if (await self.state(job_id)).phase != "receiving":
             return False
-        await self.look_again(job_id)
+        await self.recheck(job_id)
         return True
 
-    async def _start(self, given: LifecycleInput, **more: Any) -> None:
-        job_id = given.job_id
+    async def state(self, job_id: int, seconds: float | None = ANSWER_SECONDS) -> Lifecycle:
+        """Query a log's workflow; raises ComponentError if it does not exist."""
+        handle = self.client.get_workflow_handle(workflow_id(job_id))
+        async with temporal_errors(self.client, seconds):
+            state: Lifecycle = await handle.query(LIFECYCLE_QUERY, result_type=Lifecycle)
+        return state
+
+    async def latest_run(self, job_id: int, seconds: float | None = ANSWER_SECONDS) -> Run:
+        """Describe the latest run of a log's workflow; never raises ComponentError."""
+        handle = self.client.get_workflow_handle(workflow_id(job_id))
+        try:
+            async with temporal_errors(self.client, seconds):
+                run = await handle.describe()
+        except ComponentError:
+            return Run()
+        try:
+            state: Lifecycle | None = await self.state(job_id, seconds)
+        except ComponentError:
+            phase = run.typed_search_attributes.get(LOG_PHASE)
+            state = Lifecycle(_phase(phase)) if phase else None
+        return Run(run.run_id, state, run.status == WorkflowExecutionStatus.RUNNING)
+
+    async def phases(
+        self, job_ids: Collection[int], seconds: float | None = ANSWER_SECONDS
+    ) -> dict[int, Phase]:
+        """The lasting phases of those logs that have a running workflow; some seconds old."""
+        if not job_ids:
+            return {}
+        ids = ", ".join(f"'{workflow_id(job_id)}'" for job_id in job_ids)
+        query = f"ExecutionStatus = 'Running' AND WorkflowId IN ({ids})"
+        return await self._list_phases(query, len(job_ids), seconds)
+
+    async def newest_in_phase(
+        self, phase: Phase, count: int, seconds: float | None = ANSWER_SECONDS
+    ) -> dict[int, Phase]:
+        """The newest logs in one phase, by job id."""
+        return await self._list_phases(f"{LOG_PHASE.name} = '{phase}'", count, seconds)
+
+    async def count_stuck(self) -> int:
+        """Count the logs whose workflow is in phase `stuck`."""
+        query = f"ExecutionStatus = 'Running' AND {LOG_PHASE.name} = 'stuck'"
+        async with temporal_errors(self.client):
+            return (await self.client.count_workflows(query)).count
+
+    async def _list_phases(self, query: str, limit: int, seconds: float | None) -> dict[int, Phase]:
+        phases: dict[int, Phase] = {}
+        async with temporal_errors(self.client, seconds):
+            async for run in self.client.list_workflows(query, limit=limit):
+                job_id = job_of(run.id)
+                if job_id is not None:
+                    phases[job_id] = _phase(run.typed_search_attributes.get(LOG_PHASE, "receiving"))
+        return phases
+
+    async def _signal(
+        self, job_id: int, signal: str, arguments: Sequence[Any], seconds: float | None
+    ) -> None:
+        async with temporal_errors(self.client, seconds):
+            await self._start(
+                LifecycleInput(job_id, self.options),
+                start_signal=signal,
+                start_signal_args=arguments,
+            )
+
+    async def _start(self, argument: LifecycleInput, **options: Any) -> None:
+        job_id = argument.job_id
         await self.client.start_workflow(
             LIFECYCLE,
-            given,
+            argument,
             id=workflow_id(job_id),
             task_queue=self.task_queue,
             static_summary=f"log of job {job_id}",
             search_attributes=TypedSearchAttributes(
                 [SearchAttributePair(JOB_ID, job_id), SearchAttributePair(LOG_PHASE, "receiving")]
             ),
-            **more,
+            **options,
         )
+
+
+def _phase(value: str) -> Phase:
+    return value  # type: ignore[return-value]  # only the workflow sets it

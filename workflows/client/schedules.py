@@ -1,5 +1,6 @@
-"""Workflows that run again and again: how Temporal's schedules are made to be as wanted."""
+"""Temporal schedules: creates, updates, checks and removes them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -18,17 +19,19 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
+from workflows.client.connection import temporal_errors
+
 
 @dataclass(frozen=True)
 class Recurring:
-    """A workflow that runs again and again, one run at a time.
+    """A workflow that a schedule starts at an interval, one run at a time.
 
-    `name` is the schedule's id and begins the ids of its runs. `every`, counted from midnight UTC
-    where it divides a day. `catch_up`: how late a run may start that Temporal missed.
+    `name`: id of the schedule and prefix of the ids of its runs. `every`: counted from midnight UTC
+    if it divides a day. `catch_up`: how late a run that Temporal missed may still start.
     """
 
     name: str
-    workflow: str
+    workflow: Callable[..., Any]
     argument: Any
     summary: str
     every: timedelta
@@ -36,10 +39,10 @@ class Recurring:
 
 
 async def apply(client: Client, task_queue: str, wanted: Recurring) -> bool:
-    """Make a schedule, or make it as wanted; whether it is paused stays. True where it is new.
+    """Create or update a schedule; a paused one stays paused. True if it is new.
 
     Raises:
-        RPCError, RuntimeError: Temporal is out of reach or refuses.
+        ComponentError: Temporal is unreachable or refuses.
     """
     schedule = Schedule(
         action=ScheduleActionStartWorkflow(
@@ -53,27 +56,43 @@ async def apply(client: Client, task_queue: str, wanted: Recurring) -> bool:
         policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=wanted.catch_up),
     )
 
-    def update(found: ScheduleUpdateInput) -> ScheduleUpdate:
-        return ScheduleUpdate(replace(schedule, state=found.description.schedule.state))
+    def update(current: ScheduleUpdateInput) -> ScheduleUpdate:
+        return ScheduleUpdate(replace(schedule, state=current.description.schedule.state))
 
-    try:
-        await client.create_schedule(wanted.name, schedule)
-    except ScheduleAlreadyRunningError:
-        await client.get_schedule_handle(wanted.name).update(update)
-        return False
+    async with temporal_errors(client):
+        try:
+            await client.create_schedule(wanted.name, schedule)
+        except ScheduleAlreadyRunningError:
+            await client.get_schedule_handle(wanted.name).update(update)
+            return False
     return True
 
 
-async def remove(client: Client, name: str) -> bool:
-    """Remove a schedule; False where there is none. A run that is under way ends as it would.
+async def exists(client: Client, name: str) -> bool:
+    """Check whether a schedule exists.
 
     Raises:
-        RPCError, RuntimeError: Temporal is out of reach or refuses.
+        ComponentError: Temporal is unreachable or refuses.
     """
-    try:
-        await client.get_schedule_handle(name).delete()
-    except RPCError as error:
-        if error.status != RPCStatusCode.NOT_FOUND:
-            raise
-        return False
+    async with temporal_errors(client):
+        try:
+            await client.get_schedule_handle(name).describe()
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+            return False
     return True
+
+
+async def remove(client: Client, name: str) -> None:
+    """Remove a schedule, if it exists; a run that is under way continues.
+
+    Raises:
+        ComponentError: Temporal is unreachable or refuses.
+    """
+    async with temporal_errors(client):
+        try:
+            await client.get_schedule_handle(name).delete()
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise

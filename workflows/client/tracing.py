@@ -1,7 +1,7 @@
-"""Spans of what a worker runs: each run of a workflow, and each activity under its run.
+"""Spans of a worker: one for each workflow run, and one for each activity under its run.
 
-Nothing of it is in a history: the places of spans are made of ids that Temporal knows anyway, so
-histories are the same, and replay, with traces and without.
+Histories contain nothing of them: span contexts are derived from ids that Temporal knows anyway. So
+histories are the same and replay with and without tracing.
 """
 
 from typing import Any
@@ -17,11 +17,11 @@ from temporalio.worker import (
 )
 
 from logflume.observability import spans
-from workflows.types import LIFECYCLE, job_of
+from workflows.lifecycle_types import LIFECYCLE, job_of
 
 
 def interceptors() -> list[Interceptor]:
-    """What a worker needs for it: nothing without a collector."""
+    """The interceptors of a worker; none without a collector."""
     return [_Spans()] if spans.is_on() else []
 
 
@@ -46,20 +46,20 @@ class _Activities(ActivityInboundInterceptor):
 
 class _Runs(WorkflowInboundInterceptor):
     async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:  # noqa: A002
-        """Tell of a run when it ends; one that is cancelled or terminated is not told of."""
+        """Record a run when it ends, unless it was cancelled or terminated."""
         try:
             result = await super().execute_workflow(input)
         except workflow.ContinueAsNewError:
-            _tell_run()
+            _record_run()
             raise
         except Exception as error:
-            _tell_run(type(error).__name__)
+            _record_run(type(error).__name__)
             raise
-        _tell_run()
+        _record_run()
         return result
 
 
-def _tell_run(error: str | None = None) -> None:
+def _record_run(error: str | None = None) -> None:
     if workflow.unsafe.is_replaying():
         return
     info = workflow.info()
@@ -71,6 +71,6 @@ def _tell_run(error: str | None = None) -> None:
 
 
 def _run(kind: str, workflow_id: str, run_id: str) -> spans.SpanContext:
-    """The span of a run of a workflow: in its log's trace, else one of its own."""
+    """The span context of a run: in its log's trace, otherwise in a trace of its own."""
     job_id = job_of(workflow_id) if kind == LIFECYCLE else None
     return spans.of_run(run_id) if job_id is None else spans.of_log(job_id).inner(run_id)

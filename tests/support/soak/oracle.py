@@ -18,8 +18,8 @@ from logflume.domain import LAST, WHOLE
 from logflume_cli.devstack.s3 import client
 from tests.support.soak.load import Job, Way
 from tests.support.soak.system import System
-from workflows.client import connection as temporal
-from workflows.types import workflow_id
+from workflows.client.connection import connect_temporal
+from workflows.lifecycle_types import workflow_id
 
 MARK = re.compile(rb"\x1e(\d+\.\w+\.\d+)\x1f")
 AT_ONCE = 8
@@ -172,7 +172,7 @@ def _archived(store: Any, bucket: str, job_id: int) -> bytes | None:
 
 async def open_workflows(system: System) -> dict[int, str]:
     """The logs whose workflow still runs, and the phase that it is in."""
-    lifecycles = await temporal.connect(system.settings.temporal)
+    lifecycles = await connect_temporal(system.settings.temporal)
     query = "WorkflowType = 'LogLifecycle' AND ExecutionStatus != 'Completed'"
     names = WorkflowExecutionStatus
     found = {}

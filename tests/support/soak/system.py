@@ -110,7 +110,7 @@ class System:
     """
 
     def __init__(self, folder: Path, *, small: bool = False) -> None:
-        silence = {"silence_seconds": 5 if small else 20}
+        silence = {"idle_timeout_seconds": 5 if small else 20}
         self.stack = LocalStack(folder, TIMES | {"lifecycle": TIMES["lifecycle"] | silence})
         self.home: Home = self.stack.home
         self.settings = load_settings(stack={"data_dir": folder})
