@@ -1,4 +1,4 @@
-"""`logflume replay` on files as a person may have them, without a Temporal."""
+"""`logflume replay` on valid and invalid files, without Temporal."""
 
 import json
 import subprocess
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-HISTORIES = Path(__file__).parent / "histories"
-WHOLE = json.loads((HISTORIES / "a_log_goes_from_its_first_part_to_the_purge.json").read_text())
+from tests.support.histories import UNRELEASED
+
+WHOLE = json.loads((UNRELEASED / "a_log_passes_all_phases_until_the_purge.json").read_text())
 TEXT = json.dumps(WHOLE)
 EVENTS = WHOLE["events"]
 
@@ -23,9 +24,9 @@ def replay(*paths: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_histories_of_every_workflow_are_the_same_on_this_code():
-    names = ("a_log_goes_*", "partitions_come_*", "sweep_each_round_*")
-    paths = [next(HISTORIES.glob(name)) for name in names]
+def test_histories_of_released_workflows_match_this_code():
+    names = ("a_log_passes_*", "expired_partitions_*", "sweep_each_round_*")
+    paths = [next(UNRELEASED.glob(name)) for name in names]
     done = replay(*paths)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line.split()[1:3] for line in done.stdout.splitlines()] == [
@@ -52,14 +53,14 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     "not_text": (b"\xff\xfe", "unreadable, not the JSON of a history; "),
     "not_an_object": ("[]", "unreadable, not the JSON of a history; "),
     "other_json": ('{"logs": []}', "unreadable, not the JSON of a history; "),
-    "no_events": ('{"events": []}', "unreadable, its events are not 1, 2, 3 and so on; "),
-    "without_its_begin": (
+    "no_events": ('{"events": []}', "unreadable, its event ids are not 1, 2, 3 and so on; "),
+    "without_the_start": (
         json.dumps({"events": EVENTS[3:]}),
-        "unreadable, its events are not 1, 2, 3 and so on; ",
+        "unreadable, its event ids are not 1, 2, 3 and so on; ",
     ),
-    "with_a_hole": (
+    "with_a_gap": (
         json.dumps({"events": EVENTS[:5] + EVENTS[8:]}),
-        "unreadable, its events are not 1, 2, 3 and so on; ",
+        "unreadable, its event ids are not 1, 2, 3 and so on; ",
     ),
     "not_a_start": (
         json.dumps({"events": [{**EVENTS[4], "eventId": "1"}]}),
@@ -68,7 +69,7 @@ FILES: dict[str, tuple[str | bytes, str]] = {
 }
 
 
-def test_each_file_has_one_line_that_says_what_is_wrong(tmp_path):
+def test_each_invalid_file_is_reported_in_one_line(tmp_path):
     paths = []
     for name, (content, _) in FILES.items():
         paths.append(tmp_path / name)
@@ -78,12 +79,12 @@ def test_each_file_has_one_line_that_says_what_is_wrong(tmp_path):
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert len(lines) == len(paths)
-    for line, (name, (_, told)) in zip(lines, FILES.items(), strict=True):
-        assert line.startswith(f"{tmp_path / name}: {told}"), line
+    for line, (name, (_, verdict)) in zip(lines, FILES.items(), strict=True):
+        assert line.startswith(f"{tmp_path / name}: {verdict}"), line
 
 
-@pytest.mark.parametrize("count", [1, 2, 8], ids=["started", "asked", "waiting"])
-def test_a_workflow_that_is_under_way_is_replayed_as_far_as_it_is(tmp_path, count):
+@pytest.mark.parametrize("count", [1, 2, 8], ids=["started", "scheduled", "waiting"])
+def test_a_running_workflow_is_replayed_as_far_as_it_got(tmp_path, count):
     path = tmp_path / "history.json"
     path.write_text(json.dumps({"events": EVENTS[:count]}))
     done = replay(path)
