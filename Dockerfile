@@ -4,7 +4,7 @@ FROM python:3.11-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 COPY requirements.txt requirements-dev.txt ./
-# The build backend is pinned by hash too; without --no-build-isolation pip would fetch any.
+# The build backend is pinned by hash too; with build isolation pip would fetch an unpinned one.
 RUN sed -n '/^setuptools==/,/# via/p' requirements-dev.txt >build.txt \
     && pip install --require-hashes --no-deps -r build.txt
 RUN python -m venv --without-pip /opt/logflume \
@@ -15,7 +15,7 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
     && pip --python /opt/logflume/bin/python install --no-deps --no-index /wheels/*.whl
 
 FROM python:3.11-slim-bookworm
-# sqitch, its driver and psql are what `logflume db` runs.
+# For `logflume db`: sqitch, its Postgres driver and psql.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libdbd-pg-perl postgresql-client sqitch \
     && rm -rf /var/lib/apt/lists/* \

@@ -1,4 +1,4 @@
-"""What the image asks of its own process: a drain or worker by its metrics' port, a web by its."""
+"""The image's health check: asks a drain or worker on its metrics port, a web on its own port."""
 
 import os
 import ssl
@@ -6,23 +6,22 @@ import sys
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
-# Our own process: its certificate is made out to the name that others call it by.
+# It connects to 127.0.0.1, but the certificate is for the web's public name.
 unverified = ssl.create_default_context()
 unverified.check_hostname = False
 unverified.verify_mode = ssl.CERT_NONE
 
 web = "https" if os.environ.get("LOGFLUME_WEB__TLS_CERT_FILE") else "http"
-places = [f"{web}://127.0.0.1:{os.environ.get('LOGFLUME_WEB__PORT', '8080')}"]
+origins = [f"{web}://127.0.0.1:{os.environ.get('LOGFLUME_WEB__PORT', '8080')}"]
 if port := os.environ.get("LOGFLUME_TELEMETRY__PORT"):
-    places.insert(0, f"http://127.0.0.1:{port}")
+    origins.insert(0, f"http://127.0.0.1:{port}")
 
-for place in places:
+for origin in origins:
     try:
-        url = f"{place}/health/ready"
-        with urlopen(url, timeout=8, context=unverified):  # noqa: S310 - http or https of our own
+        with urlopen(f"{origin}/health/ready", timeout=8, context=unverified):  # noqa: S310
             sys.exit()
     except HTTPError as error:
         sys.exit(error.read().decode(errors="replace"))
     except (URLError, TimeoutError) as error:
-        print(f"{place}: {error}", file=sys.stderr)
-sys.exit("nobody is ready")
+        print(f"{origin}: {error}", file=sys.stderr)
+sys.exit("no process responds on the ports of LOGFLUME_TELEMETRY__PORT and LOGFLUME_WEB__PORT")

@@ -1,4 +1,4 @@
-"""`logflume share`: a link that lets whoever has it read one log for a while."""
+"""`logflume share`: prints a signed link that gives read access to one log until it expires."""
 
 from datetime import timedelta
 
@@ -14,15 +14,22 @@ from web.auth import sign_link
 @click.command()
 @click.argument("job_id", type=click.IntRange(min=0, max=MAX_JOB_ID))
 @click.option(
-    "--for", "lifetime", type=Duration(), default="7d", show_default=True, help="How long it opens."
+    "--for",
+    "lifetime",
+    type=Duration(),
+    default="7d",
+    show_default=True,
+    help="How long the link is valid.",
 )
 def share(job_id: int, lifetime: timedelta) -> None:
-    """Print a link to the log of JOB_ID that needs no token.
+    """Print a link to the log of JOB_ID that works without a token.
 
-    It opens this one log, for reading, until its time is over; a new LOGFLUME_WEB__LINK_SECRET
-    ends all links at once.
+    The link gives read access to this log only, until it expires. To revoke all links at once,
+    change LOGFLUME_WEB__LINK_SECRET.
     """
     web = load_settings().web
     if not web.url:
-        raise SettingsError("LOGFLUME_WEB__URL is not set: a link needs the web's own address")
+        raise SettingsError(
+            "LOGFLUME_WEB__URL is not set; set it to the public address of logflume web"
+        )
     click.echo(f"{web.url}/jobs/{job_id}?share={sign_link(web, job_id, lifetime)}")

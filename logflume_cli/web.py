@@ -1,4 +1,4 @@
-"""`logflume web`, put together here and nowhere else."""
+"""`logflume web`: assembles and runs the HTTP service."""
 
 import asyncio
 import socket
@@ -36,7 +36,7 @@ SIGNALS_IN_FLIGHT = 16
 
 @click.command()
 def web() -> None:
-    """Serve the HTTP API: logs, their lives, health and the API's description."""
+    """Serve the HTTP API and the log pages."""
     run("web", _web)
 
 
@@ -53,19 +53,19 @@ async def _web(settings: Settings) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
-            # Who called a proxy before us makes no difference here, so nobody is believed about it.
+            # The client address is not used, so forwarded headers need not be trusted.
             proxy_headers=False,
             timeout_graceful_shutdown=10,
             **_tls(settings.web),
         )
         server = _Server(config)
 
-        def end() -> None:
-            # Before uvicorn waits for what is under way: streams have no end of their own.
+        def stop() -> None:
+            # Before uvicorn waits for open requests: streams do not end by themselves.
             services.hub.close()
             server.should_exit = True
 
-        on_stop(end)
+        on_stop(stop)
         log.info("web_started", host=settings.web.host, port=settings.web.port)
         await server.serve(sockets=[listening])
     log.info("web_stopped")
@@ -96,7 +96,7 @@ async def web_services(settings: Settings, pool: asyncpg.Pool, stack: AsyncExitS
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals to us: uvicorn would raise them again and end with an error."""
+        """Handle no signals: uvicorn would raise them again and exit with an error."""
         yield
 
 
@@ -108,7 +108,7 @@ def _tls(settings: WebSettings) -> dict[str, Any]:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(*files)
     except OSError as error:
         raise SettingsError(
-            f"LOGFLUME_WEB__TLS_CERT_FILE and TLS_KEY_FILE: {files[0]} and {files[1]} are no "
+            f"LOGFLUME_WEB__TLS_CERT_FILE and TLS_KEY_FILE: {files[0]} and {files[1]} are not a "
             f"certificate and its key: {error.strerror or error}"
         ) from error
     return {"ssl_certfile": files[0], "ssl_keyfile": files[1]}
@@ -121,5 +121,5 @@ def _listen(settings: WebSettings) -> socket.socket:
     except OSError as error:
         raise ComponentError(
             f"cannot listen on {settings.host} port {settings.port}: {error.strerror}; "
-            "end what listens there, or set LOGFLUME_WEB__HOST and LOGFLUME_WEB__PORT"
+            "stop the process that uses it, or set LOGFLUME_WEB__HOST and LOGFLUME_WEB__PORT"
         ) from error

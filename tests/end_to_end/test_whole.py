@@ -132,7 +132,7 @@ async def test_each_process_shows_what_it_did_and_that_it_is_well(stack, setting
             ready = await client.get(f"http://127.0.0.1:{port}/health/ready")
             assert (ready.status_code, ready.json()["status"]) == (200, "ok"), ready.text
             assert (await health_check(port)).returncode == 0
-    assert b"nobody is ready" in (await health_check(1)).stderr
+    assert b"no process responds" in (await health_check(1)).stderr
 
 
 async def health_check(port: int) -> subprocess.CompletedProcess[bytes]:

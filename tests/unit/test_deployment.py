@@ -1,4 +1,4 @@
-"""What lies in deploy/ holds together: schemas, settings, commands, names, and times to stop."""
+"""The files in deploy/: schemas, settings, commands, names and stop timeouts."""
 
 import os
 import shutil
@@ -19,33 +19,33 @@ from logflume_cli.main import root
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
-PLACES = ("base", "autoscaled")
+OVERLAYS = ("base", "autoscaled")
 DRAIN_SECONDS = 40  # 20 s for flushes, 20 s for signals
 
-# KEDA's own kinds, of which the cluster has the schema and we have not: what we use of it.
+# KEDA's schema is not available here: these are the fields that we use.
 STRINGS = {"rabbitmq": {"protocol", "queueName", "mode", "value"},
            "temporal": {"endpointFromEnv", "namespace", "taskQueue", "queueTypes",
                         "targetQueueSize"}}  # fmt: skip
 
 
-def documents(place: str) -> list[dict]:
-    """Every object of the files in a folder; kustomize's own file is none."""
-    files = sorted((KUBERNETES / place).glob("*.yaml"))
-    found = [one for file in files for one in yaml.safe_load_all(file.read_text())]
-    return [one for one in found if one["kind"] != "Kustomization"]
+def documents(overlay: str) -> list[dict]:
+    """All objects of an overlay's files, without the Kustomization."""
+    files = sorted((KUBERNETES / overlay).glob("*.yaml"))
+    objects = [item for file in files for item in yaml.safe_load_all(file.read_text())]
+    return [item for item in objects if item["kind"] != "Kustomization"]
 
 
-OBJECTS = [one for place in PLACES for one in documents(place)]
-WORKLOADS = [one for one in OBJECTS if one["kind"] in {"Deployment", "Job"}]
+OBJECTS = [item for overlay in OVERLAYS for item in documents(overlay)]
+WORKLOADS = [item for item in OBJECTS if item["kind"] in {"Deployment", "Job"}]
 DEPLOYMENTS = {
-    one["metadata"]["name"]: one["spec"]["template"]
-    for one in WORKLOADS
-    if one["kind"] == "Deployment"
+    item["metadata"]["name"]: item["spec"]["template"]
+    for item in WORKLOADS
+    if item["kind"] == "Deployment"
 }
 
 
-def title(one: dict) -> str:
-    return f"{one['kind']} {one['metadata']['name']}"
+def title(item: dict) -> str:
+    return f"{item['kind']} {item['metadata']['name']}"
 
 
 def env_file(path: Path) -> dict[str, str]:
@@ -53,30 +53,30 @@ def env_file(path: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
-def settings_of(given: dict[str, str], monkeypatch, tmp_path) -> Settings:
+def settings_of(environment: dict[str, str], monkeypatch, tmp_path) -> Settings:
     monkeypatch.setenv("LOGFLUME_STACK__DATA_DIR", str(tmp_path))
-    for name, value in given.items():
+    for name, value in environment.items():
         monkeypatch.setenv(name, value)
     return load_settings()
 
 
-def validate(one: dict) -> None:
-    kubernetes_validate.validate(one, "1.37", strict=True)
+def validate(item: dict) -> None:
+    kubernetes_validate.validate(item, "1.37", strict=True)
 
 
-@pytest.mark.parametrize("one", OBJECTS, ids=title)
-def test_an_object_is_what_kubernetes_knows(one):
-    if not one["apiVersion"].startswith("keda.sh/"):
-        validate(one)
-    elif one["kind"] == "TriggerAuthentication":
-        [secret] = one["spec"]["secretTargetRef"]
+@pytest.mark.parametrize("item", OBJECTS, ids=title)
+def test_objects_conform_to_the_kubernetes_schema(item):
+    if not item["apiVersion"].startswith("keda.sh/"):
+        validate(item)
+    elif item["kind"] == "TriggerAuthentication":
+        [secret] = item["spec"]["secretTargetRef"]
         assert secret == {"parameter": "host", "name": "logflume", "key": "LOGFLUME_AMQP__URL"}
     else:
-        validate_scaled_object(one["spec"])
+        validate_scaled_object(item["spec"])
 
 
 def validate_scaled_object(spec: dict) -> None:
-    """Field by field; what KEDA hands on to an autoscaler is validated as one."""
+    """Check every field; those that KEDA passes to an autoscaler are validated as such."""
     target = spec.pop("scaleTargetRef")
     behavior = spec.pop("advanced")["horizontalPodAutoscalerConfig"]["behavior"]
     reference = {"apiVersion": "apps/v1", "kind": "Deployment", **target}
@@ -86,33 +86,30 @@ def validate_scaled_object(spec: dict) -> None:
     assert target["name"] in DEPLOYMENTS
     assert spec.keys() == {"pollingInterval", "minReplicaCount", "maxReplicaCount", "triggers"}
     for trigger in spec["triggers"]:
-        given = trigger["metadata"]
-        assert given.keys() == STRINGS[trigger["type"]]
-        assert all(isinstance(value, str) for value in given.values())
+        metadata = trigger["metadata"]
+        assert metadata.keys() == STRINGS[trigger["type"]]
+        assert all(isinstance(value, str) for value in metadata.values())
 
 
-def test_autoscaling_looks_at_our_own_queues():
+def test_autoscaling_triggers_name_our_queues():
     queue = TemporalSettings().task_queue
     config = env_file(KUBERNETES / "base/settings.env")
-    looked_at = {}
-    for one in documents("autoscaled"):
-        for trigger in one["spec"].get("triggers", ()):
-            given = trigger["metadata"]
-            looked_at[one["metadata"]["name"]] = given.get("queueName") or given["taskQueue"]
-            assert (
-                given.get("namespace", config["LOGFLUME_TEMPORAL__NAMESPACE"])
-                == (config["LOGFLUME_TEMPORAL__NAMESPACE"])
-            )
-    assert looked_at == {
+    queues = {}
+    for item in documents("autoscaled"):
+        for trigger in item["spec"].get("triggers", ()):
+            metadata, namespace = trigger["metadata"], config["LOGFLUME_TEMPORAL__NAMESPACE"]
+            queues[item["metadata"]["name"]] = metadata.get("queueName") or metadata["taskQueue"]
+            assert metadata.get("namespace", namespace) == namespace
+    assert queues == {
         "drain": contract.QUEUE,
         "worker-lifecycle": queue,
         "worker-archive": archive_queue(queue),
     }
 
 
-@pytest.mark.parametrize("one", WORKLOADS, ids=title)
-def test_a_pod_may_do_little_and_runs_a_command_that_there_is(one):
-    pod = one["spec"]["template"]["spec"]
+@pytest.mark.parametrize("item", WORKLOADS, ids=title)
+def test_pods_have_minimal_privileges_and_run_existing_commands(item):
+    pod = item["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"]
     assert not pod["automountServiceAccountToken"] and not pod["enableServiceLinks"]
     [container] = pod["containers"]
@@ -122,25 +119,25 @@ def test_a_pod_may_do_little_and_runs_a_command_that_there_is(one):
     assert container["resources"]["limits"]["memory"] and container["resources"]["requests"]
     common, secret, *own = container["envFrom"]
     assert ([*common], secret["secretRef"]) == (["configMapRef"], {"name": "logflume"})
-    assert all(one["secretRef"]["optional"] for one in own)
+    assert all(item["secretRef"]["optional"] for item in own)
     with pytest.raises(SystemExit, match="0"):
         root.main([*container["args"], "--help"])
 
 
-def test_what_is_selected_is_there():
+def test_selectors_match_deployments():
     labels = [template["metadata"]["labels"].items() for template in DEPLOYMENTS.values()]
     selectors = [
-        found.get("matchLabels", found)
-        for one in OBJECTS
-        for found in [one["spec"].get("selector") or one["spec"].get("podSelector")
-                      if "spec" in one else None]
-        if found
+        selector.get("matchLabels", selector)
+        for item in OBJECTS
+        for selector in [item["spec"].get("selector") or item["spec"].get("podSelector")
+                         if "spec" in item else None]
+        if selector
     ]  # fmt: skip
     assert len(selectors) > len(DEPLOYMENTS)
     assert all(any(it.items() <= each for each in labels) for it in selectors)
 
 
-def test_pods_get_the_time_to_stop_that_they_take():
+def test_pods_have_enough_time_to_stop():
     grace = {
         name: template["spec"]["terminationGracePeriodSeconds"]
         for name, template in DEPLOYMENTS.items()
@@ -151,36 +148,36 @@ def test_pods_get_the_time_to_stop_that_they_take():
     assert grace["web"] > 5 + 10
 
 
-def test_settings_are_settings_and_secrets_are_nowhere(monkeypatch, tmp_path):
+def test_settings_are_valid_and_no_secret_is_committed(monkeypatch, tmp_path):
     settings_of(env_file(KUBERNETES / "base/settings.env"), monkeypatch, tmp_path)
-    assert "Secret" not in {one["kind"] for one in OBJECTS}
+    assert "Secret" not in {item["kind"] for item in OBJECTS}
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
-@pytest.mark.parametrize("place", PLACES)
-def test_kustomize_puts_it_together(place):
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_kustomize_builds_every_overlay(overlay):
     done = subprocess.run(
-        ["kubectl", "kustomize", KUBERNETES / place], capture_output=True, text=True, check=True
+        ["kubectl", "kustomize", KUBERNETES / overlay], capture_output=True, text=True, check=True
     )
-    made = list(yaml.safe_load_all(done.stdout))
-    assert {one["metadata"].get("namespace", "logflume") for one in made} == {"logflume"}
-    pods = [one for one in made if one["kind"] in {"Deployment", "Job"}]
+    objects = list(yaml.safe_load_all(done.stdout))
+    assert {item["metadata"].get("namespace", "logflume") for item in objects} == {"logflume"}
+    pods = [item for item in objects if item["kind"] in {"Deployment", "Job"}]
     assert len(pods) == len(WORKLOADS)
-    for one in pods:
-        [container] = one["spec"]["template"]["spec"]["containers"]
+    for item in pods:
+        [container] = item["spec"]["template"]["spec"]["containers"]
         assert container["image"].startswith("registry.example/logflume:")
         assert container["envFrom"][0]["configMapRef"]["name"].startswith("logflume-")
-        assert ("replicas" in one["spec"]) == (place == "base" and one["kind"] == "Deployment")
-    for one in made:
-        if not one["apiVersion"].startswith("keda.sh/"):
-            validate(one)
+        assert ("replicas" in item["spec"]) == (overlay == "base" and item["kind"] == "Deployment")
+    for item in objects:
+        if not item["apiVersion"].startswith("keda.sh/"):
+            validate(item)
 
 
 UNITS = ("drain@1", "lifecycle@1", "archive@1", "web@8080", "migrate", "schedules")
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-def test_units_are_what_systemd_knows_and_may_do_little(tmp_path):
+def test_systemd_units_are_valid_and_have_minimal_privileges(tmp_path):
     units = tmp_path / "units"
     shutil.copytree(DEPLOY / "systemd", units)
     for file in units.glob("*.service"):
@@ -192,26 +189,26 @@ def test_units_are_what_systemd_knows_and_may_do_little(tmp_path):
             source = units / f"logflume-{template}@.service"
             shutil.copy(source, units / f"logflume-{template}@{instance}.service")
     files = [units / "logflume.target", *(units / f"logflume-{name}.service" for name in UNITS)]
-    given = {**os.environ, "SYSTEMD_UNIT_PATH": f"{units}:/lib/systemd/system"}
+    environment = {**os.environ, "SYSTEMD_UNIT_PATH": f"{units}:/lib/systemd/system"}
     for command in (["verify"], ["security", "--offline=true", "--threshold=20"]):
         checked = files if command == ["verify"] else files[1:]
         done = subprocess.run(
             ["systemd-analyze", *command, *checked],
-            env=given, capture_output=True, text=True, check=False,
+            env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
 
-def test_an_example_of_a_secret_is_none(monkeypatch, tmp_path):
-    given = env_file(DEPLOY / "systemd/logflume.env")
+def test_placeholder_secrets_are_rejected(monkeypatch, tmp_path):
+    environment = env_file(DEPLOY / "systemd/logflume.env")
     for name in ("AUTH_TOKEN", "LINK_SECRET"):
         with pytest.raises(SettingsError, match=f"LOGFLUME_WEB__{name}: .* at least"):
-            settings_of(given, monkeypatch, tmp_path)
-        given[f"LOGFLUME_WEB__{name}"] = 32 * "x"
-    settings_of(given, monkeypatch, tmp_path)
+            settings_of(environment, monkeypatch, tmp_path)
+        environment[f"LOGFLUME_WEB__{name}"] = 32 * "x"
+    settings_of(environment, monkeypatch, tmp_path)
 
 
-def test_units_have_the_commands_and_times_they_need():
+def test_systemd_units_run_existing_commands_and_have_enough_time_to_stop():
     for file in (DEPLOY / "systemd").glob("*.service"):
         lines = dict(
             line.split("=", 1) for line in file.read_text().splitlines() if "=" in line[1:]
