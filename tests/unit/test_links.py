@@ -1,4 +1,4 @@
-"""Documentation: links, file names and decision records are valid."""
+"""Documentation: links, named files and settings, and decision records are valid."""
 
 import re
 from pathlib import Path
@@ -14,6 +14,8 @@ FOLDERS = (
 )
 FILE = re.compile(rf"(?<![\w./-])(?:{FOLDERS})/[\w./-]*\w\.(?:py|md|sql|js|yaml|pml|json)\b")
 PLACEHOLDER = re.compile("NAME|NNNN")
+SETTING = re.compile(r"\bLOGFLUME_[A-Z0-9]+__[A-Z0-9_]+")
+SETTINGS = set(SETTING.findall((PROJECT / "docs/settings.md").read_text()))
 
 
 def without_code(page: Path) -> str:
@@ -42,6 +44,10 @@ def test_links_resolve(page: Path) -> None:
 def test_named_files_exist(page: Path) -> None:
     named = [name for name in FILE.findall(page.read_text()) if not PLACEHOLDER.search(name)]
     assert [name for name in named if not (PROJECT / name).exists()] == []
+
+
+def test_named_settings_exist() -> None:
+    assert {name for page in PAGES for name in SETTING.findall(page.read_text())} <= SETTINGS
 
 
 def test_decision_records_are_numbered_dated_and_short() -> None:

@@ -65,6 +65,17 @@ def test_the_runbook_has_these_sections_and_names_existing_metrics():
     assert set(OURS.findall(page)) - documented() == set()
 
 
+def test_the_runbook_lists_existing_log_events():
+    rows = RUNBOOK.read_text().partition("## Log events")[2].splitlines()
+    cells = [row.split("|")[1] for row in rows if row.startswith("| `")]
+    events = re.findall(r"`(\w+)`", " ".join(cells))
+    folders = ("activities", "db", "drain", "logflume", "logflume_cli", "web", "workflows")
+    sources = (path for folder in folders for path in (PROJECT / folder).rglob("*.py"))
+    code = "".join(path.read_text() for path in sources)
+    assert [event for event in events if f'"{event}"' not in code] == []
+    assert events
+
+
 def test_every_alert_is_fired_by_a_rule_test():
     fired = re.findall(r"alertname=\"(\w+)\"", (MONITORING / "alerts.test.yaml").read_text())
     assert set(fired) == set(re.findall(r"- alert: (\w+)", RULES))
