@@ -94,7 +94,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class StepReader:
-    """Reads the timed steps of a log fed in pieces; `steps` is in the order of their ends."""
+    """Reads the timed steps of a log fed in pieces; `steps` is in the order of end markers."""
 
     def __init__(self) -> None:
         self.steps: list[Step] = []

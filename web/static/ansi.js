@@ -1,9 +1,13 @@
 /**
- * Terminal escapes, as far as a log needs them: colours, `\r`, backspace and erasing.
+ * Terminal control sequences in a line: colours, `\r`, backspace, erasing.
  *
- * What is not understood is dropped when it is a whole sequence and shown when it is not, so that
- * nothing a log says can hide behind a broken one.
+ * Complete sequences of other kinds are dropped. Broken ones are shown, so that a log cannot hide
+ * text behind them.
  */
+
+/** @typedef {null | number | string} Colour null: the default; 0–255, or `rgb(r, g, b)` */
+/** @typedef {Readonly<{fg: Colour, bg: Colour, flags: number}>} Style */
+/** @typedef {{text: string, style: Style}} Run text of one style */
 
 export const BOLD = 1;
 export const DIM = 2;
@@ -12,16 +16,19 @@ export const UNDERLINE = 8;
 export const REVERSE = 16;
 export const STRIKE = 32;
 
-/** The style at the start of a log. Colours: null, 0–255, or `rgb(r, g, b)`. */
+/**
+ * The style at the start of a log.
+ * @type {Style}
+ */
 export const RESET = Object.freeze({ fg: null, bg: null, flags: 0 });
 
-// Terminals give up at 16 or 32 parameters; a log that sends thousands only wants our time.
+// Terminals read at most 16 or 32 parameters; thousands of them are an attack.
 const MAX_PARAMS = 32;
 const MAX_COLUMNS = 20_000;
 const ESC = 0x1b;
 
 const CSI = /\x1b\[([0-?]{0,256})[ -/]{0,16}([@-~])/y;
-// Titles, links and device strings; unterminated ones do not match and are shown.
+// Titles, links and device strings. Unterminated ones do not match and are shown.
 const STRING = /\x1b[\]PX^_][^\x07\x1b]{0,4096}(?:\x07|\x1b\\)/y;
 const CHARSET = /\x1b[ -/]{1,4}[0-~]/y;
 const PLAIN = /\x1b[0-OQ-WYZ\\`-~]/y;
@@ -29,23 +36,36 @@ const MOVES = /[\r\b]|\x1b\[[0-9;]*[CDG]|\x1b\[[12]K/;
 const MARKER =
   /travis_(?:fold|time):(?:start|end):[\w.,=:/+@-]{1,200}(?:\r?\x1b\[0?K|\r(?!\x1b)|$)/g;
 
-// What is on for a code, and off again.
+// The flags that a code sets and clears.
+/** @type {Record<number, number>} */
 const ON = { 1: BOLD, 2: DIM, 3: ITALIC, 4: UNDERLINE, 7: REVERSE, 9: STRIKE, 21: UNDERLINE };
+/** @type {Record<number, number>} */
 const OFF = { 22: BOLD | DIM, 23: ITALIC, 24: UNDERLINE, 27: REVERSE, 29: STRIKE };
 
+/**
+ * The colour of a palette index (kind 5) or of three values (kind 2).
+ * @param {string} kind
+ * @param {string[]} values
+ * @returns {Colour | undefined}
+ */
 function colour(kind, values) {
   const numbers = values.map((value) => Number(value || 0));
-  const limit = numbers.every((value) => value >= 0 && value <= 255);
-  if (kind === "5" && numbers.length >= 1 && limit) return numbers[0];
-  if (kind === "2" && numbers.length >= 3 && limit) return `rgb(${numbers.slice(0, 3).join(", ")})`;
+  if (!numbers.every((value) => value >= 0 && value <= 255)) return undefined;
+  if (kind === "5" && numbers.length >= 1) return numbers[0];
+  if (kind === "2" && numbers.length >= 3) return `rgb(${numbers.slice(0, 3).join(", ")})`;
   return undefined;
 }
 
-/** `38;5;n`, `38;2;r;g;b` and their forms with colons; returns [colour, parameters used]. */
+/**
+ * Read `38;5;n`, `38;2;r;g;b` or their forms with colons.
+ * @param {string[]} params
+ * @param {number} at
+ * @returns {[colour: Colour | undefined, used: number]}
+ */
 function extended(params, at) {
   const parts = params[at].split(":");
   if (parts.length > 1) {
-    // The form with six parts names a colour space before the three values.
+    // The six-part form has a colour space before the three values.
     const values = parts.slice(parts[1] === "2" && parts.length > 5 ? 3 : 2);
     return [colour(parts[1], values), 0];
   }
@@ -56,7 +76,8 @@ function extended(params, at) {
 /**
  * The style after `ESC [ params m`.
  * @param {string} text the parameters
- * @param {{fg: null|number|string, bg: null|number|string, flags: number}} style the style before
+ * @param {Style} style the style before
+ * @returns {Style}
  */
 export function applySgr(text, style) {
   if (text === "" || text === "0") return RESET;
@@ -87,8 +108,11 @@ export function applySgr(text, style) {
 }
 
 /**
- * The style after these bytes, reading nothing in them but colours.
+ * The style after a range of bytes, reading only their colours.
  * @param {Uint8Array} bytes
+ * @param {number} from
+ * @param {number} to
+ * @param {Style} style the style before
  */
 export function scanStyle(bytes, from, to, style) {
   for (let at = bytes.indexOf(ESC, from); at >= 0 && at < to; at = bytes.indexOf(ESC, at + 1)) {
@@ -102,20 +126,27 @@ export function scanStyle(bytes, from, to, style) {
   return style;
 }
 
-/** A line's text without the markers of folds and timers; they are no part of what was said. */
+/**
+ * Remove fold and time markers from a line.
+ * @param {string} text
+ */
 export function withoutMarkers(text) {
   return text.includes("travis_") ? text.replace(MARKER, "") : text;
 }
 
-/** A line on its way to runs of one style each, with a cursor that may go back. */
+/** A line whose cursor may move back. */
 class Line {
+  /** @param {Style} style */
   constructor(style) {
     this.style = style;
+    /** @type {string[]} */
     this.chars = [];
+    /** @type {Style[]} */
     this.styles = [];
     this.column = 0;
   }
 
+  /** @param {string} text */
   print(text) {
     if (!text) return;
     this.move(this.column);
@@ -126,6 +157,7 @@ class Line {
     }
   }
 
+  /** @param {number} column */
   move(column) {
     this.column = Math.min(Math.max(column, 0), MAX_COLUMNS);
     while (this.chars.length < this.column) {
@@ -134,6 +166,7 @@ class Line {
     }
   }
 
+  /** @param {string} params @param {string} final */
   control(params, final) {
     const count = Math.min(parseInt(params || "0", 10) || 0, MAX_COLUMNS);
     if (final === "m") this.style = applySgr(params, this.style);
@@ -143,18 +176,22 @@ class Line {
     else if (final === "K") this.erase(count);
   }
 
-  /** What is left of the cursor (1), right of it (0), or all (2). */
-  erase(how) {
-    if (how === 1) {
+  /**
+   * Erase the line from the cursor (0), up to it (1), or completely (2).
+   * @param {number} mode
+   */
+  erase(mode) {
+    if (mode === 1) {
       this.chars.fill(" ", 0, this.column + 1);
       this.styles.fill(RESET, 0, this.column + 1);
       return;
     }
-    const kept = how === 0 ? Math.min(this.column, this.chars.length) : 0;
-    this.chars.length = this.styles.length = kept;
+    this.chars.length = mode === 0 ? Math.min(this.column, this.chars.length) : 0;
+    this.styles.length = this.chars.length;
   }
 
   runs() {
+    /** @type {Run[]} */
     const runs = [];
     for (let i = 0; i < this.chars.length; i++) {
       const last = runs[runs.length - 1];
@@ -165,46 +202,51 @@ class Line {
   }
 }
 
-/** The same for a line whose cursor only goes forward, which nearly all are: no cells needed. */
+/** A line whose cursor only moves forward, as in nearly all lines. It needs no cells. */
 class ForwardLine {
+  /** @param {Style} style */
   constructor(style) {
     this.style = style;
-    this.found = [];
+    /** @type {Run[]} */
+    this.printed = [];
   }
 
+  /** @param {string} text */
   print(text) {
-    const last = this.found[this.found.length - 1];
+    const last = this.printed[this.printed.length - 1];
     if (last && last.style === this.style) last.text += text;
-    else if (text) this.found.push({ text, style: this.style });
+    else if (text) this.printed.push({ text, style: this.style });
   }
 
+  /** @param {string} params @param {string} final */
   control(params, final) {
     if (final === "m") this.style = applySgr(params, this.style);
   }
 
   runs() {
-    return this.found;
+    return this.printed;
   }
 }
 
 /**
- * Read one line.
- * @param {string} text without its "\n"
- * @param {object} style the style it begins with
- * @returns {{runs: {text: string, style: object}[], style: object}} and the style it ends with
+ * Parse one line.
+ * @param {string} line without its "\n"
+ * @param {Style} [style] the style at its start
+ * @returns {{runs: Run[], style: Style}} its runs and the style at its end
  */
-export function parseLine(text, style = RESET) {
-  text = withoutMarkers(text).replace(/\r+$/, "");
-  const line = MOVES.test(text) ? new Line(style) : new ForwardLine(style);
+export function parseLine(line, style = RESET) {
+  const text = withoutMarkers(line).replace(/\r+$/, "");
+  const screen = MOVES.test(text) ? new Line(style) : new ForwardLine(style);
   let at = 0;
   while (at < text.length) {
-    const next = nextControl(text, at, line instanceof Line);
-    line.print(text.slice(at, next));
-    at = next < text.length ? obey(line, text, next) : next;
+    const next = nextControl(text, at, screen instanceof Line);
+    screen.print(text.slice(at, next));
+    at = next < text.length ? execute(screen, text, next) : next;
   }
-  return { runs: line.runs(), style: line.style };
+  return { runs: screen.runs(), style: screen.style };
 }
 
+/** @param {string} text @param {number} at @param {boolean} moves */
 function nextControl(text, at, moves) {
   if (!moves) {
     const found = text.indexOf("\x1b", at);
@@ -215,26 +257,28 @@ function nextControl(text, at, moves) {
   return control.exec(text)?.index ?? text.length;
 }
 
-/** Do what the control at `at` says; returns where the text goes on. */
-function obey(line, text, at) {
-  if (text[at] === "\r") {
-    line.move(0);
-    return at + 1;
-  }
-  if (text[at] === "\b") {
-    line.move(line.column - 1);
+/**
+ * Execute the control at `at`.
+ * @param {Line | ForwardLine} screen
+ * @param {string} text
+ * @param {number} at
+ * @returns {number} where the text continues
+ */
+function execute(screen, text, at) {
+  if (screen instanceof Line && text[at] !== "\x1b") {
+    screen.move(text[at] === "\r" ? 0 : screen.column - 1);
     return at + 1;
   }
   CSI.lastIndex = at;
   const csi = CSI.exec(text);
   if (csi) {
-    line.control(csi[1], csi[2]);
+    screen.control(csi[1], csi[2]);
     return CSI.lastIndex;
   }
   for (const pattern of [STRING, CHARSET, PLAIN]) {
     pattern.lastIndex = at;
     if (pattern.test(text)) return pattern.lastIndex;
   }
-  line.print("\x1b"); // shown as a symbol: the sequence is broken
+  screen.print("\x1b"); // a broken sequence: shown as a symbol
   return at + 1;
 }

@@ -1,10 +1,22 @@
-/** Calls to the server, with the token that the person typed or the share link they came by. */
+/** Calls to the API, authorized by the token in this tab or by the share link of the page. */
 
 const TOKEN_KEY = "logflume-token";
 const share = new URLSearchParams(location.search).get("share");
 
-/** An answer that is no success. `status` 0: there was no answer at all. */
+/**
+ * @typedef {object} CallOptions
+ * @property {Record<string, string>} [params] the query
+ * @property {Record<string, string>} [headers]
+ * @property {AbortSignal} [signal]
+ */
+
+/** A response with an error status; status 0: there was no response. */
 export class ApiError extends Error {
+  /**
+   * @param {number} status
+   * @param {string} text
+   * @param {number} [retryAfter] seconds to wait before a retry, as the server asked
+   */
   constructor(status, text, retryAfter = 0) {
     super(text);
     this.status = status;
@@ -12,7 +24,18 @@ export class ApiError extends Error {
   }
 }
 
-/** Keep the token for this tab. */
+/**
+ * Anything that was thrown as an ApiError.
+ * @param {unknown} error
+ */
+export function apiError(error) {
+  return error instanceof ApiError ? error : new ApiError(0, String(error));
+}
+
+/**
+ * Store the token for this tab.
+ * @param {string} token
+ */
 export function setToken(token) {
   sessionStorage.setItem(TOKEN_KEY, token);
 }
@@ -22,7 +45,11 @@ export function hasToken() {
   return sessionStorage.getItem(TOKEN_KEY) !== null;
 }
 
-/** The address of a path of the API, with the share link's signature. */
+/**
+ * The URL of an API path, with the signature of the share link.
+ * @param {string} path
+ * @param {Record<string, string>} [params]
+ */
 export function address(path, params = {}) {
   const url = new URL(path, location.origin);
   for (const [name, value] of Object.entries(params)) url.searchParams.set(name, value);
@@ -33,32 +60,41 @@ export function address(path, params = {}) {
 /**
  * Call the API.
  * @param {string} path
- * @param {{params?: object, headers?: object, signal?: AbortSignal}} options
+ * @param {CallOptions} [options]
  * @returns {Promise<Response>}
- * @throws {ApiError} whatever is no success; aborts stay DOMExceptions
+ * @throws {ApiError} for every failure but an abort, which stays a DOMException
  */
 export async function call(path, { params, headers = {}, signal } = {}) {
   const sent = { ...headers };
   if (hasToken()) sent.Authorization = `token ${sessionStorage.getItem(TOKEN_KEY)}`;
-  let answer;
+  let response;
   try {
-    answer = await fetch(address(path, params), { headers: sent, signal, cache: "no-store" });
+    response = await fetch(address(path, params), { headers: sent, signal, cache: "no-store" });
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new ApiError(0, "the server cannot be reached");
   }
-  if (answer.ok) return answer;
-  const said = await answer.json().catch(() => ({}));
-  const retryAfter = Number(answer.headers.get("Retry-After")) || 0;
-  throw new ApiError(answer.status, String(said.error || answer.statusText), retryAfter);
+  if (response.ok) return response;
+  const body = await response.json().catch(() => ({}));
+  const retryAfter = Number(response.headers.get("Retry-After")) || 0;
+  throw new ApiError(response.status, String(body.error || response.statusText), retryAfter);
 }
 
-/** Call the API for JSON. */
+/**
+ * Call the API for JSON.
+ * @param {string} path
+ * @param {CallOptions} [options]
+ */
 export async function callJson(path, options) {
   return (await call(path, options)).json();
 }
 
-/** Wait some seconds; ends early, with an error, when the signal aborts. */
+/**
+ * Wait; rejects when the signal aborts.
+ * @param {number} seconds
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<void>}
+ */
 export function pause(seconds, signal) {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(resolve, seconds * 1000);

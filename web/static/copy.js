@@ -1,19 +1,24 @@
-/** Copying: what goes to the clipboard is what is to be seen, without line numbers. */
+/** Copying: the clipboard gets the visible text, without line numbers. */
 
 import { shownText } from "./paint.js";
+
+/** @typedef {import("./lines.js").Lines} Lines */
 
 const MAX_BYTES = 8 * 1024 * 1024;
 
 /**
- * The text of lines, wherever they are.
- * @throws {RangeError} there are too many bytes for a clipboard
+ * The text of a range of lines, fetched if necessary.
+ * @param {Lines} lines
+ * @param {number} first
+ * @param {number} last
+ * @throws {RangeError} if they are too long for the clipboard
  */
 export async function textOf(lines, first, last) {
   const { outline, blocks } = lines;
   const from = Math.max(outline.span(first)[0] - 1, 0);
   const [, until] = outline.span(Math.min(last, outline.lines - 1));
   if ((until - from) * outline.blockBytes > MAX_BYTES) {
-    throw new RangeError("that is too much for the clipboard: select less, or download the log");
+    throw new RangeError("too long for the clipboard: select fewer lines, or download the log");
   }
   await blocks.load(from, until);
   const texts = [];
@@ -23,7 +28,10 @@ export async function textOf(lines, first, last) {
   return texts.join("\n");
 }
 
-/** Put text on the clipboard; pages without TLS have only the old way. */
+/**
+ * Put text on the clipboard; pages without TLS only have the old API.
+ * @param {string} text
+ */
 export async function toClipboard(text) {
   if (navigator.clipboard && isSecureContext) {
     await navigator.clipboard.writeText(text);
@@ -34,28 +42,32 @@ export async function toClipboard(text) {
   area.className = "offscreen";
   document.body.append(area);
   area.select();
-  const done = document.execCommand("copy");
+  const copied = document.execCommand("copy");
   area.remove();
-  if (!done) throw new Error("the browser did not let the page copy");
+  if (!copied) throw new Error("the browser did not allow the page to copy");
 }
 
-/** Let a selection made with the mouse copy whole rows cleanly. */
+/**
+ * Copy only the text of rows that are selected with the mouse.
+ * @param {HTMLElement} layer
+ */
 export function cleanCopies(layer) {
   document.addEventListener("copy", (event) => {
     const selection = getSelection();
-    if (selection.isCollapsed || !selection.rangeCount) return;
+    if (!selection?.rangeCount || selection.isCollapsed) return;
     const range = selection.getRangeAt(0);
     if (!layer.contains(range.commonAncestorContainer)) return;
     const texts = [];
     for (const text of layer.querySelectorAll(".text")) {
-      if (range.intersectsNode(text)) texts.push(within(range, text));
+      if (range.intersectsNode(text)) texts.push(selectedText(range, text));
     }
-    event.clipboardData.setData("text/plain", texts.join("\n"));
+    event.clipboardData?.setData("text/plain", texts.join("\n"));
     event.preventDefault();
   });
 }
 
-function within(range, element) {
+/** @param {Range} range @param {Element} element */
+function selectedText(range, element) {
   const own = document.createRange();
   own.selectNodeContents(element);
   if (own.comparePoint(range.startContainer, range.startOffset) === 0) {

@@ -1,7 +1,7 @@
-// Before the first paint, so that nobody who chose dark is blinded by a flash of light.
+// Runs before the first paint, so that a dark page does not flash light.
 try {
   const theme = localStorage.getItem("logflume-theme");
   if (theme === "dark" || theme === "light") document.documentElement.dataset.theme = theme;
 } catch {
-  // No storage: the system's choice it is.
+  // Without storage the system's theme applies.
 }

@@ -1,45 +1,68 @@
-/** The front page: logs by phase, the newest first, and the way to a job's log by its id. */
+/** The front page: logs by phase, newest first, and a form to open a job's log by id. */
 
-import { callJson } from "./api.js";
+import { apiError, callJson } from "./api.js";
+import { byId, inputOf, within } from "./dom.js";
 import { size, when } from "./lifecycle.js";
 import { themeButton } from "./theme.js";
 import { askForToken } from "./token.js";
 
-// Those that last; the others are over in an instant, and Temporal is not told of them.
+/**
+ * @typedef {object} ListedLog a log in the response of `/logs`
+ * @property {number} job_id
+ * @property {string} phase
+ * @property {number | null} bytes
+ * @property {number | null} parts
+ * @property {string} created_at
+ * @property {string} updated_at
+ * @property {string | null} removed_at
+ */
+
+// The lasting phases; the others take an instant and are not in Temporal's search attributes.
 const PHASES = ["receiving", "archiving", "verified", "done", "stuck"];
 const LIMIT = "50";
 const POLL_MS = 10_000;
 
-const $ = (id) => document.getElementById(id);
-const body = $("logs").tBodies[0];
+/** @type {[unit: Intl.RelativeTimeFormatUnit, seconds: number][]} */
+const UNITS = [
+  ["day", 86_400],
+  ["hour", 3600],
+  ["minute", 60],
+];
+
+const table = byId("logs", HTMLTableElement);
+const body = table.tBodies[0];
+const message = byId("message", HTMLElement);
+const more = byId("more", HTMLButtonElement);
+const phases = byId("phases", HTMLElement);
+const search = byId("go", HTMLFormElement);
 const number = new Intl.NumberFormat("en");
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "short" });
 
 let phase = new URLSearchParams(location.search).get("phase") ?? "";
+/** @type {string | null} the `before` of the next page */
 let next = null;
-let loaded = 0; // pages; only the first is kept fresh
-let run = {};
+let loaded = 0; // pages; only the first one is refreshed
+let run = {}; // identifies the latest call of load
 let timer = 0;
 
+/** @param {string} text a time of the API */
 function ago(text) {
-  const seconds = (new Date(text) - Date.now()) / 1000;
-  for (const [unit, length] of [
-    ["day", 86_400],
-    ["hour", 3600],
-    ["minute", 60],
-  ]) {
+  const seconds = (new Date(text).getTime() - Date.now()) / 1000;
+  for (const [unit, length] of UNITS) {
     if (Math.abs(seconds) >= length) return relative.format(Math.round(seconds / length), unit);
   }
   return relative.format(Math.min(Math.round(seconds), 0), "second");
 }
 
+/** @param {HTMLTableRowElement} row @param {string | Node} content @param {string} [className] */
 function cell(row, content, className) {
-  const made = row.insertCell();
-  made.append(content);
-  if (className) made.className = className;
-  return made;
+  const element = row.insertCell();
+  element.append(content);
+  if (className) element.className = className;
+  return element;
 }
 
+/** @param {HTMLTableRowElement} row @param {string} text a time of the API */
 function timeCell(row, text) {
   const time = document.createElement("time");
   time.dateTime = text;
@@ -48,11 +71,12 @@ function timeCell(row, text) {
   cell(row, time, "time");
 }
 
+/** @param {ListedLog} log */
 function rowOf(log) {
   const row = document.createElement("tr");
   const link = document.createElement("a");
   link.href = `/jobs/${encodeURIComponent(log.job_id)}`;
-  link.textContent = log.job_id;
+  link.textContent = String(log.job_id);
   cell(row, link, "id");
   const pill = document.createElement("span");
   pill.className = "pill";
@@ -67,53 +91,59 @@ function rowOf(log) {
   return row;
 }
 
+/** @param {string} text */
 function say(text) {
-  $("message").hidden = !text;
-  $("message").textContent = text;
+  message.hidden = !text;
+  message.textContent = text;
 }
 
-/** Load the first page, or with `older` the one after what is shown. */
+/** Load the first page, or with `older` the page after those shown. */
 async function load(older = false) {
-  const mine = (run = {});
+  const own = {};
+  run = own;
   clearTimeout(timer);
+  /** @type {Record<string, string>} */
   const params = { limit: LIMIT };
   if (phase) params.phase = phase;
   if (older && next !== null) params.before = next;
   try {
-    const answer = await callJson("/logs", { params });
-    if (mine !== run) return;
-    const rows = answer.logs.map(rowOf);
+    const response = await callJson("/logs", { params });
+    if (own !== run) return;
+    const rows = response.logs.map(rowOf);
     if (older) body.append(...rows);
     else body.replaceChildren(...rows);
     loaded = older ? loaded + 1 : 1;
-    next = answer.next;
-    $("logs").hidden = !body.rows.length;
-    $("more").hidden = next === null;
-    say(body.rows.length ? "" : phase ? `No log is ${phase}.` : "There are no logs yet.");
-  } catch (error) {
-    if (mine !== run) return;
+    next = response.next;
+    table.hidden = !body.rows.length;
+    more.hidden = next === null;
+    say(body.rows.length ? "" : phase ? `No log is ${phase}.` : "No logs yet.");
+  } catch (thrown) {
+    if (own !== run) return;
+    const error = apiError(thrown);
     if (error.status === 403) {
-      $("logs").hidden = $("more").hidden = true;
+      table.hidden = true;
+      more.hidden = true;
       say("");
       await askForToken(error.message);
       load();
       return;
     }
-    say(`The list cannot be read just now: ${error.message}. Trying again…`);
+    say(`Cannot load the list: ${error.message}. Retrying…`);
   }
   timer = setTimeout(refresh, POLL_MS);
 }
 
 function refresh() {
-  // Someone who reads on further down is not to lose the place.
+  // A refresh would discard the older pages that a reader has loaded.
   if (!document.hidden && loaded <= 1) load();
   else timer = setTimeout(refresh, POLL_MS);
 }
 
+/** @param {string} name a phase, or empty for all */
 function choose(name) {
   phase = name;
   history.replaceState(null, "", name ? `/?phase=${encodeURIComponent(name)}` : "/");
-  for (const button of $("phases").children) {
+  for (const button of phases.querySelectorAll("button")) {
     button.setAttribute("aria-pressed", String(button.dataset.phase === name));
   }
   load();
@@ -125,23 +155,23 @@ for (const name of ["", ...PHASES]) {
   button.dataset.phase = name;
   button.textContent = name || "all";
   button.addEventListener("click", () => choose(name));
-  $("phases").append(button);
+  phases.append(button);
 }
 
-$("go").addEventListener("submit", (event) => {
+search.addEventListener("submit", (event) => {
   event.preventDefault();
-  const id = event.target.elements.namedItem("job").value.trim();
-  const said = event.target.querySelector("output");
-  said.textContent = /^\d{1,19}$/.test(id) ? "" : "a job id is a number";
-  if (!said.textContent) location.assign(`/jobs/${id}`);
+  const id = inputOf(search, "job").value.trim();
+  const isNumber = /^\d{1,19}$/.test(id);
+  within(search, "output", HTMLElement).textContent = isNumber ? "" : "a job id is a number";
+  if (isNumber) location.assign(`/jobs/${id}`);
 });
 document.addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.target instanceof HTMLInputElement) return;
   event.preventDefault();
-  $("go").elements.namedItem("job").focus();
+  inputOf(search, "job").focus();
 });
-$("more").addEventListener("click", () => load(true));
+more.addEventListener("click", () => load(true));
 document.addEventListener("visibilitychange", () => document.hidden || refresh());
-themeButton($("theme"));
+themeButton(byId("theme", HTMLElement));
 if (phase && !PHASES.includes(phase)) phase = "";
 choose(phase);

@@ -1,28 +1,30 @@
-/** The keyboard: one table, from which both the handling and the help are made. */
+/** The keyboard: one table for both the shortcuts and the help. */
 
+/** @type {[keys: string[], action: string | null, help: string][]} */
 const KEYS = [
   [["/"], "search", "Search the whole log"],
   [["n"], "next", "Next match"],
   [["N", "p"], "previous", "Previous match"],
-  [["j", "ArrowDown"], "down", "One row down"],
-  [["k", "ArrowUp"], "up", "One row up"],
-  [[" ", "PageDown"], "pageDown", "One page down"],
-  [["b", "PageUp"], "pageUp", "One page up"],
-  [["g", "Home"], "top", "To the top"],
-  [["G", "End"], "end", "To the end"],
-  [["f"], "follow", "Follow a live log"],
-  [["]"], "nextFold", "To the next fold"],
-  [["["], "previousFold", "To the previous fold"],
-  [["Enter"], null, "Open or close the fold that has the focus"],
+  [["j", "ArrowDown"], "down", "Down one row"],
+  [["k", "ArrowUp"], "up", "Up one row"],
+  [[" ", "PageDown"], "pageDown", "Down one page"],
+  [["b", "PageUp"], "pageUp", "Up one page"],
+  [["g", "Home"], "top", "Go to the top"],
+  [["G", "End"], "end", "Go to the end"],
+  [["f"], "follow", "Follow a live log, or stop"],
+  [["]"], "nextFold", "Next fold"],
+  [["["], "previousFold", "Previous fold"],
+  [["Enter"], null, "Open or close the focused fold"],
   [["e"], "openAll", "Open all folds"],
   [["c"], "closeAll", "Close all folds"],
   [["y"], "copy", "Copy the selected lines, or the log"],
   [["l"], "copyLink", "Copy a link to the selected lines"],
-  [["i"], "about", "What is known of the log"],
-  [["t"], "theme", "Dark or light"],
-  [["Escape"], "escape", "Close what is open, or select nothing"],
-  [["?"], "help", "This help"],
+  [["i"], "about", "Log details"],
+  [["t"], "theme", "Switch theme"],
+  [["Escape"], "escape", "Close the details, or clear the selection"],
+  [["?"], "help", "Keyboard help"],
 ];
+/** @type {Record<string, string>} */
 const NAMES = {
   " ": "Space",
   ArrowDown: "↓",
@@ -32,32 +34,40 @@ const NAMES = {
   Escape: "Esc",
 };
 
-/** Call the action of a key, unless the person is typing or in a dialog. */
+/**
+ * Run the action of a key, except in inputs and dialogs.
+ * @param {Record<string, () => unknown>} actions
+ */
 export function listen(actions) {
   document.addEventListener("pointerdown", () => document.body.classList.remove("tabbing"));
   document.addEventListener("keydown", (event) => {
     if (event.key === "Tab") document.body.classList.add("tabbing");
+    const focused = document.activeElement;
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "f") {
-      // The browser's own search sees only the rows on the screen; a second press gets to it.
-      if (document.activeElement?.name === "q") return;
+      // The browser's search sees only the rendered rows; pressing Ctrl-F again opens it.
+      if (focused instanceof HTMLInputElement && focused.name === "q") return;
       event.preventDefault();
       actions.search();
       return;
     }
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const on = event.target;
-    if (on instanceof HTMLInputElement || document.querySelector("dialog[open]")) return;
-    if ((event.key === " " || event.key === "Enter") && on.closest?.("button, a, summary")) return;
-    const found = KEYS.find(([keys, action]) => action && keys.includes(event.key));
-    if (!found || event.defaultPrevented) return;
+    const { target } = event;
+    if (target instanceof HTMLInputElement || document.querySelector("dialog[open]")) return;
+    const isControl = target instanceof Element && target.closest("button, a, summary");
+    if ((event.key === " " || event.key === "Enter") && isControl) return;
+    const action = KEYS.find(([keys]) => keys.includes(event.key))?.[1];
+    if (!action || event.defaultPrevented) return;
     event.preventDefault();
-    actions[found[1]]();
+    actions[action]();
   });
 }
 
-/** Fill the help. */
+/**
+ * Fill the help.
+ * @param {HTMLTableElement} table
+ */
 export function fillHelp(table) {
-  for (const [keys, , text] of KEYS) {
+  for (const [keys, , help] of KEYS) {
     const row = table.insertRow();
     const cell = row.insertCell();
     for (const key of keys) {
@@ -65,6 +75,6 @@ export function fillHelp(table) {
       shown.textContent = NAMES[key] ?? key;
       cell.append(shown, " ");
     }
-    row.insertCell().textContent = text;
+    row.insertCell().textContent = help;
   }
 }

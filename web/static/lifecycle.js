@@ -1,25 +1,58 @@
-/** The log's phase, and what is known of its life, asked for now and then. */
+/** The phase of the log and its lifecycle details, polled. */
 
 import { callJson } from "./api.js";
+import { within } from "./dom.js";
+
+/**
+ * @typedef {object} LifecycleBody the response of `/logs/{id}/lifecycle`
+ * @property {string} phase
+ * @property {number | null} parts
+ * @property {number | null} bytes
+ * @property {number | null} missing_parts
+ * @property {number} stale_parts
+ * @property {string} attempt
+ * @property {object[]} attempts
+ * @property {number} archive_attempts
+ * @property {string} last_error
+ * @property {string} created_at
+ * @property {string} updated_at
+ * @property {string | null} aggregated_at
+ * @property {string | null} archived_at
+ * @property {string | null} purged_at
+ * @property {string | null} removed_at
+ * @property {string} workflow_id
+ * @property {string | null} temporal_ui_url
+ */
 
 const POLL_SECONDS = 5;
+const DONE_POLL_SECONDS = 60; // a job that is done may be restarted
 const number = new Intl.NumberFormat("en");
 
-/** Bytes as people say them. */
+/**
+ * A size for display.
+ * @param {number} bytes
+ */
 export function size(bytes) {
   if (bytes < 1024) return `${bytes} B`;
   if (bytes < 1024 ** 2) return `${(bytes / 1024).toFixed(1)} KiB`;
   return `${(bytes / 1024 ** 2).toFixed(1)} MiB`;
 }
 
-/** A time of the API as people say it, here. */
+/**
+ * A time of the API in the reader's format and time zone.
+ * @param {string} text
+ */
 export function when(text) {
   const time = new Date(text);
   if (Number.isNaN(time.getTime())) return text;
   return time.toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });
 }
 
-/** A link that is followed only over HTTP(S), whatever the server was told. */
+/**
+ * A link that opens only HTTP(S) URLs.
+ * @param {string} url
+ * @param {string} text
+ */
 function safeLink(url, text) {
   const link = document.createElement("a");
   link.textContent = text;
@@ -30,23 +63,30 @@ function safeLink(url, text) {
 }
 
 export class LifecyclePill {
+  #started = false;
+  #timer = 0;
+
   /**
    * @param {HTMLButtonElement} pill
    * @param {HTMLElement} panel
    * @param {string} jobId
-   * @param {(body: object) => void} changed called with each answer
+   * @param {(body: LifecycleBody) => void} changed called with each response
    */
   constructor(pill, panel, jobId, changed) {
-    Object.assign(this, { pill, panel, jobId, changed, done: false });
+    this.pill = pill;
+    this.panel = panel;
+    this.jobId = jobId;
+    this.changed = changed;
+    this.done = false;
     pill.addEventListener("click", () => this.toggle());
     document.addEventListener("visibilitychange", () => {
-      if (!document.hidden && this.started) this.#poll();
+      if (!document.hidden && this.#started) this.#poll();
     });
   }
 
   start() {
-    if (this.started) return;
-    this.started = true;
+    if (this.#started) return;
+    this.#started = true;
     this.#poll();
   }
 
@@ -56,25 +96,27 @@ export class LifecyclePill {
   }
 
   async #poll() {
-    clearTimeout(this.timer);
-    if (document.hidden) return; // goes on when it is looked at again
+    clearTimeout(this.#timer);
+    if (document.hidden) return; // visibilitychange resumes
     try {
+      /** @type {LifecycleBody} */
       const body = await callJson(`/logs/${this.jobId}/lifecycle`);
       this.#show(body);
       this.changed(body);
       this.done = body.phase === "done";
     } catch {
-      // The log itself tells what is wrong; the pill only stays as it was.
+      // The log itself reports errors; the pill stays as it was.
     }
-    // A log that is done may still be run again, so it is asked about, rarely.
-    this.timer = setTimeout(() => this.#poll(), POLL_SECONDS * 1000 * (this.done ? 12 : 1));
+    const seconds = this.done ? DONE_POLL_SECONDS : POLL_SECONDS;
+    this.#timer = setTimeout(() => this.#poll(), seconds * 1000);
   }
 
+  /** @param {LifecycleBody} body */
   #show(body) {
     this.pill.textContent = body.phase;
     this.pill.dataset.phase = body.phase;
     this.pill.hidden = false;
-    const list = this.panel.querySelector("dl");
+    const list = within(this.panel, "dl", HTMLElement);
     list.replaceChildren();
     for (const [name, value] of rowsOf(body)) {
       const term = document.createElement("dt");
@@ -83,34 +125,36 @@ export class LifecyclePill {
       text.append(value);
       list.append(term, text);
     }
-    const links = this.panel.querySelector(".links");
+    const links = within(this.panel, ".links", HTMLElement);
     links.replaceChildren();
     if (body.temporal_ui_url) links.append(safeLink(body.temporal_ui_url, "Open in Temporal UI"));
   }
 }
 
+/**
+ * The details of a lifecycle; empty ones are left out.
+ * @param {LifecycleBody} body
+ * @returns {[name: string, value: string][]}
+ */
 function rowsOf(body) {
-  const rows = [["Phase", body.phase]];
-  const add = (name, value, text) => value && rows.push([name, text ?? String(value)]);
-  add("Parts", body.parts, number.format(body.parts ?? 0));
-  add("Size", body.bytes, size(body.bytes ?? 0));
-  add("Missing parts", body.missing_parts);
-  add("Stale parts", body.stale_parts);
-  add("Attempt", body.attempt);
-  const older = (body.attempts ?? []).length - 1;
-  add("Other attempts", older > 0 ? older : 0);
-  add("Archive attempts", body.archive_attempts);
-  add("Last error", body.last_error);
-  for (const [name, field] of [
-    ["First part", "created_at"],
-    ["Updated", "updated_at"],
-    ["Aggregated", "aggregated_at"],
-    ["Archived", "archived_at"],
-    ["Purged", "purged_at"],
-    ["Removed", "removed_at"],
-  ]) {
-    if (body[field]) rows.push([name, when(body[field])]);
-  }
-  rows.push(["Workflow", body.workflow_id]);
-  return rows;
+  /** @type {[name: string, value: string | number | null][]} */
+  const rows = [
+    ["Phase", body.phase],
+    ["Parts", body.parts && number.format(body.parts)],
+    ["Size", body.bytes && size(body.bytes)],
+    ["Missing parts", body.missing_parts],
+    ["Stale parts", body.stale_parts],
+    ["Attempt", body.attempt],
+    ["Other attempts", Math.max(body.attempts.length - 1, 0)],
+    ["Archive attempts", body.archive_attempts],
+    ["Last error", body.last_error],
+    ["First part", when(body.created_at)],
+    ["Updated", when(body.updated_at)],
+    ["Aggregated", body.aggregated_at && when(body.aggregated_at)],
+    ["Archived", body.archived_at && when(body.archived_at)],
+    ["Purged", body.purged_at && when(body.purged_at)],
+    ["Removed", body.removed_at && when(body.removed_at)],
+    ["Workflow", body.workflow_id],
+  ];
+  return rows.flatMap(([name, value]) => (value ? [[name, String(value)]] : []));
 }

@@ -1,8 +1,18 @@
-/** Lines of a log, read out of its blocks: a line may begin in one and end many blocks later. */
+/** Reads lines from the blocks of a log; a line may span many blocks. */
 
 import { parseLine, RESET } from "./ansi.js";
 
-// Up to here a line is read whole; of a longer one only its head, or its end if it rewrites itself.
+/** @typedef {import("./ansi.js").Run} Run */
+/** @typedef {import("./blocks.js").Blocks} Blocks */
+/** @typedef {{begin: number, end: number}} ByteRange in the log; `end` is exclusive */
+/**
+ * @typedef {object} ReadLine
+ * @property {Run[]} runs
+ * @property {number} length in bytes
+ * @property {boolean} partial only a part of the line was read
+ */
+
+// Longer lines are read in part: their head, or their tail if they overwrite themselves.
 const WHOLE_BYTES = 16 * 1024;
 const HEAD_BYTES = 8 * 1024;
 const TAIL_BYTES = 4 * 1024;
@@ -11,6 +21,7 @@ const RETURN = 13;
 const utf8 = new TextDecoder("utf-8");
 
 export class Lines {
+  /** @param {Blocks} blocks */
   constructor(blocks) {
     this.blocks = blocks;
   }
@@ -19,7 +30,10 @@ export class Lines {
     return this.blocks.outline;
   }
 
-  /** The blocks that a row of this line needs. */
+  /**
+   * The blocks that a row of this line needs.
+   * @param {number} line
+   */
   needs(line) {
     const [first, last] = this.outline.span(line);
     const needed = [first, last];
@@ -28,31 +42,46 @@ export class Lines {
     return needed;
   }
 
-  /** Where a line begins and ends, in bytes of the log; null while its blocks are not here. */
+  /**
+   * The bytes of a line; null if its blocks are not held.
+   * @param {number} line
+   * @returns {ByteRange | null}
+   */
   place(line) {
     const { outline, blocks } = this;
     const [first, last] = outline.span(line);
-    const begin = line === 0 ? 0 : this.#newline(first, line);
-    const end =
-      line < outline.newlines[outline.blocks] ? this.#newline(last, line + 1) - 1 : outline.bytes;
-    return begin === null || end === -1 || !blocks.get(last) ? null : { begin, end };
+    const begin = line === 0 ? 0 : this.#afterNewline(first, line);
+    const isComplete = line < outline.newlines[outline.blocks];
+    const next = isComplete ? this.#afterNewline(last, line + 1) : outline.bytes + 1;
+    return begin === null || next === null || !blocks.get(last) ? null : { begin, end: next - 1 };
   }
 
-  /** The byte after the `count`-th newline, which is in block `index`; null if that is not here. */
-  #newline(index, count) {
+  /**
+   * The byte after the `count`-th newline, which is in block `index`; null if that is not held.
+   * @param {number} index
+   * @param {number} count
+   */
+  #afterNewline(index, count) {
     const { outline, blocks } = this;
     const end = blocks.get(index)?.ends[count - outline.newlines[index] - 1];
     return end === undefined ? null : index * outline.blockBytes + end + 1;
   }
 
-  /** The style in which a line begins. */
+  /**
+   * The style at the start of a line.
+   * @param {number} line
+   */
   #style(line) {
     if (line === 0) return RESET;
     const index = this.outline.blockOfNewline(line);
     return this.blocks.styles(index)[line - this.outline.newlines[index] - 1] ?? RESET;
   }
 
-  /** Bytes of the log that are here; null where a block of them is missing. */
+  /**
+   * Bytes of the log; null if one of their blocks is not held.
+   * @param {number} begin
+   * @param {number} end
+   */
   slice(begin, end) {
     const size = this.outline.blockBytes;
     const bytes = new Uint8Array(Math.max(end - begin, 0));
@@ -68,8 +97,9 @@ export class Lines {
   }
 
   /**
-   * A line as it is shown: its runs, its length in bytes, and whether it was read in part only.
-   * Null while its blocks are not here.
+   * A line as its row shows it; null if its blocks are not held.
+   * @param {number} line
+   * @returns {ReadLine | null}
    */
   read(line) {
     if (!this.needs(line).every((index) => this.blocks.get(index))) return null;
@@ -80,19 +110,27 @@ export class Lines {
       const bytes = this.slice(begin, end);
       return bytes && this.#parsed(line, bytes, end - begin, false);
     }
-    const tail = this.#rewritten(end);
-    const bytes = tail ?? this.slice(begin, begin + HEAD_BYTES);
+    const bytes = this.#lastState(end) ?? this.slice(begin, begin + HEAD_BYTES);
     return bytes && this.#parsed(line, bytes, end - begin, true);
   }
 
-  /** A line read whole, however long; its blocks must be here. */
+  /**
+   * A complete line of any length.
+   * @param {number} line
+   * @throws {Error} if its blocks are not held
+   */
   readWhole(line) {
-    const { begin, end } = this.place(line);
-    return this.#parsed(line, this.slice(begin, end), end - begin, false);
+    const place = this.place(line);
+    const bytes = place && this.slice(place.begin, place.end);
+    if (!bytes) throw new Error(`line ${line + 1} is not loaded`);
+    return this.#parsed(line, bytes, bytes.length, false);
   }
 
-  /** Of a progress bar only what was written last is seen. */
-  #rewritten(end) {
+  /**
+   * The last state of a progress bar; null if the line does not end with one.
+   * @param {number} end of the line
+   */
+  #lastState(end) {
     const size = this.outline.blockBytes;
     const tail = this.slice(Math.max(end - TAIL_BYTES, Math.floor((end - 1) / size) * size), end);
     if (!tail) return null;
@@ -100,10 +138,17 @@ export class Lines {
     return at < 0 || at >= tail.length - 2 ? null : tail.subarray(at);
   }
 
+  /**
+   * @param {number} line
+   * @param {Uint8Array} bytes
+   * @param {number} length
+   * @param {boolean} partial
+   * @returns {ReadLine}
+   */
   #parsed(line, bytes, length, partial) {
     let text = utf8.decode(bytes);
-    // The last line of a live log may be cut in a sequence, whose rest is on its way.
+    // The last line of a live log may end inside a sequence that will be completed.
     if (line === this.outline.lines - 1) text = text.replace(/\x1b(?:\[[0-?]*)?$/, "");
-    return { ...parseLine(text, this.#style(line)), length, partial };
+    return { runs: parseLine(text, this.#style(line)).runs, length, partial };
   }
 }

@@ -1,23 +1,44 @@
-/** One log: its outline, blocks, lines and folds, kept right while parts come in. */
+/** One log: its outline, blocks, lines and folds, updated while parts arrive. */
 
-import { call, callJson, pause } from "./api.js";
+import { apiError, call, callJson, pause } from "./api.js";
 import { Blocks } from "./blocks.js";
 import { Folds } from "./folds.js";
 import { Lines } from "./lines.js";
 import { Outline } from "./outline.js";
 import { Stream } from "./stream.js";
 
-const WAIT_SECONDS = 3;
+/** @typedef {import("./api.js").ApiError} ApiError */
+/**
+ * @typedef {"loading" | "waiting" | "unavailable" | "wrong" | "live" | "reconnecting" | "ended"
+ *   } State
+ */
+/**
+ * @typedef {object} LogListener
+ * @property {(state: State, text?: string) => void} state
+ * @property {(again: boolean) => void} opened there is a log to show; `again`: it was replaced
+ * @property {() => void} grew there are more lines
+ * @property {() => void} arrived blocks were fetched
+ * @property {(error: ApiError) => Promise<void>} refused resolves when a retry makes sense
+ * @property {() => boolean} following whether the reader follows the end of the log
+ */
+
+const RETRY_SECONDS = 3;
 const TAIL_BLOCKS = 2;
 const FLUSH_MS = 80;
 
-/**
- * Calls `on.state(state, text)` with `loading`, `waiting`, `unavailable`, `live`, `reconnecting` or
- * `ended`; `on.opened(again)` when there is a log to show, or another than before; `on.grew()`
- * when it has more lines; `on.arrived()` when blocks came; `on.refused(error)`, a promise that
- * resolves when another try makes sense.
- */
 export class Log {
+  /** @type {object} identifies the current run of `open`, to stop earlier ones */
+  #run = {};
+  /** @type {Stream | null} */
+  #stream = null;
+  /** @type {Uint8Array[]} */
+  #incoming = [];
+  #flushing = 0;
+
+  /**
+   * @param {string} jobId
+   * @param {LogListener} on
+   */
   constructor(jobId, on) {
     this.jobId = jobId;
     this.on = on;
@@ -25,93 +46,115 @@ export class Log {
     this.blocks = new Blocks(
       (from, to, signal) => this.fetchRange(from, to, signal),
       () => this.on.arrived(),
-      (error) => this.#failed(error),
+      (error) => this.#failed(apiError(error)),
     );
     this.lines = new Lines(this.blocks);
-    this.incoming = [];
     this.ended = false;
+  }
+
+  /** Whether there is a log to show. */
+  get isOpen() {
+    return this.blocks.isOpen;
   }
 
   get outline() {
     return this.blocks.outline;
   }
 
-  /** The bytes from `from` up to `to`. */
+  /**
+   * Fetch bytes of the log.
+   * @param {number} from
+   * @param {number} to exclusive
+   * @param {AbortSignal} [signal]
+   */
   async fetchRange(from, to, signal) {
     if (to <= from) return new Uint8Array(0);
     const headers = { Range: `bytes=${from}-${to - 1}` };
-    const answer = await call(`/logs/${this.jobId}/raw`, { headers, signal });
-    const bytes = new Uint8Array(await answer.arrayBuffer());
-    // A server in between may not know ranges.
-    return answer.status === 206 ? bytes : bytes.subarray(from, to);
+    const response = await call(`/logs/${this.jobId}/raw`, { headers, signal });
+    const bytes = new Uint8Array(await response.arrayBuffer());
+    // A proxy may not support ranges.
+    return response.status === 206 ? bytes : bytes.subarray(from, to);
   }
 
-  /** Load the log from its outline on, and follow it. Never gives up. */
+  /** Load the log and follow it, with retries. */
   async open(again = false) {
-    const run = (this.run = {});
-    this.stream?.stop();
-    this.incoming = [];
+    const run = {};
+    this.#run = run;
+    this.#stream?.stop();
+    this.#incoming = [];
     if (!again) this.on.state("loading");
     const outline = await this.#outline(run);
-    if (this.run !== run) return;
+    if (!outline || this.#run !== run) return;
     this.blocks.reset(outline);
     this.ended = outline.ended;
     this.folds.update(outline.markers, outline.lines, false);
     await this.#tail(run);
-    if (this.run !== run) return;
+    if (this.#run !== run) return;
     this.on.opened(again);
     if (this.ended) this.on.state("ended");
     else this.#follow(run);
   }
 
-  /** Take in what was written anew, or out of order. */
+  /** Load the log again after it was replaced or a part arrived out of order. */
   reopen() {
     return this.open(true);
   }
 
+  /**
+   * @param {object} run
+   * @returns {Promise<Outline | null>} null if another run has started
+   */
   async #outline(run) {
-    while (this.run === run) {
+    while (this.#run === run) {
       try {
         return new Outline(await callJson(`/logs/${this.jobId}/outline`));
-      } catch (error) {
-        if (this.run !== run) return null;
+      } catch (thrown) {
+        const error = apiError(thrown);
+        if (this.#run !== run) return null;
         if (error.status === 403) await this.on.refused(error);
         else if (error.status === 400 || error.status === 410) {
           this.on.state("wrong", error.message);
-          await new Promise(() => {}); // another address or another run is needed, not another try
+          await new Promise(() => {}); // a retry would fail too
         } else {
-          const waiting = error.status === 404;
-          this.on.state(waiting ? "waiting" : "unavailable", error.message);
-          await pause(Math.max(WAIT_SECONDS, error.retryAfter ?? 0));
+          this.on.state(error.status === 404 ? "waiting" : "unavailable", error.message);
+          await pause(Math.max(RETRY_SECONDS, error.retryAfter));
         }
       }
     }
     return null;
   }
 
-  /** The end of the log first: it is what people come for, and the stream goes on from it. */
+  /**
+   * Load the end of the log first: readers look at it, and the stream continues from it.
+   * @param {object} run
+   */
   async #tail(run) {
     const last = this.outline.blocks - 1;
     const first = Math.max(last - TAIL_BLOCKS + 1, 0);
-    while (this.run === run && last >= 0) {
+    while (this.#run === run && last >= 0) {
       try {
         await this.blocks.load(first, last);
         break;
-      } catch (error) {
-        if (this.run !== run) return;
+      } catch (thrown) {
+        const error = apiError(thrown);
+        if (this.#run !== run) return;
         this.on.state("unavailable", error.message);
-        await pause(Math.max(WAIT_SECONDS, error.retryAfter ?? 0));
+        await pause(Math.max(RETRY_SECONDS, error.retryAfter));
       }
     }
-    const end = this.blocks.get(last)?.bytes;
-    if (end) this.outline.seed(end);
+    const tail = this.blocks.get(last)?.bytes;
+    if (tail) this.outline.seed(tail);
   }
 
+  /** @param {object} run */
   #follow(run) {
-    this.stream = new Stream(this.jobId, {
+    const reopen = () => {
+      if (this.#run === run) this.reopen();
+    };
+    this.#stream = new Stream(this.jobId, {
       part: (bytes) => this.#take(bytes),
-      disorder: () => this.run === run && this.reopen(),
-      reset: () => this.run === run && this.reopen(),
+      disorder: reopen,
+      reset: reopen,
       final: () => {
         this.#flush();
         this.ended = true;
@@ -119,47 +162,49 @@ export class Log {
         this.on.grew();
       },
       state: (state) => this.on.state(state),
-      refused: (error) => this.#refused(run, error),
+      refused: async (error) => {
+        if (error.status === 403) await this.on.refused(error);
+        else await pause(RETRY_SECONDS);
+        reopen();
+      },
     });
-    this.stream.run(this.outline.cursor);
+    this.#stream.run(this.outline.cursor);
   }
 
-  async #refused(run, error) {
-    if (error.status === 403) await this.on.refused(error);
-    else await pause(WAIT_SECONDS);
-    if (this.run === run) this.reopen();
-  }
-
-  /** Many parts a second are taken in together: nobody reads faster. */
+  /**
+   * Buffer a part; many parts per second are applied together.
+   * @param {Uint8Array} bytes
+   */
   #take(bytes) {
-    this.incoming.push(bytes);
-    this.flushing ||= setTimeout(() => this.#flush(), FLUSH_MS);
+    this.#incoming.push(bytes);
+    this.#flushing ||= setTimeout(() => this.#flush(), FLUSH_MS);
   }
 
   #flush() {
-    clearTimeout(this.flushing);
-    this.flushing = 0;
-    if (!this.incoming.length) return;
-    const length = this.incoming.reduce((sum, bytes) => sum + bytes.length, 0);
+    clearTimeout(this.#flushing);
+    this.#flushing = 0;
+    if (!this.#incoming.length) return;
+    const length = this.#incoming.reduce((sum, bytes) => sum + bytes.length, 0);
     const all = new Uint8Array(length);
     let at = 0;
-    for (const bytes of this.incoming) {
+    for (const bytes of this.#incoming) {
       all.set(bytes, at);
       at += bytes.length;
     }
-    this.incoming = [];
+    this.#incoming = [];
     const { outline } = this;
-    const marked = outline.append(all);
+    const hasMarkers = outline.append(all);
     this.blocks.append(all);
-    if (marked) this.folds.update(outline.markers, outline.lines, !this.on.following());
+    if (hasMarkers) this.folds.update(outline.markers, outline.lines, !this.on.following());
     else this.folds.grow(outline.lines);
     this.on.grew();
   }
 
+  /** @param {ApiError} error */
   #failed(error) {
-    // 416: the log is shorter than it was, so it is another one.
+    // 416: the log is shorter than before, so it was replaced.
     if (error.status === 416 || error.status === 404) this.reopen();
     else if (error.status === 403) this.on.refused(error).then(() => this.reopen());
-    else setTimeout(() => this.on.arrived(), 1000 * Math.max(2, error.retryAfter ?? 0));
+    else setTimeout(() => this.on.arrived(), 1000 * Math.max(2, error.retryAfter));
   }
 }

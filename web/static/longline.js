@@ -1,30 +1,41 @@
-/** A panel that shows one very long line, a piece at a time: laid out whole it would stop the page. */
+/** A panel that shows a very long line in pieces: laid out at once, it would block the page. */
 
 import { parseLine, RESET } from "./ansi.js";
+import { within } from "./dom.js";
 import { paintRuns } from "./paint.js";
 
 const PIECE_BYTES = 32 * 1024;
-// A sequence cut between two pieces is kept for the second; longer ones are broken anyway.
-const LONGEST_ESCAPE = 256;
+// A sequence cut between two pieces moves to the second; longer ones are broken anyway.
+const MAX_SEQUENCE = 256;
 
 export class LongLine {
   /**
    * @param {HTMLDialogElement} dialog
    * @param {(from: number, to: number) => Promise<Uint8Array>} fetchRange
-   * @param {(error: Error) => void} failed
+   * @param {(error: unknown) => void} failed
    */
   constructor(dialog, fetchRange, failed) {
     this.dialog = dialog;
     this.fetchRange = fetchRange;
     this.failed = failed;
-    this.body = dialog.querySelector("pre");
-    this.more = dialog.querySelector(".more");
+    this.title = within(dialog, "h2", HTMLElement);
+    this.body = within(dialog, "pre", HTMLElement);
+    this.more = within(dialog, ".more", HTMLButtonElement);
     this.more.addEventListener("click", () => this.#next());
+    this.at = 0;
+    this.end = 0;
+    this.style = RESET;
+    this.rest = "";
+    this.decoder = new TextDecoder("utf-8");
   }
 
-  /** Show the line (from 0) that lies at these bytes. */
+  /**
+   * Show a line.
+   * @param {number} line from 0
+   * @param {import("./lines.js").ByteRange} place
+   */
   open(line, { begin, end }) {
-    this.dialog.querySelector("h2").textContent = `Line ${line + 1}`;
+    this.title.textContent = `Line ${line + 1}`;
     this.body.replaceChildren();
     this.at = begin;
     this.end = end;
@@ -51,13 +62,14 @@ export class LongLine {
     this.more.textContent = `show more (${left} KiB left)`;
   }
 
+  /** @param {string} text */
   #add(text) {
-    const escape = text.lastIndexOf("\x1b");
-    const cut = this.at < this.end && escape >= 0 && text.length - escape < LONGEST_ESCAPE;
-    this.rest = cut ? text.slice(escape) : "";
+    const start = text.lastIndexOf("\x1b");
+    const isCut = this.at < this.end && start >= 0 && text.length - start < MAX_SEQUENCE;
+    this.rest = isCut ? text.slice(start) : "";
     const piece = document.createElement("span");
-    // What was written over by \r is to be read here too: each state on a line of its own.
-    for (const state of (cut ? text.slice(0, escape) : text).split(/\r+/)) {
+    // Text overwritten by \r is readable here: each state gets its own line.
+    for (const state of (isCut ? text.slice(0, start) : text).split(/\r+/)) {
       const { runs, style } = parseLine(state, this.style);
       this.style = style;
       if (piece.childNodes.length) piece.append("\n");

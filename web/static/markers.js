@@ -99,8 +99,8 @@ class Reader {
 /**
  * Read the markers of a log.
  * @param {Marker[]} markers
- * @returns {{folds: Fold[], steps: Step[]}} folds in the order of their starts, steps in the order
- *   of their ends
+ * @returns {{folds: Fold[], steps: Step[]}} folds in the order of start markers, steps in the
+ *   order of end markers
  */
 export function readMarkers(markers) {
   const reader = new Reader();

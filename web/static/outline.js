@@ -1,17 +1,30 @@
+/** The structure of a log without its text: where its lines and its fold and time markers are. */
+
+/** @typedef {import("./markers.js").Marker} Marker */
 /**
- * What is known of a whole log without its text: where its lines are, and its fold and time marks.
- * The server makes it once; bytes that come in live extend it here.
+ * @typedef {object} OutlineBody the response of `/logs/{id}/outline`
+ * @property {number} bytes
+ * @property {number} lines
+ * @property {number} block_bytes
+ * @property {number[]} newlines before the start of each block, and in total
+ * @property {Marker[]} marks
+ * @property {boolean} marks_truncated
+ * @property {string} cursor where the stream continues
+ * @property {boolean} ended
  */
 
 const NEWLINE = 10;
-const MARK = /travis_(?:fold|time):(?:start|end):[^\r\n\x1b]{1,200}/g;
-const MAX_MARKS = 20_000;
-// The longest mark, so that one cut between two parts is still found.
+const MARKER = /travis_(?:fold|time):(?:start|end):[^\r\n\x1b]{1,200}/g;
+const MAX_MARKERS = 20_000;
+// Enough for the longest marker, so that one cut between two parts is found.
 const CARRY_BYTES = 256;
 
-const latin1 = new TextDecoder("latin1"); // one character a byte, so places stay bytes
+const latin1 = new TextDecoder("latin1"); // one character per byte: indexes are byte offsets
 
-/** How many newlines there are in a piece of bytes. */
+/**
+ * Count the newlines in bytes.
+ * @param {Uint8Array} bytes
+ */
 export function countNewlines(bytes) {
   let count = 0;
   for (let at = bytes.indexOf(NEWLINE); at >= 0; at = bytes.indexOf(NEWLINE, at + 1)) count++;
@@ -19,7 +32,7 @@ export function countNewlines(bytes) {
 }
 
 export class Outline {
-  /** @param {object} body the answer of `/logs/{id}/outline` */
+  /** @param {OutlineBody} body */
   constructor(body) {
     this.blockBytes = body.block_bytes;
     this.bytes = body.bytes;
@@ -29,20 +42,26 @@ export class Outline {
     this.markersTruncated = body.marks_truncated;
     this.cursor = body.cursor;
     this.ended = body.ended;
-    this.attempt = body.attempt;
     this.carry = new Uint8Array(0);
   }
 
+  /** The number of blocks. */
   get blocks() {
     return this.newlines.length - 1;
   }
 
-  /** How many bytes block `index` has. */
+  /**
+   * The size of a block in bytes.
+   * @param {number} index
+   */
   blockLength(index) {
     return Math.min(this.blockBytes, this.bytes - index * this.blockBytes);
   }
 
-  /** The block with the `count`-th newline (from 1), or the last one. */
+  /**
+   * The block with the `count`-th newline, or the last block.
+   * @param {number} count from 1
+   */
   blockOfNewline(count) {
     let low = 0;
     let high = this.blocks - 1;
@@ -54,63 +73,75 @@ export class Outline {
     return Math.max(low, 0);
   }
 
-  /** The blocks in which a line (from 0) begins and ends; it may begin right after the first. */
+  /**
+   * The block of the newline before a line, and the block in which the line ends.
+   * @param {number} line from 0
+   * @returns {[first: number, last: number]}
+   */
   span(line) {
     return [line === 0 ? 0 : this.blockOfNewline(line), this.blockOfNewline(line + 1)];
   }
 
-  /** Tell what the log's last bytes are, so that a mark cut there is found when the rest comes. */
+  /**
+   * Set the last bytes of the fetched log, so that a marker cut there is found when its rest arrives.
+   * @param {Uint8Array} bytes
+   */
   seed(bytes) {
     this.carry = bytes.slice(-CARRY_BYTES);
   }
 
-  /** Extend by bytes that came in. Returns whether there were marks in them. */
+  /**
+   * Append live bytes.
+   * @param {Uint8Array} bytes
+   * @returns {boolean} whether they contain markers
+   */
   append(bytes) {
     if (!bytes.length) return false;
-    const before = this.newlines[this.blocks];
+    const newlinesBefore = this.newlines[this.blocks];
     const begin = this.bytes;
     for (let at = 0; at < bytes.length; ) {
       if (this.bytes % this.blockBytes === 0) this.newlines.push(this.newlines[this.blocks]);
-      const room = this.blockBytes - (this.bytes % this.blockBytes);
-      const piece = bytes.subarray(at, at + room);
+      const free = this.blockBytes - (this.bytes % this.blockBytes);
+      const piece = bytes.subarray(at, at + free);
       this.newlines[this.blocks] += countNewlines(piece);
       this.bytes += piece.length;
       at += piece.length;
     }
     this.lines = this.newlines[this.blocks] + (bytes[bytes.length - 1] === NEWLINE ? 0 : 1);
-    return this.#findMarks(bytes, begin, before);
+    return this.#findMarkers(bytes, begin, newlinesBefore);
   }
 
-  #findMarks(bytes, begin, newlinesBefore) {
+  /** @param {Uint8Array} bytes @param {number} begin @param {number} newlinesBefore */
+  #findMarkers(bytes, begin, newlinesBefore) {
     const all = new Uint8Array(this.carry.length + bytes.length);
     all.set(this.carry);
     all.set(bytes, this.carry.length);
     const base = begin - this.carry.length;
     this.carry = all.slice(-CARRY_BYTES);
-    const text = latin1.decode(all);
     let line = newlinesBefore - countNewlines(all.subarray(0, begin - base));
     let counted = 0;
-    let found = false;
-    for (const match of text.matchAll(MARK)) {
+    let added = false;
+    for (const match of latin1.decode(all).matchAll(MARKER)) {
       const end = match.index + match[0].length;
       line += countNewlines(all.subarray(counted, match.index));
       counted = match.index;
-      if (end <= begin - base) continue; // whole before: known already
-      found = this.#addMark([base + match.index, line, match[0]]) || found;
+      if (end <= begin - base) continue; // entirely in the carry: already added
+      added = this.#addMarker([base + match.index, line, match[0]]) || added;
     }
-    return found;
+    return added;
   }
 
-  #addMark(mark) {
+  /** @param {Marker} marker */
+  #addMarker(marker) {
     const last = this.markers[this.markers.length - 1];
-    if (last && last[0] === mark[0])
-      this.markers.pop(); // its text was cut, and went on
-    else if (last && last[0] > mark[0]) return false;
-    if (this.markers.length >= MAX_MARKS) {
+    if (last && last[0] === marker[0])
+      this.markers.pop(); // it was cut and continues
+    else if (last && last[0] > marker[0]) return false;
+    if (this.markers.length >= MAX_MARKERS) {
       this.markersTruncated = true;
       return false;
     }
-    this.markers.push(mark);
+    this.markers.push(marker);
     return true;
   }
 }

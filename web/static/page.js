@@ -1,7 +1,8 @@
-/** The page of one log, put together of its parts. */
+/** The page of one log. */
 
 import { address, call, hasToken } from "./api.js";
 import { cleanCopies, textOf, toClipboard } from "./copy.js";
+import { byId, messageOf, within } from "./dom.js";
 import { fillHelp, listen } from "./keys.js";
 import { LifecyclePill, size } from "./lifecycle.js";
 import { Log } from "./log.js";
@@ -12,18 +13,28 @@ import { hashOf, Selection } from "./selection.js";
 import { themeButton, toggleTheme } from "./theme.js";
 import { askForToken } from "./token.js";
 
-const $ = (id) => document.getElementById(id);
+/** @typedef {import("./log.js").State} State */
+
+/** @type {Partial<Record<State, string>>} shown in the bar */
+const STATES = { live: "live", reconnecting: "reconnecting…" };
+/** @type {Partial<Record<State, string>>} shown instead of the log, followed by the server's error */
+const MESSAGES = {
+  loading: "Loading…",
+  waiting: "Waiting for the first line. This page updates automatically.",
+  unavailable: "The log is temporarily unavailable. Retrying…",
+  wrong: "This log cannot be shown:",
+};
+
+/** @param {string} id */
+const $ = (id) => byId(id, HTMLElement);
 const jobId = decodeURIComponent(location.pathname.split("/")[2]);
 const number = new Intl.NumberFormat("en");
 const scroller = $("log");
-const layer = scroller.querySelector(".layer");
-const STATES = { live: "live", reconnecting: "reconnecting…" };
-const MESSAGES = {
-  loading: "Loading…",
-  waiting: "Waiting for the first line. This page goes on by itself.",
-  unavailable: "The log cannot be read just now. Trying again…",
-  wrong: "There can be no such log.",
-};
+const layer = within(scroller, ".layer", HTMLElement);
+const follow = byId("follow", HTMLButtonElement);
+const help = byId("help", HTMLDialogElement);
+const rawLink = byId("raw", HTMLAnchorElement);
+const downloadLink = byId("download", HTMLAnchorElement);
 
 const log = new Log(jobId, {
   state: showState,
@@ -38,40 +49,43 @@ const rows = new Rows(scroller, {
   folds: log.folds,
   lines: log.lines,
   want: (blocks) => log.blocks.want(blocks),
-  painted: () => search.mark(),
+  painted: () => search.highlight(),
   moved,
   decorate,
 });
-const search = new Search($("search"), {
+const search = new Search(byId("search", HTMLFormElement), {
   jobId,
   layer,
   topLine: () => rows.anchor().line,
   show: goTo,
   changed: () => rows.decorate(),
-  failed: (error) => say(error.message),
+  failed: sayError,
 });
-const pill = new LifecyclePill($("phase"), $("about"), jobId, lived);
+const pill = new LifecyclePill(byId("phase", HTMLButtonElement), $("about"), jobId, lifecycleRead);
 const longLine = new LongLine(
-  $("line"),
+  byId("line", HTMLDialogElement),
   (from, to) => log.fetchRange(from, to),
-  (e) => say(e.message),
+  sayError,
 );
 
-// -- what the log tells ---------------------------------------------------------------------
+// -- events of the log ----------------------------------------------------------------------
 
-function showState(state, text) {
+/** @param {State} state @param {string} [text] the server's error */
+function showState(state, text = "") {
   document.body.dataset.state = state;
   $("state").textContent = STATES[state] ?? "";
-  const message = MESSAGES[state];
-  const blocking = message && (state !== "unavailable" || !log.outline);
-  $("message").hidden = !blocking;
-  $("message").textContent = blocking ? [message, state === "waiting" ? "" : text].join(" ") : "";
-  if (message && !blocking) say(text || message);
-  $("follow").hidden = state !== "live" && state !== "reconnecting";
+  const message = MESSAGES[state] ?? "";
+  const isBlocking = message !== "" && (state !== "unavailable" || !log.isOpen);
+  $("message").hidden = !isBlocking;
+  const shown = state === "waiting" ? message : `${message} ${text}`.trim();
+  $("message").textContent = isBlocking ? shown : "";
+  if (message && !isBlocking) say(text || message);
+  follow.hidden = state !== "live" && state !== "reconnecting";
   if (state === "ended") setFollow(false);
   showFacts();
 }
 
+/** @param {boolean} again */
 function opened(again) {
   pill.start();
   if (again) {
@@ -93,15 +107,22 @@ function grew() {
   showFacts();
 }
 
-/** A log that ended is no longer streamed: that it is another one now is told by its life. */
-function lived(body) {
-  const isOther = body.aggregated_at
+/** @type {string | undefined} */
+let updatedBefore;
+
+/**
+ * Reopen a log that was replaced after its end, when it is no longer streamed.
+ * @param {import("./lifecycle.js").LifecycleBody} body
+ */
+function lifecycleRead(body) {
+  const isReplaced = body.aggregated_at
     ? body.bytes !== log.outline.bytes
-    : body.phase === "receiving" && (lived.before ?? body.updated_at) !== body.updated_at;
-  lived.before = body.updated_at;
-  if (log.ended && isOther) log.reopen();
+    : body.phase === "receiving" && (updatedBefore ?? body.updated_at) !== body.updated_at;
+  updatedBefore = body.updated_at;
+  if (log.ended && isReplaced) log.reopen();
 }
 
+/** @param {Error} error */
 async function refused(error) {
   $("message").hidden = true;
   await askForToken(error.message);
@@ -110,65 +131,87 @@ async function refused(error) {
 }
 
 function showFacts() {
-  const { outline } = log;
-  if (!outline) return;
-  const lines = outline.lines === 1 ? "1 line" : `${number.format(outline.lines)} lines`;
-  $("facts").textContent = outline.bytes ? `${lines} · ${size(outline.bytes)}` : "No output";
+  if (!log.isOpen) return;
+  const { lines, bytes } = log.outline;
+  const count = lines === 1 ? "1 line" : `${number.format(lines)} lines`;
+  $("facts").textContent = bytes ? `${count} · ${size(bytes)}` : "No output";
 }
 
+let toastTimer = 0;
+
+/** @param {string} text shown for a few seconds */
 function say(text) {
   $("toast").textContent = text;
-  clearTimeout(say.timer);
-  say.timer = setTimeout(() => ($("toast").textContent = ""), 4000);
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => $("toast").replaceChildren(), 4000);
 }
 
-// -- moving ---------------------------------------------------------------------------------
+/** @param {unknown} error */
+function sayError(error) {
+  say(messageOf(error));
+}
 
+// -- scrolling ------------------------------------------------------------------------------
+
+/** @param {boolean} atEnd @param {boolean} byUser */
 function moved(atEnd, byUser) {
-  if (!byUser) return;
-  if (!$("follow").hidden) setFollow(atEnd);
+  if (byUser && !follow.hidden) setFollow(atEnd);
 }
 
+/** @param {boolean} on */
 function setFollow(on) {
   rows.pinned = on;
-  $("follow").setAttribute("aria-pressed", String(on));
+  follow.setAttribute("aria-pressed", String(on));
   if (on) rows.scrollToEnd();
 }
 
-/** Show a line, opening what it is folded into. */
+/**
+ * Show a line and open the folds that hide it.
+ * @param {number} line
+ */
 function goTo(line) {
   setFollow(false);
-  const known = Math.min(line, Math.max(log.folds.lines - 1, 0));
-  const opened = log.folds.reveal(known);
-  rows.showLine(known, { always: opened });
-  rows.refresh(opened);
+  const existing = Math.min(line, Math.max(log.folds.lines - 1, 0));
+  const revealed = log.folds.reveal(existing);
+  rows.showLine(existing, { always: revealed });
+  rows.refresh(revealed);
 }
 
-function toggleFold(line, closed) {
+/** @param {number} line @param {boolean} closed */
+function setFold(line, closed) {
   const anchor = rows.anchor();
   log.folds.set(line, closed);
   rows.pinned = false;
   rows.restore(anchor);
 }
 
+/** @param {boolean} closed */
 function setAllFolds(closed) {
   const anchor = rows.anchor();
   log.folds.setAll(closed);
   rows.restore(anchor);
-  showFoldsButton();
+  labelFoldsButton();
 }
 
-function showFoldsButton() {
-  const closed = [...log.folds.headers.values()].some((fold) => fold.closed);
-  $("folds").setAttribute("aria-label", closed ? "Open all folds" : "Close all folds");
-  return closed;
+/** Label the button with what it does; returns whether it opens all folds. */
+function labelFoldsButton() {
+  const opens = [...log.folds.headers.values()].some((fold) => fold.closed);
+  $("folds").setAttribute("aria-label", opens ? "Open all folds" : "Close all folds");
+  return opens;
 }
 
-/** To the next fold from the one with the focus, or from the top of the window. */
+/** @param {Element | null | undefined} element @returns {HTMLElement | null} its row */
+function rowOf(element) {
+  const row = element?.closest(".row");
+  return row instanceof HTMLElement ? row : null;
+}
+
+/**
+ * Focus the next (1) or previous (-1) fold from the focused one, or from the top of the window.
+ * @param {1 | -1} by
+ */
 function stepFold(by) {
-  const from = Number(
-    document.activeElement?.closest?.(".row")?.dataset.line ?? rows.anchor().line,
-  );
+  const from = Number(rowOf(document.activeElement)?.dataset.line ?? rows.anchor().line);
   const starts = [...log.folds.headers.keys()].filter((line) => !log.folds.isHidden(line));
   starts.sort((a, b) => by * (a - b));
   const line = starts.find((start) => by * (start - from) > 0);
@@ -180,6 +223,7 @@ function stepFold(by) {
 
 // -- rows -----------------------------------------------------------------------------------
 
+/** @param {HTMLElement} row @param {number} line */
 function decorate(row, line) {
   row.classList.toggle("selected", selection.has(line));
   row.classList.toggle("found", search.found.has(line));
@@ -187,24 +231,25 @@ function decorate(row, line) {
 }
 
 layer.addEventListener("click", (event) => {
-  const row = event.target.closest(".row");
-  if (!row) return;
+  const target = event.target instanceof Element ? event.target : null;
+  const row = rowOf(target);
+  if (!target || !row) return;
   const line = Number(row.dataset.line);
-  if (event.target.closest(".number")) {
-    if (event.ctrlKey || event.metaKey) return; // a link in a new tab, as everywhere
+  const fold = log.folds.headers.get(line);
+  if (target.closest(".number")) {
+    if (event.ctrlKey || event.metaKey) return; // opens a new tab
     event.preventDefault();
     selection.pick(line, event.shiftKey);
-  } else if (event.target.closest(".more")) {
+  } else if (target.closest(".more")) {
     const place = log.lines.place(line);
     if (place) longLine.open(line, place);
-  } else if (row.fold && getSelection().isCollapsed) {
-    toggleFold(line, !row.fold.closed);
-  }
+  } else if (fold && getSelection()?.isCollapsed) setFold(line, !fold.closed);
 });
 
-// Shift and click would select all text in between.
+// A click with Shift would select all text in between.
 layer.addEventListener("mousedown", (event) => {
-  if (event.shiftKey && event.target.closest(".number")) event.preventDefault();
+  const isNumber = event.target instanceof Element && event.target.closest(".number");
+  if (event.shiftKey && isNumber) event.preventDefault();
 });
 
 addEventListener("hashchange", () => {
@@ -216,26 +261,22 @@ function showSelection() {
   const { range, count } = selection;
   $("selected").hidden = !range;
   if (range) {
-    const lines =
-      count === 1 ? `Line ${range.first + 1}` : `Lines ${range.first + 1}–${range.last + 1}`;
-    $("range").textContent = lines;
+    const [first, last] = [range.first + 1, range.last + 1];
+    $("range").textContent = count === 1 ? `Line ${first}` : `Lines ${first}–${last}`;
   }
   rows.decorate();
 }
 
-// -- copying and loading --------------------------------------------------------------------
+// -- copying and downloading ----------------------------------------------------------------
 
 async function copyLines() {
   const range = selection.range ?? { first: 0, last: Math.max(log.folds.lines - 1, 0) };
+  const lines = selection.count === 1 ? "1 line" : `${selection.count} lines`;
   try {
     await toClipboard(log.folds.lines ? await textOf(log.lines, range.first, range.last) : "");
-    say(
-      selection.range
-        ? `Copied ${selection.count === 1 ? "a line" : `${selection.count} lines`}`
-        : "Copied the log",
-    );
+    say(selection.range ? `Copied ${lines}` : "Copied the log");
   } catch (error) {
-    say(error.message);
+    sayError(error);
   }
 }
 
@@ -243,38 +284,39 @@ async function copyLink() {
   const hash = selection.range ? hashOf(selection.range) : "";
   await toClipboard(location.origin + location.pathname + location.search + hash).then(
     () => say("Copied the link"),
-    (error) => say(error.message),
+    sayError,
   );
 }
 
 function setLinks() {
-  $("raw").href = address(`/logs/${jobId}/raw`);
-  $("download").href = address(`/logs/${jobId}/raw`, { download: "" });
+  rawLink.href = address(`/logs/${jobId}/raw`);
+  downloadLink.href = address(`/logs/${jobId}/raw`, { download: "" });
 }
 
-/** A link cannot send a token: the page then fetches the bytes itself. */
+/**
+ * Fetch the log for a link if a token is needed, which links cannot send.
+ * @param {Event} event
+ * @param {(url: string) => void} use
+ */
 async function fetchLink(event, use) {
   if (!hasToken()) return;
   event.preventDefault();
   say("Loading the log…");
   try {
-    const answer = await call(`/logs/${jobId}/raw`);
-    use(
-      URL.createObjectURL(
-        new Blob([await answer.arrayBuffer()], { type: "text/plain;charset=utf-8" }),
-      ),
-    );
+    const response = await call(`/logs/${jobId}/raw`);
+    const blob = new Blob([await response.arrayBuffer()], { type: "text/plain;charset=utf-8" });
+    use(URL.createObjectURL(blob));
     say("");
   } catch (error) {
-    say(error.message);
+    sayError(error);
   }
 }
 
-$("raw").addEventListener("click", (event) => {
-  const tab = hasToken() ? open("about:blank") : null; // now: later it would count as a pop-up
-  fetchLink(event, (url) => tab && (tab.location = url));
+rawLink.addEventListener("click", (event) => {
+  const tab = hasToken() ? open("about:blank") : null; // opened later, it would count as a pop-up
+  fetchLink(event, (url) => tab?.location.assign(url));
 });
-$("download").addEventListener("click", (event) =>
+downloadLink.addEventListener("click", (event) =>
   fetchLink(event, (url) => {
     const link = document.createElement("a");
     link.href = url;
@@ -284,7 +326,7 @@ $("download").addEventListener("click", (event) =>
   }),
 );
 
-// -- the rest -------------------------------------------------------------------------------
+// -- keys and buttons -----------------------------------------------------------------------
 
 const actions = {
   search: () => search.focus(),
@@ -296,7 +338,7 @@ const actions = {
   pageUp: () => rows.scrollBy(-rows.pageRows),
   top: () => rows.scrollBy(-Infinity),
   end: () => rows.scrollBy(Infinity),
-  follow: () => !$("follow").hidden && setFollow(!rows.pinned),
+  follow: () => follow.hidden || setFollow(!rows.pinned),
   nextFold: () => stepFold(1),
   previousFold: () => stepFold(-1),
   openAll: () => setAllFolds(false),
@@ -306,20 +348,20 @@ const actions = {
   about: () => pill.toggle(),
   theme: toggleTheme,
   escape: () => ($("about").hidden ? selection.clear() : pill.toggle(false)),
-  help: () => $("help").showModal(),
+  help: () => help.showModal(),
 };
 
 $("job").textContent = jobId;
 document.title = `Job ${jobId} · logflume`;
-$("follow").addEventListener("click", actions.follow);
-$("folds").addEventListener("click", () => setAllFolds(!showFoldsButton()));
+follow.addEventListener("click", actions.follow);
+$("folds").addEventListener("click", () => setAllFolds(!labelFoldsButton()));
 $("copy").addEventListener("click", copyLines);
 $("copy-lines").addEventListener("click", copyLines);
 $("copy-link").addEventListener("click", copyLink);
 $("clear").addEventListener("click", () => selection.clear());
 $("keys").addEventListener("click", actions.help);
 themeButton($("theme"));
-fillHelp($("help").querySelector("table"));
+fillHelp(within(help, "table", HTMLTableElement));
 listen(actions);
 cleanCopies(layer);
 setLinks();

@@ -1,9 +1,13 @@
-/** Runs of styled text as elements. Only text nodes and elements are made: a log is hostile HTML. */
+/** Renders runs as elements. A log is untrusted: its text only becomes text nodes, never markup. */
 
 import { BOLD, DIM, ITALIC, REVERSE, STRIKE, UNDERLINE } from "./ansi.js";
 
-// More spans than this in one row would cost more than its colours are worth.
+/** @typedef {import("./ansi.js").Colour} Colour */
+/** @typedef {import("./ansi.js").Run} Run */
+
+// More spans in one row would cost more than its colours are worth.
 const MAX_RUNS = 250;
+/** @type {[flag: number, className: string][]} */
 const FLAGS = [
   [BOLD, "bold"],
   [DIM, "dim"],
@@ -11,41 +15,58 @@ const FLAGS = [
   [UNDERLINE, "underline"],
   [STRIKE, "strike"],
 ];
-// Controls, and what reorders or hides text: each is shown as a symbol that does neither.
+// Controls and characters that reorder or hide text are shown as symbols.
 const HIDDEN =
   /[\0-\x08\x0a-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}]/gu;
 
-/** What is shown for a character that cannot be seen, or does harm. */
+/**
+ * The symbol for an invisible or harmful character.
+ * @param {string} char
+ */
 export function symbol(char) {
-  const code = char.codePointAt(0);
-  // As terminals write them; the pictures that Unicode has for controls are in few fonts.
+  const code = char.codePointAt(0) ?? 0;
+  // Terminal notation: few fonts have Unicode's pictures of controls.
   if (code < 0x20 || code === 0x7f) return `^${String.fromCodePoint(code ^ 0x40)}`;
   return `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
 }
 
-/** Text as it is shown, for copying: no character in it can reorder or hide another. */
+/**
+ * The visible text of runs: no character in it can reorder or hide another.
+ * @param {Pick<Run, "text">[]} runs
+ */
 export function shownText(runs) {
   return runs.map((run) => run.text.replace(HIDDEN, symbol)).join("");
 }
 
-/** The colour of 16–255 in the xterm palette. */
+/**
+ * A colour of the xterm palette.
+ * @param {number} index 16–255
+ */
 export function paletteColour(index) {
   if (index >= 232) {
     const grey = 8 + 10 * (index - 232);
     return `rgb(${grey}, ${grey}, ${grey})`;
   }
+  /** @param {number} value */
   const level = (value) => (value ? 55 + 40 * value : 0);
   const cube = index - 16;
   const parts = [Math.floor(cube / 36), Math.floor(cube / 6) % 6, cube % 6];
   return `rgb(${parts.map(level).join(", ")})`;
 }
 
+/**
+ * @param {HTMLElement} span
+ * @param {"color" | "backgroundColor"} property
+ * @param {string} prefix of the classes for the sixteen colours
+ * @param {Colour} colour
+ */
 function setColour(span, property, prefix, colour) {
   if (colour === null) return;
   if (typeof colour === "number" && colour < 16) span.classList.add(prefix + colour);
   else span.style[property] = typeof colour === "number" ? paletteColour(colour) : colour;
 }
 
+/** @param {Run} run */
 function styled(run) {
   const span = document.createElement("span");
   const { fg, bg, flags } = run.style;
@@ -57,39 +78,45 @@ function styled(run) {
   return span;
 }
 
+/** @param {Element} parent @param {string} text */
 function addText(parent, text) {
   let at = 0;
-  for (const found of text.matchAll(HIDDEN)) {
-    if (found.index > at) parent.append(text.slice(at, found.index));
-    const mark = document.createElement("span");
-    mark.className = "symbol";
-    mark.textContent = symbol(found[0]);
-    parent.append(mark);
-    at = found.index + found[0].length;
+  for (const match of text.matchAll(HIDDEN)) {
+    if (match.index > at) parent.append(text.slice(at, match.index));
+    const element = document.createElement("span");
+    element.className = "symbol";
+    element.textContent = symbol(match[0]);
+    parent.append(element);
+    at = match.index + match[0].length;
   }
   if (at < text.length) parent.append(text.slice(at));
 }
 
-/** At most `count` characters of these runs, and whether something was cut. */
+/**
+ * Cut runs after a number of characters.
+ * @param {Run[]} runs
+ * @param {number} count
+ * @returns {{runs: Run[], cut: boolean}}
+ */
 export function cutRuns(runs, count) {
-  const kept = [];
+  const head = [];
   let left = count;
   for (const run of runs) {
-    if (left <= 0 && run.text) return { runs: kept, cut: true };
+    if (left <= 0 && run.text) return { runs: head, cut: true };
     if (run.text.length > left) {
-      kept.push({ ...run, text: run.text.slice(0, left) });
-      return { runs: kept, cut: true };
+      head.push({ ...run, text: run.text.slice(0, left) });
+      return { runs: head, cut: true };
     }
-    kept.push(run);
+    head.push(run);
     left -= run.text.length;
   }
-  return { runs: kept, cut: false };
+  return { runs: head, cut: false };
 }
 
 /**
- * Put runs into an element, after what is in it.
+ * Append runs to an element.
  * @param {Element} parent
- * @param {{text: string, style: object}[]} runs
+ * @param {Run[]} runs
  */
 export function paintRuns(parent, runs) {
   for (const run of runs.slice(0, MAX_RUNS)) {
@@ -102,7 +129,7 @@ export function paintRuns(parent, runs) {
     addText(span, run.text);
     parent.append(span);
   }
-  // Symbols are elements too, so a flood of them is cut by the caller's limit of characters.
+  // Symbols are elements too; the caller's limit of characters bounds them.
   if (runs.length > MAX_RUNS)
     addText(
       parent,

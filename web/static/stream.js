@@ -1,13 +1,27 @@
-/** A log's live parts: server-sent events by fetch, which can send a token and resume. */
+/** The live parts of a log: server-sent events by fetch, which can send a token and resume. */
 
-import { ApiError, call, pause } from "./api.js";
+import { apiError, call, pause } from "./api.js";
+
+/** @typedef {{name?: string, id?: string, data?: string}} ServerEvent */
+/**
+ * @typedef {object} StreamListener
+ * @property {(bytes: Uint8Array) => void} part
+ * @property {() => void} disorder a part belongs before those already sent
+ * @property {() => void} final the log is complete
+ * @property {() => void} reset the log was replaced
+ * @property {(state: "live" | "reconnecting") => void} state
+ * @property {(error: import("./api.js").ApiError) => void} refused
+ */
 
 const FIRST_PAUSE = 0.25;
-const LONGEST_PAUSE = 8;
-// The server sends a comment now and then; without any byte for this long the line is dead.
-const SILENCE_SECONDS = 60;
+const MAX_PAUSE = 8;
+// The server sends heartbeats; without a byte for this long the connection is dead.
+const IDLE_SECONDS = 60;
 
-/** Bytes out of base64. */
+/**
+ * Decode base64.
+ * @param {string} text
+ */
 export function fromBase64(text) {
   const raw = atob(text);
   const bytes = new Uint8Array(raw.length);
@@ -15,25 +29,31 @@ export function fromBase64(text) {
   return bytes;
 }
 
-/** Server-sent events out of a response's body, whatever pieces it comes in. */
-export async function* events(body, heard = () => {}) {
+/**
+ * Parse the server-sent events in a response body.
+ * @param {ReadableStream<Uint8Array<ArrayBuffer>>} body
+ * @param {() => void} [received] called with each piece of the body
+ * @returns {AsyncGenerator<ServerEvent>}
+ */
+export async function* events(body, received = () => {}) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
+  /** @type {ServerEvent} */
   let event = {};
   try {
     for (;;) {
       const { value, done } = await reader.read();
       if (done) return;
-      heard();
+      received();
       const lines = (rest + value).split(/\r\n|\n|\r(?!$)/);
-      rest = lines.pop();
+      rest = lines.pop() ?? "";
       for (const line of lines) {
         if (line === "") {
           if (event.name || event.data) yield event;
           event = {};
           continue;
         }
-        const [, field, text] = /^([^:]*):? ?(.*)$/.exec(line);
+        const [, field, text] = /^([^:]*):? ?(.*)$/.exec(line) ?? [];
         if (field === "event") event.name = text;
         else if (field === "id") event.id = text;
         else if (field === "data") event.data = event.data ? `${event.data}\n${text}` : text;
@@ -44,16 +64,16 @@ export async function* events(body, heard = () => {}) {
   }
 }
 
-/**
- * Follows one log until it ends, through lost connections and servers that restart.
- *
- * `on.part(bytes, number)`, `on.disorder()` when a part belongs before what is there, `on.final()`,
- * `on.reset()` when the log is another one, `on.state("live" | "reconnecting")`, `on.refused(error)`.
- */
+/** Follows a log until it ends, through lost connections and restarts of the server. */
 export class Stream {
+  /**
+   * @param {string} jobId
+   * @param {StreamListener} on
+   */
   constructor(jobId, on) {
     this.jobId = jobId;
     this.on = on;
+    this.cursor = "";
     this.stopper = new AbortController();
   }
 
@@ -61,67 +81,83 @@ export class Stream {
     this.stopper.abort(new DOMException("stopped", "AbortError"));
   }
 
-  /** Go on from a cursor. Returns when the log ended, was reset, or `stop` was called. */
+  /**
+   * Continue from a cursor. Returns when the log ended or was reset, or after `stop`.
+   * @param {string} cursor
+   */
   async run(cursor) {
     this.cursor = cursor;
     let wait = FIRST_PAUSE;
     while (!this.stopper.signal.aborted) {
       try {
-        const outcome = await this.#connect(() => (wait = FIRST_PAUSE));
+        const outcome = await this.#connect(() => {
+          wait = FIRST_PAUSE;
+        });
         if (outcome === "over") return;
-      } catch (error) {
+      } catch (thrown) {
         if (this.stopper.signal.aborted) return;
-        if (error instanceof ApiError && [400, 403, 404, 410].includes(error.status)) {
+        const error = apiError(thrown);
+        if ([400, 403, 404, 410].includes(error.status)) {
           this.on.refused(error);
           return;
         }
-        wait = Math.max(wait, error.retryAfter ?? 0);
+        wait = Math.max(wait, error.retryAfter);
       }
       this.on.state("reconnecting");
       await pause(wait * (0.75 + Math.random() / 2), this.stopper.signal).catch(() => {});
-      wait = Math.min(wait * 2, LONGEST_PAUSE);
+      wait = Math.min(wait * 2, MAX_PAUSE);
     }
   }
 
-  async #connect(heard) {
+  /**
+   * Read one connection until it closes.
+   * @param {() => void} received called with each piece of the response
+   * @returns {Promise<"over" | "lost">}
+   */
+  async #connect(received) {
     const attempt = new AbortController();
     const end = () => attempt.abort();
     this.stopper.signal.addEventListener("abort", end);
-    let silence = setTimeout(end, SILENCE_SECONDS * 1000);
+    let idle = setTimeout(end, IDLE_SECONDS * 1000);
     try {
-      const answer = await call(`/logs/${this.jobId}/stream`, {
+      const response = await call(`/logs/${this.jobId}/stream`, {
         params: { encoding: "base64" },
         headers: { Accept: "text/event-stream", "Last-Event-ID": this.cursor },
         signal: attempt.signal,
       });
       this.on.state("live");
+      if (!response.body) return "lost";
       const alive = () => {
-        heard();
-        clearTimeout(silence);
-        silence = setTimeout(end, SILENCE_SECONDS * 1000);
+        received();
+        clearTimeout(idle);
+        idle = setTimeout(end, IDLE_SECONDS * 1000);
       };
-      for await (const event of events(answer.body, alive)) {
+      for await (const event of events(response.body, alive)) {
         const outcome = this.#take(event);
         if (outcome) return outcome;
       }
       return "lost";
     } finally {
-      clearTimeout(silence);
+      clearTimeout(idle);
       this.stopper.signal.removeEventListener("abort", end);
     }
   }
 
-  /** Returns "over" where nothing more is to come on this cursor, "lost" to connect again. */
+  /**
+   * Handle an event.
+   * @param {ServerEvent} event
+   * @returns {"over" | "lost" | null} over: the stream has ended; lost: connect again
+   */
   #take(event) {
     if (this.stopper.signal.aborted) return "over";
     if (event.name === "part") {
-      const part = JSON.parse(event.data);
+      const part = JSON.parse(event.data ?? "{}");
       if (event.id) this.cursor = event.id;
       if (part.in_order === false) {
         this.on.disorder();
         return "over";
       }
-      this.on.part(fromBase64(part.content), part.number);
+      this.on.part(fromBase64(part.content));
     } else if (event.name === "final") {
       this.on.final();
       return "over";

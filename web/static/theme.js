@@ -1,4 +1,4 @@
-/** Dark or light: the system's choice until the person makes one. */
+/** The theme: the system's until the reader chooses one. */
 
 const KEY = "logflume-theme";
 const system = matchMedia("(prefers-color-scheme: dark)");
@@ -7,18 +7,21 @@ function current() {
   return document.documentElement.dataset.theme ?? (system.matches ? "dark" : "light");
 }
 
-/** Go over to the other theme and remember it. */
+/** Switch to the other theme and remember it. */
 export function toggleTheme() {
   const theme = current() === "dark" ? "light" : "dark";
   document.documentElement.dataset.theme = theme;
   try {
     localStorage.setItem(KEY, theme);
   } catch {
-    // It then holds for this page only.
+    // Without storage the choice applies to this page only.
   }
 }
 
-/** Let a button change the theme. */
+/**
+ * Make a button switch the theme.
+ * @param {HTMLElement} button
+ */
 export function themeButton(button) {
   button.addEventListener("click", toggleTheme);
 }

@@ -1,17 +1,18 @@
-/** The form that asks for the token when the server refuses. */
+/** The form that asks for the API token when the server refuses a request. */
 
 import { setToken } from "./api.js";
+import { byId, inputOf, within } from "./dom.js";
 
-const form = document.getElementById("token-form");
+const form = byId("token-form", HTMLFormElement);
 
 /**
- * Ask for the token.
- * @param {string} why what the server said
- * @returns {Promise<void>} once one was given
+ * Ask for the token and store it.
+ * @param {string} reason the server's error
+ * @returns {Promise<void>} resolves when a token was entered
  */
-export function askForToken(why) {
-  const input = form.elements.namedItem("token");
-  form.querySelector(".why").textContent = why;
+export function askForToken(reason) {
+  const input = inputOf(form, "token");
+  within(form, ".why", HTMLElement).textContent = reason;
   form.hidden = false;
   input.value = "";
   input.focus();
