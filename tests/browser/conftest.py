@@ -1,4 +1,4 @@
-"""A real Chromium on the real web service, which can be stopped and started on the same port."""
+"""Chromium against the real web service, which can be restarted on the same port."""
 
 import os
 import shutil
@@ -33,13 +33,13 @@ ARGUMENTS = [
 
 @pytest.fixture
 def public_reads() -> bool:
-    """Whether anyone may read; a test that parametrizes this changes it."""
+    """Whether reading needs no token; tests parametrize this."""
     return True
 
 
 @pytest.fixture
 def site_port() -> int:
-    """The port of the site, any one that is free; a test that overrides this names another."""
+    """The port of the site (0: any free port); tests override this."""
     return 0
 
 
@@ -57,15 +57,15 @@ async def site(
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One Chromium for all tests, each of which has contexts of its own in it; its address."""
+    """The address of one Chromium for all tests; each test has its own contexts."""
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    assert path, "no Chromium here: run `bin/setup --browser`"
+    assert path, "Chromium is not installed: run `bin/setup --browser`"
     profile = tmp_path_factory.mktemp("chromium")
     command = [path, *ARGUMENTS, "--remote-debugging-port=0", f"--user-data-dir={profile}"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         address = next(line for line in process.stderr if line.startswith("DevTools listening on "))
-        # Nobody reads what it says from here on, so it must not wait for that.
+        # Drain the rest, or Chromium would block on a full pipe.
         threading.Thread(target=process.stderr.read, daemon=True).start()
         yield address.split()[-1]
         process.terminate()
@@ -73,7 +73,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def _compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Playwright's driver, begun for each test, need not compile itself each time."""
+    """Cache the compiled code of Playwright's driver, which starts once per test."""
     os.environ["NODE_COMPILE_CACHE"] = str(tmp_path_factory.mktemp("compiled"))
 
 

@@ -1,4 +1,4 @@
-"""Who may see a log's page, and how the page gets its token or its link along."""
+"""Access to a log's page by token or share link, and how the page passes them on."""
 
 from datetime import timedelta
 
@@ -13,7 +13,7 @@ CLOSED = pytest.mark.parametrize("public_reads", [False])
 
 
 @CLOSED
-async def test_the_page_asks_for_the_token_and_keeps_it_for_the_tab(visits, pool, job_id):
+async def test_page_asks_for_the_token_and_stores_it_in_the_tab(visits, pool, job_id):
     await store(pool, job_id, b"secret text\n")
     page = await visits.open(f"/jobs/{job_id}", rows=False)
     form = page.locator("#token-form")
@@ -26,7 +26,7 @@ async def test_the_page_asks_for_the_token_and_keeps_it_for_the_tab(visits, pool
     await page.get_by_label("Token").fill(TOKEN)
     await page.get_by_role("button", name="Show the log").click()
     await expect(page.locator(".row .text")).to_have_text("secret text")
-    await expect(page.locator("#state")).to_have_text("live")  # the stream sends it too
+    await expect(page.locator("#state")).to_have_text("live")  # the stream sends the token too
     await page.reload()
     await expect(page.locator(".row .text")).to_have_text("secret text")
     async with page.expect_download() as download:
@@ -40,7 +40,7 @@ async def test_the_page_asks_for_the_token_and_keeps_it_for_the_tab(visits, pool
 
 
 @CLOSED
-async def test_a_shared_link_opens_one_log(visits, site, pool, numbers, job_id):
+async def test_share_link_opens_one_log(visits, site, pool, numbers, job_id):
     await store(pool, job_id, b"shared text\n")
     other = next(numbers)
     await finish(pool, other, b"other text\n")
@@ -60,7 +60,7 @@ async def test_a_shared_link_opens_one_log(visits, site, pool, numbers, job_id):
 
 
 @CLOSED
-async def test_a_link_that_ran_out_opens_nothing(visits, site, pool, job_id):
+async def test_expired_share_link_opens_nothing(visits, site, pool, job_id):
     await store(pool, job_id, b"shared text\n")
     link = sign_link(site.settings.web, job_id, timedelta(seconds=-1))
     page = await visits.open(f"/jobs/{job_id}?share={link}", rows=False)
@@ -68,7 +68,7 @@ async def test_a_link_that_ran_out_opens_nothing(visits, site, pool, job_id):
 
 
 @CLOSED
-async def test_the_front_page_asks_for_the_token(visits, pool, job_id):
+async def test_front_page_asks_for_the_token(visits, pool, job_id):
     await finish(pool, job_id, b"text\n")
     page = await visits.open("/", rows=False)
     await page.get_by_label("Token").fill(TOKEN)

@@ -1,4 +1,4 @@
-"""A million lines, 100 MB: what is laid out and what is fetched stays small."""
+"""A log of a million lines (100 MB): few elements exist and little is fetched."""
 
 import pytest
 from playwright.async_api import expect
@@ -17,7 +17,7 @@ def content() -> bytes:
 
 
 @pytest.mark.timeout(400)
-async def test_a_log_of_a_million_lines(visits, pool, job_id):
+async def test_log_of_a_million_lines(visits, pool, job_id):
     text = content()
     assert len(text) == 100_000_000
     await store(pool, job_id, text, final=True)
@@ -42,7 +42,7 @@ async def test_a_log_of_a_million_lines(visits, pool, job_id):
     middle = "() => Math.abs(document.querySelector('.row').dataset.line - 500000) < 1000"
     await until(page, middle)
     await settled(page)
-    # The wheel moves by rows, however much the scroll bar stands for.
+    # The wheel moves by rows, although the scroll bar is scaled.
     before = (await numbers(page))[0]
     await page.mouse.move(600, 300)
     await page.mouse.wheel(0, 400)

@@ -1,4 +1,4 @@
-"""The front page: logs by phase, and the way to one."""
+"""The front page: logs by phase, and the form that opens one."""
 
 import asyncio
 import re
@@ -12,10 +12,10 @@ from workflows.client.logs import LogWorkflows
 from workflows.lifecycle_types import PartsStored
 
 
-async def test_logs_are_listed_by_phase_and_lead_to_their_pages(visits, pool, settings, numbers):
+async def test_logs_are_listed_by_phase_and_linked(visits, pool, settings, numbers):
     running, ended = next(numbers), next(numbers)
     await store(pool, running, b"running\n")
-    # The workflow knows the phase best; with no worker to run it, this one stays as it began.
+    # The phase comes from the workflow; without a worker, this one stays in its first phase.
     client = await connect_temporal(settings.temporal)
     workflows = LogWorkflows(client, "unserved", lifecycle_options())
     await workflows.parts_stored(running, PartsStored(1, 8, begun=True))
@@ -35,7 +35,7 @@ async def test_logs_are_listed_by_phase_and_lead_to_their_pages(visits, pool, se
     await expect(page.locator(".row .text")).to_have_text("ended")
 
 
-async def test_a_job_is_gone_to_by_its_id(visits, pool, job_id):
+async def test_log_is_opened_by_job_id(visits, pool, job_id):
     await finish(pool, job_id, b"found\n")
     page = await visits.open("/", rows=False)
     await page.keyboard.press("/")
@@ -47,7 +47,7 @@ async def test_a_job_is_gone_to_by_its_id(visits, pool, job_id):
     await expect(page.locator(".row .text")).to_have_text("found")
 
 
-async def test_more_than_a_page_of_logs(visits, pool, numbers):
+async def test_older_logs_are_loaded_on_request(visits, pool, numbers):
     jobs = [next(numbers) for _ in range(60)]
     for job in jobs:
         await store(pool, job, b"text\n")

@@ -1,4 +1,4 @@
-"""A log is hostile: whatever it says is text, stays in its row, and does not stop the page."""
+"""A log is untrusted: its content stays text, stays in its row and does not block the page."""
 
 import pytest
 from playwright.async_api import expect
@@ -15,7 +15,7 @@ async def open_log(visits, pool, job_id, content: bytes):
     return await visits.open(f"/jobs/{job_id}")
 
 
-async def test_markup_is_text(visits, pool, job_id):
+async def test_markup_stays_text(visits, pool, job_id):
     page = await open_log(
         visits, pool, job_id,
         f"{SCRIPT}\n{MARKUP}\n\x1b[31m{SCRIPT}\x1b[0m\n{SCRIPT}\0{SCRIPT}\n"
@@ -28,13 +28,13 @@ async def test_markup_is_text(visits, pool, job_id):
     assert await page.evaluate("window.ran") is None
     assert await page.locator("#log :is(script, img, iframe, style)").count() == 0
     assert await page.locator("#log a:not(.number)").count() == 0
-    # The same through search, and the names of folds.
+    # Search highlights must not turn it into markup either.
     await page.locator("[name=q]").fill(SCRIPT[:40])
     await expect(page.locator("#search output")).to_contain_text("of")
     assert await page.evaluate("window.ran") is None
 
 
-async def test_bidi_and_invisible_characters_are_shown_and_reorder_nothing(visits, pool, job_id):
+async def test_bidi_and_invisible_characters_become_symbols(visits, pool, job_id):
     page = await open_log(
         visits,
         pool,
@@ -70,7 +70,7 @@ async def test_bidi_and_invisible_characters_are_shown_and_reorder_nothing(visit
     ],
     ids=lambda line: repr(line[:12]),
 )
-async def test_abuse_of_sequences_stays_in_its_line(visits, pool, job_id, line):
+async def test_abusive_sequences_stay_in_their_line(visits, pool, job_id, line):
     page = await open_log(visits, pool, job_id, f"before\n{line}\nafter \x1b[0mreset\n".encode())
     shown = await texts(page)
     assert (shown[0], shown[-1], len(shown)) == ("before", "after reset", 3)
@@ -79,7 +79,7 @@ async def test_abuse_of_sequences_stays_in_its_line(visits, pool, job_id, line):
     assert set(heights) == {20}
 
 
-async def test_thousands_of_hostile_marks(visits, pool, job_id):
+async def test_thousands_of_hostile_markers(visits, pool, job_id):
     content = b"".join(
         b"travis_fold:start:f%d\r\x1b[0Kfold %d\ntravis_time:start:t\r\x1b[0K\n" % (n, n)
         for n in range(15_000)
@@ -91,7 +91,7 @@ async def test_thousands_of_hostile_marks(visits, pool, job_id):
     await expect(page.locator(".row .text").first).to_have_text("fold 0")
 
 
-async def test_a_megabyte_in_one_line_is_shown_a_piece_at_a_time(visits, pool, job_id):
+async def test_line_of_a_megabyte_is_shown_in_pieces(visits, pool, job_id):
     content = b"before\n" + b"0123456789" * 105_000 + b"LAST\nafter\n"
     page = await open_log(visits, pool, job_id, content)
     row = page.locator(".row").nth(1)
@@ -113,13 +113,13 @@ async def test_a_megabyte_in_one_line_is_shown_a_piece_at_a_time(visits, pool, j
     assert await panel.locator("pre").text_content() == "0123456789" * 105_000 + "LAST"
 
 
-async def test_a_long_progress_bar_shows_its_last_state(visits, pool, job_id):
+async def test_long_progress_bar_shows_its_last_state(visits, pool, job_id):
     bar = b"".join(b"progress %d%%\r" % n for n in range(20_000))
     page = await open_log(visits, pool, job_id, b"before\n" + bar + b"all done now   \nafter\n")
     assert [text.rstrip() for text in await texts(page)] == ["before", "all done now", "after"]
 
 
-async def test_bytes_that_are_no_text(visits, pool, job_id):
+async def test_bytes_that_are_not_text(visits, pool, job_id):
     page = await open_log(visits, pool, job_id, bytes(range(256)) * 300)
     await settled(page)
     assert "\ufffd" in "".join(await texts(page))

@@ -1,4 +1,4 @@
-"""A log that goes on while it is read, through whatever happens to the service meanwhile."""
+"""Reading a live log, also while the service restarts."""
 
 import asyncio
 
@@ -9,13 +9,13 @@ from tests.support.pages import numbers, settled, store, texts, until
 
 
 async def line_texts(page, count: int) -> list[str]:
-    """The texts of a short log, once it has so many lines."""
+    """The texts of a short log, once it has `count` lines."""
     await expect(page.locator(".row .number").last).to_have_text(str(count))
     await settled(page)
     return await texts(page)
 
 
-async def test_parts_come_in_and_the_end_is_followed(visits, pool, job_id):
+async def test_live_log_is_followed_at_its_end(visits, pool, job_id):
     await store(pool, job_id, b"".join(b"line %d\n" % n for n in range(100)))
     page = await visits.open(f"/jobs/{job_id}")
     follow = page.locator("#follow")
@@ -27,7 +27,7 @@ async def test_parts_come_in_and_the_end_is_followed(visits, pool, job_id):
     await expect(page.get_by_text("red", exact=True)).to_be_in_viewport()
     await store(pool, job_id, b"".join(b"flood %d\n" % n for n in range(200)), first=4)
     await expect(page.get_by_text("flood 199", exact=True)).to_be_in_viewport()
-    # Who scrolls up is left alone.
+    # Scrolling up stops following.
     await page.mouse.move(600, 300)
     await page.mouse.wheel(0, -600)
     await expect(follow).to_have_attribute("aria-pressed", "false")
@@ -43,7 +43,7 @@ async def test_parts_come_in_and_the_end_is_followed(visits, pool, job_id):
     await expect(page.locator("#state")).to_have_text("")
 
 
-async def test_folds_come_in_live_even_cut_between_parts(visits, pool, job_id):
+async def test_fold_markers_cut_between_parts(visits, pool, job_id):
     await store(pool, job_id, b"begin\ntravis_fold:st")
     page = await visits.open(f"/jobs/{job_id}")
     await store(pool, job_id, b"art:build\r\x1b[0K$ make\nworking\n", first=1)
@@ -55,7 +55,7 @@ async def test_folds_come_in_live_even_cut_between_parts(visits, pool, job_id):
     assert await line_texts(page, 5) == ["begin", "$ make", "next"]
 
 
-async def test_a_progress_bar_is_rewritten_in_its_place(visits, pool, job_id):
+async def test_progress_bar_is_overwritten_in_place(visits, pool, job_id):
     await store(pool, job_id, b"start\n 10%")
     page = await visits.open(f"/jobs/{job_id}")
     for number, part in enumerate((b"\r 60%", b"\r100%\n", b"ok\n"), start=1):
@@ -69,7 +69,7 @@ async def test_a_progress_bar_is_rewritten_in_its_place(visits, pool, job_id):
         )
 
 
-async def test_a_straggler_is_put_where_it_belongs(visits, pool, job_id):
+async def test_late_part_is_inserted_in_order(visits, pool, job_id):
     await store(pool, job_id, b"one\n")
     page = await visits.open(f"/jobs/{job_id}")
     await store(pool, job_id, b"three\n", first=2)
@@ -80,7 +80,7 @@ async def test_a_straggler_is_put_where_it_belongs(visits, pool, job_id):
     assert await line_texts(page, 4) == ["one", "two", "three", "four"]
 
 
-async def test_content_written_whole_takes_the_place_of_what_was(visits, pool, job_id):
+async def test_replaced_content_is_reloaded(visits, pool, job_id):
     await store(pool, job_id, b"".join(b"old %d\n" % n for n in range(50)))
     page = await visits.open(f"/jobs/{job_id}")
     await expect(page.locator("#state")).to_have_text("live")
@@ -90,7 +90,7 @@ async def test_content_written_whole_takes_the_place_of_what_was(visits, pool, j
     await expect(page.locator(".row .text")).to_have_text(["new run"])
 
 
-async def test_search_counts_what_comes_in(visits, pool, job_id):
+async def test_search_counts_new_matches(visits, pool, job_id):
     await store(pool, job_id, b"needle\n")
     page = await visits.open(f"/jobs/{job_id}")
     await page.locator("[name=q]").fill("needle")
@@ -99,7 +99,7 @@ async def test_search_counts_what_comes_in(visits, pool, job_id):
     await expect(page.locator("#search output")).to_have_text("1 of 2")
 
 
-async def test_the_page_goes_on_after_the_service_was_away(visits, site, pool, job_id):
+async def test_page_recovers_after_a_restart_of_the_service(visits, site, pool, job_id):
     await store(pool, job_id, b"0\n")
     page = await visits.open(f"/jobs/{job_id}")
     await expect(page.locator("#state")).to_have_text("live")
@@ -107,7 +107,7 @@ async def test_the_page_goes_on_after_the_service_was_away(visits, site, pool, j
     assert await line_texts(page, 2) == ["0", "1"]
     await site.stop()
     await expect(page.locator("#state")).to_have_text("reconnecting\u2026")
-    await store(pool, job_id, b"2\n", b"3\n4", first=2)  # nobody tells the page of these
+    await store(pool, job_id, b"2\n", b"3\n4", first=2)  # while the page is disconnected
     await site.start()
     await expect(page.locator("#state")).to_have_text("live")
     await store(pool, job_id, b"4\n", b"5\n", first=4)
@@ -116,8 +116,7 @@ async def test_the_page_goes_on_after_the_service_was_away(visits, site, pool, j
     assert await line_texts(page, 7) == ["0", "1", "2", "3", "44", "5", "6"]
 
 
-async def test_parts_that_come_in_by_the_thousand(visits, pool, job_id):
-    """What is fetched and what comes in live fit together without a gap or a repeat."""
+async def test_fetched_and_live_bytes_join_without_gap_or_repeat(visits, pool, job_id):
     await store(pool, job_id, b"line 0\n")
     page = await visits.open(f"/jobs/{job_id}")
     lines = 20_000

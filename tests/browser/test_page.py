@@ -1,4 +1,4 @@
-"""Reading a log that has ended: folds, colours, search, links to lines, copying, themes."""
+"""Reading a finished log: folds, colours, search, links to lines, copying, themes."""
 
 import re
 
@@ -36,13 +36,13 @@ async def to_top(page) -> None:
     await first_line(page, 1)
 
 
-async def test_the_end_is_seen_first(page):
+async def test_opens_at_the_end(page):
     await expect(page.locator(".row .text").last).to_have_text("the last needle")
     await expect(page.locator("#facts")).to_contain_text("401 lines")
     assert len(await numbers(page)) < 100
 
 
-async def test_folds_are_closed_and_open_by_click_and_by_key(page):
+async def test_closed_folds_open_by_click_and_key(page):
     await to_top(page)
     assert (await numbers(page))[:3] == [1, 5, 6]
     assert (await texts(page))[:3] == ["outer head", "", "$ make"]
@@ -69,13 +69,13 @@ async def test_folds_are_closed_and_open_by_click_and_by_key(page):
     await expect(page.locator(".row .number").nth(2)).to_have_text("3")
 
 
-async def test_steps_tell_how_long_they_took(page):
+async def test_step_shows_its_duration(page):
     await to_top(page)
     row = page.locator(".row", has_text="$ make")
     await expect(row.locator(".tag.time")).to_have_text("1m 23s")
 
 
-async def test_colours_and_rewriting(page):
+async def test_colours_and_overwritten_lines(page):
     await to_top(page)
     red = page.get_by_text("red", exact=True)
     await expect(red).to_have_css("font-weight", "700")
@@ -87,7 +87,7 @@ async def test_colours_and_rewriting(page):
     await expect(red).not_to_have_css("color", shade)
 
 
-async def test_search_finds_lines_that_are_not_on_the_screen_or_folded_away(page):
+async def test_search_finds_folded_and_unrendered_lines(page):
     await page.keyboard.press("/")
     await page.keyboard.type("needle")
     count = page.locator("#search output")
@@ -109,7 +109,7 @@ async def test_search_finds_lines_that_are_not_on_the_screen_or_folded_away(page
     await expect(count).to_have_text("")
 
 
-async def test_a_link_to_lines_opens_folds_and_selects(visits, pool, job_id):
+async def test_link_to_lines_opens_folds_and_selects(visits, pool, job_id):
     await finish(pool, job_id, LOG)
     page = await visits.open(f"/jobs/{job_id}#L3-L7")
     await expect(page.get_by_text("needle in the inner fold")).to_be_visible()
@@ -117,7 +117,7 @@ async def test_a_link_to_lines_opens_folds_and_selects(visits, pool, job_id):
     await expect(page.locator("#range")).to_have_text("Lines 3\u20137")
 
 
-async def test_lines_are_selected_by_click_and_shift(page):
+async def test_lines_are_selected_by_click_and_shift_click(page):
     await page.locator(".row .number", has_text=re.compile("^390$")).click()
     await expect(page).to_have_url(re.compile(r"#L390$"))
     await page.locator(".row .number", has_text=re.compile("^394$")).click(modifiers=["Shift"])
@@ -128,7 +128,7 @@ async def test_lines_are_selected_by_click_and_shift(page):
     assert "#" not in page.url
 
 
-async def test_copies_are_clean(page):
+async def test_copied_text_has_no_line_numbers(page):
     await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     await page.evaluate("location.hash = '#L7-L9'")
     await expect(page.locator(".row.selected")).to_have_count(3)
@@ -136,7 +136,7 @@ async def test_copies_are_clean(page):
     await expect(page.locator("#toast")).to_have_text("Copied 3 lines")
     copied = await page.evaluate("navigator.clipboard.readText()")
     assert copied == "red true orange\n100%\nneedle again, a Needle"
-    # What is selected with the mouse has no line numbers either.
+    # Text selected with the mouse has no line numbers either.
     await page.evaluate("""() => {
       const rows = document.querySelectorAll(".row.selected");
       getSelection().setBaseAndExtent(rows[0], 0, rows[2], rows[2].childNodes.length);
@@ -145,7 +145,7 @@ async def test_copies_are_clean(page):
     assert await page.evaluate("navigator.clipboard.readText()") == copied
 
 
-async def test_download_is_the_bytes(page, job_id):
+async def test_download_returns_the_bytes(page, job_id):
     async with page.expect_download() as download:
         await page.get_by_role("link", name="Download").click()
     path = await (await download.value).path()
@@ -155,7 +155,7 @@ async def test_download_is_the_bytes(page, job_id):
     )
 
 
-async def test_the_keyboard_has_a_help_and_the_log_a_phase(page, job_id):
+async def test_keyboard_help_and_log_details(page, job_id):
     await page.keyboard.press("?")
     await expect(page.get_by_role("dialog")).to_contain_text("Search the whole log")
     await page.keyboard.press("Escape")
@@ -167,26 +167,26 @@ async def test_the_keyboard_has_a_help_and_the_log_a_phase(page, job_id):
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
-async def test_the_systems_theme_holds_until_one_is_chosen(visits, pool, job_id, scheme):
+async def test_system_theme_applies_until_another_is_chosen(visits, pool, job_id, scheme):
     await finish(pool, job_id, LOG)
     page = await visits.open(f"/jobs/{job_id}", color_scheme=scheme)
     grounds = {"dark": "rgb(13, 17, 23)", "light": "rgb(255, 255, 255)"}
     await expect(page.locator("body")).to_have_css("background-color", grounds.pop(scheme))
-    await page.get_by_role("button", name="Dark or light").click()
+    await page.get_by_role("button", name="Switch theme").click()
     [(_, other)] = grounds.items()
     await expect(page.locator("body")).to_have_css("background-color", other)
     await page.reload()
     await expect(page.locator("body")).to_have_css("background-color", other)
 
 
-async def test_a_phone_is_wide_enough(visits, pool, job_id):
+async def test_pages_fit_a_phone(visits, pool, job_id):
     await finish(pool, job_id, LOG + b"x" * 500 + b"\n")
     page = await visits.open(
         f"/jobs/{job_id}", viewport={"width": 375, "height": 667}, has_touch=True, is_mobile=True
     )
     overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert await page.evaluate(overflow) == 0
-    for name in ("Download", "Dark or light", "Next match"):
+    for name in ("Download", "Switch theme", "Next match"):
         box = await page.get_by_label(name).bounding_box()
         assert box is not None
         assert 0 <= box["x"] <= box["x"] + box["width"] <= 375, name
@@ -195,7 +195,7 @@ async def test_a_phone_is_wide_enough(visits, pool, job_id):
     assert await page.evaluate(overflow) == 0
 
 
-async def test_an_empty_log_and_a_log_that_is_not_there_yet(visits, pool, job_id):
+async def test_page_waits_for_a_log_that_does_not_exist_yet(visits, pool, job_id):
     page = await visits.open(f"/jobs/{job_id}", rows=False)
     await expect(page.locator("#message")).to_contain_text("Waiting for the first line")
     await store(pool, job_id, b"here it is\n")
@@ -203,7 +203,7 @@ async def test_an_empty_log_and_a_log_that_is_not_there_yet(visits, pool, job_id
     await expect(page.locator("#message")).to_be_hidden()
 
 
-async def test_a_log_without_output(visits, pool, job_id):
+async def test_log_without_output(visits, pool, job_id):
     await finish(pool, job_id, b"")
     page = await visits.open(f"/jobs/{job_id}", rows=False)
     await expect(page.locator("#facts")).to_have_text("No output")

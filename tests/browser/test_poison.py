@@ -1,4 +1,4 @@
-"""Thousands of hostile lines through the page's own modules, in one visit."""
+"""Fuzzes the modules that parse and render lines, in one visit."""
 
 from tests.support import poison
 
@@ -36,7 +36,7 @@ FUZZ = r"""async ([seed, cases]) => {
     }
     return Uint8Array.from(text, (char) => char.charCodeAt(0));
   };
-  const UNSEEN =
+  const INVISIBLE =
     /[\0-\x08\n-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069\ufeff\u{e0000}-\u{e007f}]/u;
   const isStyled = ({ name, value }) =>
     name === "class" ? /^[a-z0-9 ]+$/.test(value)
@@ -49,8 +49,8 @@ FUZZ = r"""async ([seed, cases]) => {
     const { runs } = cutRuns(parsed.runs, 2000);
     const row = document.createElement("div");
     paintRuns(row, runs);
-    if (row.textContent !== shownText(runs)) return "other text than is copied";
-    if (UNSEEN.test(row.textContent)) return "text that is not seen";
+    if (row.textContent !== shownText(runs)) return "the text differs from the copied text";
+    if (INVISIBLE.test(row.textContent)) return "an invisible character";
     for (const element of row.querySelectorAll("*")) {
       const isRun = element.localName === "span" && [...element.attributes].every(isStyled);
       if (!isRun) return element.outerHTML;
@@ -64,7 +64,7 @@ FUZZ = r"""async ([seed, cases]) => {
     const pieces = fresh();
     for (let at = 0; at < bytes.length; ) pieces.append(bytes.subarray(at, (at += 1 + below(90))));
     for (const name of ["bytes", "lines", "newlines"]) {
-      if (String(whole[name]) !== String(pieces[name])) return `${name} of pieces`;
+      if (String(whole[name]) !== String(pieces[name])) return `${name} depends on the pieces`;
     }
     const folds = new Folds();
     folds.update(pieces.markers, pieces.lines, false);
@@ -95,6 +95,6 @@ FUZZ = r"""async ([seed, cases]) => {
 }"""
 
 
-async def test_no_bytes_stop_the_page_or_are_more_than_text(visits):
+async def test_any_bytes_become_visible_text_only(visits):
     page = await visits.open("/", rows=False)
     assert await page.evaluate(FUZZ, [poison.seed(), CASES]) is None

@@ -1,4 +1,4 @@
-"""The other client of live parts: pusher-js through a real Pusher server, as travis-web has it."""
+"""Live parts in pusher-js through a real Pusher server, as in travis-web."""
 
 import json
 from pathlib import Path
@@ -44,11 +44,11 @@ def settings(amqp_settings, pusher, secure):
 
 @pytest.fixture
 def site_port(pusher) -> int:
-    """Where the Pusher server sends its webhooks."""
+    """The port to which the Pusher server sends its webhooks."""
     return pusher.home.ports["web"]
 
 
-async def test_parts_reach_pusher_js_and_the_page_at_once(
+async def test_live_parts_reach_pusher_js_and_the_page(
     visits, settings, channel, pool, job_id, secure
 ):
     exchange = await channel.get_exchange(contract.EXCHANGE)
@@ -65,10 +65,10 @@ async def test_parts_reach_pusher_js_and_the_page_at_once(
         return bool(await pool.fetchval("SELECT count(*) FROM log_parts"))
 
     async with draining(settings):
-        await publish(0, "before anybody watched\n")
+        await publish(0, "before the first subscriber\n")
         await until_true(stored)
         page = await visits.open(f"/jobs/{job_id}")
-        # The other client on the same page: our policy lets no foreign script in, so it is lifted.
+        # pusher-js runs in a page of its own, without the policy that forbids foreign scripts.
         other = await visits.open("/", rows=False, bypass_csp=True)
         await other.add_script_tag(path=PUSHER_JS)
         name = f"private-job-{job_id}" if secure else f"job-{job_id}"

@@ -1,4 +1,4 @@
-"""Every colour of a log can be read in both themes, on every ground a row may have."""
+"""Checks the contrast of every log colour on every row background, in both themes."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 STATIC = Path(__file__).parents[2] / "web" / "static"
-GROUNDS = ("bg", "raised", "select", "found", "here")
+BACKGROUNDS = ("bg", "raised", "select", "found", "here")
 AA = 4.5
 
 
@@ -22,7 +22,7 @@ def contrast(one: str, other: str) -> float:
 
 
 def colours(theme: str) -> dict[str, str]:
-    """The custom properties of a theme, from the first rule that sets it."""
+    """The custom properties that the first rule of a theme sets."""
     found: dict[str, str] = {}
     for name in ("base.css", "log.css", "ansi.css"):
         text = (STATIC / name).read_text()
@@ -32,19 +32,19 @@ def colours(theme: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("theme", [":root {", ':root[data-theme="dark"] {'])
-def test_the_sixteen_colours_and_the_pages_own_can_be_read(theme):
+def test_colours_are_readable(theme):
     known = colours(theme)
     names = [f"c{n}" for n in range(16)] + ["text", "muted"]
     for name in names:
-        for ground in GROUNDS:
-            assert contrast(known[name], known[ground]) >= AA, (name, ground)
+        for background in BACKGROUNDS:
+            assert contrast(known[name], known[background]) >= AA, (name, background)
     assert contrast(known["on0"], known["plain0"]) >= AA
     assert contrast(known["on7"], known["plain7"]) >= AA
     for name in ("good", "bad", "warn", "busy", "accent"):
         assert contrast(known[name], known["bg"]) >= AA, name
 
 
-def test_who_asks_the_system_for_dark_gets_the_same_dark():
+def test_system_dark_equals_chosen_dark():
     for name in ("base.css", "log.css", "ansi.css"):
         text = (STATIC / name).read_text()
         chosen = text.split(':root[data-theme="dark"] {', 1)[1].split("}", 1)[0]
