@@ -16,12 +16,12 @@ from logflume.errors import ContentReplaced, LogExpired
 from web.streams.cursor import Cursor
 from web.streams.follower import cursor_after
 
-# Indexes into a list of parts; those of a range are contiguous.
+# Indexes into a list of parts; those in a range are contiguous.
 Indexes = TypeVar("Indexes", range, list[int])
 
 # What one response holds in memory at a time, or one part if that is larger.
 SLICE_BYTES = 1024 * 1024
-PARTS_AT_ONCE = 500
+GROUP_PARTS = 500
 # A request that gets no connection within this time is answered 503.
 ACQUIRE_SECONDS = 5
 
@@ -78,10 +78,6 @@ class Content:
         async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
             return await cursor_after(connection, self._snapshot)
 
-    async def whole(self) -> bytes:
-        """Read all bytes into memory."""
-        return b"".join([piece async for piece in self.read()])
-
     async def read_parts(self, parts: PartList, which: Sequence[int]) -> list[StoredPart]:
         """Read the parts at these indexes of the list."""
         # One connection per call, so that a slow reader holds none.
@@ -115,31 +111,12 @@ class Content:
         async for piece in self._from_archive(start, stop, sha256=self.etag):
             yield piece
 
-    async def _from_archive(self, start: int, stop: int, **of: str) -> AsyncIterator[bytes]:
+    async def _from_archive(self, start: int, stop: int, **match: str) -> AsyncIterator[bytes]:
         if start < stop:
-            archived = self._archive.stream(self.log.job_id, start=start, stop=stop, **of)
+            archived = self._archive.stream(self.log.job_id, start=start, stop=stop, **match)
             async with aclosing(archived):
                 async for piece in archived:
                     yield piece
-
-
-async def open_content(
-    pool: asyncpg.Pool, archive: Archive, log: Log, attempt: str | None = None
-) -> Content:
-    """Take a snapshot of the content of a log, or of an earlier attempt.
-
-    Raises:
-        UnknownLog: the attempt is unknown, or its parts are gone.
-        LogExpired: retention deleted the text.
-        NotArchived: travis-logs archived the log, but the archive has no object.
-    """
-    async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-        snapshot = await reading.snapshot(connection, log, attempt)
-    check_not_expired(snapshot.log)
-    stored = None
-    if snapshot.parts is None and snapshot.log.purged_at and snapshot.log.content_sha256 is None:
-        stored = await archive.head(log.job_id)
-    return Content(pool, archive, snapshot, stored)
 
 
 def check_not_expired(log: Log) -> None:
@@ -150,8 +127,8 @@ def check_not_expired(log: Log) -> None:
     """
     if log.expired_at:
         raise LogExpired(
-            f"the log of job {log.job_id} expired: a retention policy deleted its text on "
-            f"{log.expired_at:%Y-%m-%d}"
+            f"the text of job {log.job_id} was deleted on {log.expired_at:%Y-%m-%d} by a retention "
+            "policy"
         )
 
 
@@ -167,7 +144,7 @@ def groups(parts: PartList, which: Indexes) -> Iterator[Indexes]:
     """Split indexes of parts into groups of about `SLICE_BYTES`, but at least one part."""
     begin, size = 0, 0
     for end, index in enumerate(which):
-        if size >= SLICE_BYTES or end - begin >= PARTS_AT_ONCE:
+        if size >= SLICE_BYTES or end - begin >= GROUP_PARTS:
             yield which[begin:end]
             begin, size = end, 0
         size += parts.offsets[index + 1] - parts.offsets[index]

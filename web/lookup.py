@@ -8,12 +8,12 @@ from litestar.exceptions import ValidationException
 from db import maintenance, reading
 from logflume.domain import MAX_JOB_ID, Log
 from logflume.errors import ContentReplaced
-from web.content import ACQUIRE_SECONDS, Content, open_content
+from web.content import ACQUIRE_SECONDS, Content, check_not_expired
 from web.services import Services
 
 T = TypeVar("T")
 
-# Reads of a log that is replaced while it is being opened.
+# Attempts to read a log that is being replaced.
 TRIES = 3
 
 
@@ -71,9 +71,17 @@ async def find_content(services: Services, log: Log, attempt: str | None = None)
     """Take a snapshot of the content of a log, or of an earlier attempt.
 
     Raises:
-        UnknownLog: the attempt is unknown.
+        UnknownLog: the attempt is unknown, or its parts are gone.
+        LogExpired: retention deleted the text.
+        NotArchived: travis-logs archived the log, but the archive has no object.
     """
-    return await open_content(services.pool, services.archive, log, attempt)
+    async with services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+        snapshot = await reading.snapshot(connection, log, attempt)
+    log, stored = snapshot.log, None
+    check_not_expired(log)
+    if snapshot.parts is None and log.purged_at and log.content_sha256 is None:
+        stored = await services.archive.head(log.job_id)
+    return Content(services.pool, services.archive, snapshot, stored)
 
 
 async def retry_replaced(read: Callable[[], Awaitable[T]]) -> T:
