@@ -1,4 +1,4 @@
-"""`logflume show`: where a job's log is in its life."""
+"""`logflume show`: prints the lifecycle state of a job's log."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ from workflows.client.logs import Run
 @click.command()
 @click.argument("job_id", type=click.IntRange(min=0))
 def show(job_id: int) -> None:
-    """Tell where the log of JOB_ID is in its life."""
+    """Show the lifecycle state of the log of JOB_ID."""
     settings = load_settings()
     log, attempts, workflow_run = asyncio.run(_read(settings, job_id))
     body = lifecycle_body(log, attempts, workflow_run, settings.temporal)

@@ -29,7 +29,7 @@ from workflows.client.signaller import Signaller
 
 log = structlog.get_logger()
 
-# Reads of the archive that the web has under way at once, a slice each.
+# Concurrent reads of the archive, each of one slice.
 ARCHIVE_THREADS = 8
 SIGNALS_IN_FLIGHT = 16
 
@@ -42,7 +42,7 @@ def web() -> None:
 
 async def _web(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
-        listening = stack.enter_context(_listen(settings.web))
+        listener = stack.enter_context(_listen(settings.web))
         pool = await open_pool(settings.database)
         stack.push_async_callback(close_pool, pool)
         await check_schema(pool, "logflume_web")
@@ -67,7 +67,7 @@ async def _web(settings: Settings) -> None:
 
         on_stop(stop)
         log.info("web_started", host=settings.web.host, port=settings.web.port)
-        await server.serve(sockets=[listening])
+        await server.serve(sockets=[listener])
     log.info("web_stopped")
 
 
@@ -78,7 +78,7 @@ async def web_services(settings: Settings, pool: asyncpg.Pool, stack: AsyncExitS
         SettingsError: `LOGFLUME_WEB__JWT_PUBLIC_KEY` is not a usable RSA public key.
     """
     access = Access(settings.web)
-    # Logs can be read while Temporal is away.
+    # Lazy: logs can be read while Temporal is down.
     workflows = await lazy_workflows(settings)
     publisher = Publisher(settings.amqp.url.get_secret_value(), "logflume web", amqp.declare)
     stack.push_async_callback(publisher.close)
@@ -87,8 +87,8 @@ async def web_services(settings: Settings, pool: asyncpg.Pool, stack: AsyncExitS
     )
     stack.push_async_callback(signaller.close, 0)
     hub = Hub(pool, settings.database)
-    hearing = asyncio.create_task(hub.run())
-    stack.callback(hearing.cancel)
+    listener = asyncio.create_task(hub.run())
+    stack.callback(listener.cancel)
     archive = Archive(settings.s3, ARCHIVE_THREADS)
     return Services(settings, access, pool, archive, workflows, publisher, hub, signaller)
 

@@ -30,7 +30,7 @@ PART_CLAIMS: Any = {"verify_aud": False, "verify_iat": False, "require": ["sub"]
 TOKEN_ONLY: Any = {"security": [{"token": []}], "opt": {"access": "token"}}
 READERS: Any = {"security": [{"token": []}, {"share": []}], "opt": {"access": "read"}}
 JOB: Any = {"security": [{"token": []}, {"bearer": []}], "opt": {"access": "job"}}
-OWN: Any = {"opt": {"access": "own"}}
+BY_HANDLER: Any = {"opt": {"access": "handler"}}
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 
@@ -57,14 +57,14 @@ class Access:
         job_id = str(connection.path_params.get("job_id", ""))
         match handler.opt.get("access"):
             case "read":
-                # A link is for a job id; it must not open a log named by its own id.
+                # A link is for a job id; it must not open a log by log id.
                 by_job = {*connection.query_params.getall("by", [])} <= {"job_id"}
                 if not self._may_read(connection, job_id if by_job else ""):
                     self._check_token(connection)
             case "job":
                 self._check_job_token(connection, job_id)
-            case "own":
-                pass  # depends on the body: the handler checks
+            case "handler":
+                pass  # access depends on the body
             case _:
                 self._check_token(connection)
 

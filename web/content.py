@@ -15,6 +15,7 @@ from logflume.domain import Log, StoredPart
 from logflume.errors import ContentReplaced, LogExpired
 from web.streams.cursor import Cursor
 from web.streams.follower import cursor_after
+from web.streams.poller import ACQUIRE_SECONDS
 
 # Indexes into a list of parts; those in a range are contiguous.
 Indexes = TypeVar("Indexes", range, list[int])
@@ -22,8 +23,6 @@ Indexes = TypeVar("Indexes", range, list[int])
 # What one response holds in memory at a time, or one part if that is larger.
 SLICE_BYTES = 1024 * 1024
 GROUP_PARTS = 500
-# A request that gets no connection within this time is answered 503.
-ACQUIRE_SECONDS = 5
 
 
 class Content:

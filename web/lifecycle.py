@@ -1,4 +1,4 @@
-"""The state of logs as a reader sees it: the row, with what the log's workflow adds."""
+"""The state of logs in API responses: the row combined with the state of the workflow."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ from web.models import LifecycleBody, ListBody, ListedLog, attempt_bodies
 from workflows.client.logs import Run
 from workflows.lifecycle_types import workflow_id
 
-# A page must not wait for a workflow that no worker serves: the row alone says most of it.
+# Responses must not wait long for Temporal: the row alone is nearly enough.
 ASK_SECONDS = 2.0
 SIGNAL_SECONDS = 5.0
 

@@ -13,7 +13,7 @@ from db import reading
 from logflume.domain import MAX_JOB_ID, Log, Phase
 from logflume.errors import ComponentError
 from web.auth import READERS, TOKEN_ONLY
-from web.content import ACQUIRE_SECONDS, SLICE_BYTES
+from web.content import SLICE_BYTES
 from web.lifecycle import ASK_SECONDS, SIGNAL_SECONDS, lifecycle_body, list_body
 from web.lookup import find_content, find_log, find_whole, retry_replaced, started
 from web.models import LifecycleBody, ListBody, LogBody, LogIdBody, errors, log_body
@@ -34,7 +34,7 @@ OfAttempt = Annotated[
 ]
 
 
-@get("/logs", summary="Recent logs", tags=["logs"], responses=errors(400, 403, 500), **READERS)
+@get("/logs", summary="List recent logs", tags=["logs"], responses=errors(400, 403, 500), **READERS)
 async def list_logs(
     services: Injected,
     phase: FromQuery[Phase | None] = None,
@@ -48,16 +48,14 @@ async def list_logs(
     """
     if phase:
         phases = await services.workflows.newest_in_phase(phase, limit, ASK_SECONDS)
-        async with services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-            found = await reading.find_many(connection, list(phases))
-        return list_body(
-            [found[job_id] for job_id in phases if job_id in found], phases, limit=None
-        )
-    async with services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+        async with services.connection() as connection:
+            rows = await reading.find_many(connection, list(phases))
+        return list_body([rows[id_] for id_ in phases if id_ in rows], phases, limit=None)
+    async with services.connection() as connection:
         logs = await reading.newest(connection, before, limit)
     try:
         phases = await services.workflows.phases([log.job_id for log in logs], ASK_SECONDS)
-    except ComponentError:  # the rows alone say most of it
+    except ComponentError:  # the rows are enough
         phases = {}
     return list_body(logs, phases, limit=limit)
 
@@ -77,7 +75,7 @@ async def get_log(
     content: WithContent = True,
     attempt: OfAttempt = None,
 ) -> Response[LogBody] | Stream:
-    """Return a log by job id, or by its own id, from its parts, the database or the archive.
+    """Return a log by job id or log id, from its parts, the database or the archive.
 
     `content` is null if retention deleted the text.
     """
@@ -100,8 +98,8 @@ async def log_response(
 ) -> Response[LogBody] | Stream:
     """Make the response of a log from the pieces of its content; a large one is streamed."""
     if size <= SLICE_BYTES:
-        whole = b"".join([piece async for piece in pieces])
-        return Response(log_body(log, whole), headers=REVALIDATE)
+        content = b"".join([piece async for piece in pieces])
+        return Response(log_body(log, content), headers=REVALIDATE)
     body = _as_json(log, await started(pieces))
     return Stream(body, media_type=MediaType.JSON, headers=REVALIDATE)
 
@@ -117,13 +115,13 @@ async def _as_json(log: Log, pieces: AsyncIterator[bytes]) -> AsyncIterator[byte
 
 @get(
     "/logs/{job_id:str}/id",
-    summary="Get the id of a log",
+    summary="Get the log id of a job",
     tags=["logs"],
     responses=errors(400, 403, 404, 500),
     **READERS,
 )
 async def get_id(services: Injected, job_id: FromPath[str]) -> LogIdBody:
-    """Return the own id of the log of a job."""
+    """Return the log id of a job."""
     return LogIdBody(id=(await find_log(services, job_id)).id)
 
 
@@ -137,7 +135,7 @@ async def get_id(services: Injected, job_id: FromPath[str]) -> LogIdBody:
 async def get_lifecycle(services: Injected, job_id: FromPath[str]) -> LifecycleBody:
     """Return the timestamps of the log, its attempts and the state of its workflow."""
     log = await find_log(services, job_id)
-    async with services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+    async with services.connection() as connection:
         attempts = await reading.attempts(connection, log.id)
     run = await services.workflows.latest_run(log.job_id, ASK_SECONDS)
     settings = services.settings.temporal

@@ -8,7 +8,7 @@ from litestar.exceptions import ValidationException
 from db import maintenance, reading
 from logflume.domain import MAX_JOB_ID, Log
 from logflume.errors import ContentReplaced
-from web.content import ACQUIRE_SECONDS, Content, check_not_expired
+from web.content import Content, check_not_expired
 from web.services import Services
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ def integer(name: str, text: str) -> int:
 
 
 async def find_log(services: Services, id_: str, by: Literal["job_id", "id"] = "job_id") -> Log:
-    """Find a log by job id, or by its own id.
+    """Find a log by job id or log id.
 
     Raises:
         ValidationException: the id is not an integer.
@@ -38,7 +38,7 @@ async def find_log(services: Services, id_: str, by: Literal["job_id", "id"] = "
     """
     number = integer(by, id_)
     find = reading.find if by == "job_id" else reading.find_by_id
-    async with services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+    async with services.connection() as connection:
         return await find(connection, number)
 
 
@@ -53,7 +53,7 @@ async def find_whole(
         UnderMaintenance: its parts must not be read now.
     """
     number = integer(by, id_)
-    async with services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+    async with services.connection() as connection:
         return await reading.find_whole(connection, number, max_bytes, by=by)
 
 
@@ -63,7 +63,7 @@ async def check_maintenance(services: Services) -> None:
     Raises:
         UnderMaintenance: it is on.
     """
-    async with services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+    async with services.connection() as connection:
         await maintenance.check(connection)
 
 
@@ -75,7 +75,7 @@ async def find_content(services: Services, log: Log, attempt: str | None = None)
         LogExpired: retention deleted the text.
         NotArchived: travis-logs archived the log, but the archive has no object.
     """
-    async with services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+    async with services.connection() as connection:
         snapshot = await reading.snapshot(connection, log, attempt)
     log, stored = snapshot.log, None
     check_not_expired(log)

@@ -73,7 +73,7 @@ def log_body(log: Log, content: bytes | None) -> LogBody:
 
 
 class LogIdBody(msgspec.Struct, kw_only=True):
-    """The own id of a log."""
+    """The id of a log, as opposed to the id of its job."""
 
     id: int
     type: str = msgspec.field(name="@type", default="log")

@@ -19,7 +19,7 @@ from logflume import amqp, contract
 from logflume.contract import ROUTING_KEY
 from logflume.domain import LAST, WHOLE, Log
 from logflume.errors import InvalidMessage
-from web.auth import JOB, OWN, READERS, Access
+from web.auth import BY_HANDLER, JOB, READERS, Access
 from web.content import Content, groups
 from web.logs import REVALIDATE
 from web.lookup import check_maintenance, find_content, find_log, integer, retry_replaced, started
@@ -40,7 +40,7 @@ AGGREGATED = "log aggregated"
 
 After = Annotated[int | None, QueryParameter(description="only parts with a higher number")]
 Numbers = Annotated[str | None, QueryParameter(description="only these numbers, as `1,2,3`")]
-All = Annotated[
+RequireAll = Annotated[
     bool, QueryParameter(description="`true`: a notice instead of the parts if any is missing")
 ]
 WithContent = Annotated[bool, QueryParameter(description="`false`: omit the content")]
@@ -59,7 +59,7 @@ async def get_parts(  # noqa: PLR0913 - the contract's parameters
     after: After = None,
     part_numbers: Numbers = None,
     *,
-    require_all: All = False,
+    require_all: RequireAll = False,
     content: WithContent = True,
 ) -> Stream:
     """List parts by number; an aggregated log returns a notice instead."""
@@ -166,7 +166,7 @@ async def put_part(
     status_code=204,
     responses=errors(400, 403, 413, 500),
     security=[{"signature": []}],
-    **OWN,
+    **BY_HANDLER,
 )
 async def post_parts(
     request: HttpRequest, services: Injected, data: JSONBody[list[PartOfMany]]

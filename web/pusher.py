@@ -18,8 +18,7 @@ from litestar.params import Body, HeaderParameter, RawBody
 from db import notify
 from logflume.domain import MAX_JOB_ID
 from logflume.pusher import make_signer
-from web.auth import OWN
-from web.content import ACQUIRE_SECONDS
+from web.auth import BY_HANDLER
 from web.models import SubscriptionBody, errors
 from web.services import HttpRequest, Injected, Services
 
@@ -49,7 +48,7 @@ class _Webhook(msgspec.Struct):
     summary="Receive webhooks from Pusher",
     tags=["pusher"],
     responses=errors(400, 401, 413, 500),
-    **OWN,
+    **BY_HANDLER,
 )
 async def existence(
     services: Injected,
@@ -59,10 +58,7 @@ async def existence(
 ) -> None:
     """Mark jobs with an occupied channel as watched for 6 hours; remove the mark when vacated."""
     events = _signed_events(_signer(services), key, signature, body)
-    async with (
-        services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection,
-        connection.transaction(),
-    ):
+    async with services.connection() as connection, connection.transaction():
         for event, job_id in _job_events(events, secure=services.settings.pusher.secure):
             update = notify.occupy if event == OCCUPIED else notify.vacate
             await update(connection, job_id)
@@ -75,7 +71,7 @@ async def existence(
     tags=["pusher"],
     security=[{"token": []}, {"share": []}],
     responses=errors(400, 403, 413, 500),
-    **OWN,
+    **BY_HANDLER,
 )
 async def authorize(
     request: HttpRequest,

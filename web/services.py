@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import asyncpg
+from asyncpg.pool import PoolAcquireContext
 from litestar import Request
 from litestar.datastructures import State
 from litestar.di import NamedDependency
@@ -16,6 +17,7 @@ from logflume.settings import Settings
 from web.auth import Access
 from web.outline import Outlines
 from web.streams.hub import Hub
+from web.streams.poller import ACQUIRE_SECONDS
 from workflows.client.logs import LogWorkflows
 from workflows.client.signaller import Signaller
 
@@ -34,6 +36,10 @@ class Services:
     signaller: Signaller
     outlines: Outlines = field(default_factory=Outlines)
     started_at: float = field(default_factory=time.monotonic)
+
+    def connection(self) -> "PoolAcquireContext[asyncpg.Record]":
+        """A connection to Postgres, as a context manager that waits at most 5 s for one."""
+        return self.pool.acquire(timeout=ACQUIRE_SECONDS)
 
 
 Injected: TypeAlias = NamedDependency[SkipValidation[Services]]

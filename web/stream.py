@@ -20,7 +20,7 @@ from db.connect import UNREACHABLE
 from logflume.domain import Log, StoredPart
 from logflume.errors import LogflumeError
 from web.auth import READERS
-from web.content import ACQUIRE_SECONDS, SLICE_BYTES, Content, check_not_expired
+from web.content import SLICE_BYTES, Content, check_not_expired
 from web.lookup import check_maintenance, find_content, find_log
 from web.metrics import STREAMS, STREAMS_DISCONNECTED
 from web.models import errors
@@ -85,7 +85,7 @@ async def _events(
     services: Services, log: Log, last_event_id: str, encoding: str
 ) -> AsyncIterator[bytes]:
     if log.aggregated_at:
-        async with services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+        async with services.connection() as connection:
             has_all_parts = await reading.has_all_parts(connection, log.id)
         if not has_all_parts:
             return _from_content(await find_content(services, log), last_event_id, encoding)

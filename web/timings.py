@@ -8,7 +8,7 @@ from litestar.params import FromPath
 from db import timings
 from logflume.markers import Step
 from web.auth import READERS
-from web.content import ACQUIRE_SECONDS, check_not_expired
+from web.content import check_not_expired
 from web.lookup import find_log
 from web.models import StepBody, TimingsBody, errors
 from web.services import Injected
@@ -33,7 +33,7 @@ async def get_timings(services: Injected, job_id: FromPath[str]) -> TimingsBody:
     ready = log.step_count is not None and log.archive_verified and not log.late_parts
     steps: list[Step] = []
     if ready:
-        async with services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+        async with services.connection() as connection:
             steps = await timings.steps_of(connection, log.id)
     return TimingsBody(job_id=log.job_id, ready=ready, steps=[_body(step) for step in steps])
 

@@ -15,7 +15,7 @@ from logflume.contract import parse_job_id
 from logflume.domain import Log
 from logflume.errors import InvalidMessage
 from web.auth import TOKEN_ONLY
-from web.content import ACQUIRE_SECONDS, SLICE_BYTES
+from web.content import SLICE_BYTES
 from web.logs import log_response
 from web.lookup import integer
 from web.models import LogBody, LogToWrite, errors
@@ -86,7 +86,7 @@ def _whole(index: int, log: LogToWrite) -> WholeContent:
 
 
 async def _write(services: Services, wholes: list[WholeContent]) -> list[Log]:
-    async with services.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+    async with services.connection() as connection:
         written = await logs.replace_contents(connection, wholes)
     for log in written:
         services.signaller.content_replaced(log.job_id)

@@ -13,6 +13,7 @@ from db.tail import Look, Since, look
 FEEDS_PER_QUERY = 32
 # How long a log stays marked as watched; its feed renews that at least every second poll.
 MARK_SECONDS = 60.0
+# The longest wait for a connection; requests are then answered with 503.
 ACQUIRE_SECONDS = 5.0
 
 
