@@ -1,4 +1,4 @@
-"""The official Pusher client's two halves, as they are used here."""
+"""The two clients of the official Pusher library: for events, and for signatures."""
 
 from typing import Any
 
@@ -13,25 +13,25 @@ from logflume.errors import ComponentError
 from logflume.settings.groups import PusherSettings
 
 REQUEST_SECONDS = 5
-# A connection is let go of before servers do so: what is sent into one that they close is lost.
+# Close idle connections before the server does: a request on a closing connection is lost.
 IDLE_SECONDS = 5
 
 
 class Backend:
-    """Sends the client's requests over connections that are kept.
+    """Sends the client's requests over persistent connections.
 
-    The client's own backend for aiohttp connects anew for each request.
+    The client's own backend for aiohttp opens a connection for each request.
     """
 
     def __init__(self, _: object) -> None:
         self._session: aiohttp.ClientSession | None = None
 
     async def send_request(self, request: Request) -> Any:
-        """Send a request; returns what the server answers, as JSON.
+        """Send a request; returns the response's JSON.
 
         Raises:
-            PusherError, aiohttp.ClientError, TimeoutError, ValueError: it was not taken, or the
-                answer makes no sense.
+            PusherError, aiohttp.ClientError, TimeoutError, ValueError: the request failed, or the
+                response is unreadable.
         """
         if self._session is None:
             self._session = aiohttp.ClientSession(
@@ -54,12 +54,12 @@ class Backend:
 
 
 def make_sender(settings: PusherSettings) -> PusherClient | None:
-    """Make the client that sends events; None where no app is set."""
+    """The client that sends events; None if no app is configured."""
     return _make(PusherClient, settings)
 
 
 def make_signer(settings: PusherSettings) -> AuthenticationClient | None:
-    """Make the client that signs subscriptions and checks webhooks; None where no app is set."""
+    """The client that signs subscriptions and verifies webhooks; None if no app is configured."""
     return _make(AuthenticationClient, settings)
 
 
@@ -81,10 +81,10 @@ async def trigger(sender: PusherClient, batch: list[dict[str, str]]) -> None:
     """Send the events of one batch call.
 
     Raises:
-        ComponentError: the server took the request and refuses it.
-        PusherError, aiohttp.ClientError, TimeoutError, ValueError: as the backend raises them.
+        ComponentError: the server refuses the events.
+        PusherError, aiohttp.ClientError, TimeoutError, ValueError: as raised by the backend.
     """
     answer = await sender.trigger_batch(batch)
-    # Some refusals come with the status of a success, as an object that tells them.
+    # Some refusals have a success status and an object with the reason.
     if isinstance(answer, dict) and answer.get("error"):
         raise ComponentError(f"Pusher refuses a batch: {answer['error']}")

@@ -1,1 +1,1 @@
-"""Forwards committed parts to Pusher; best effort, ingest never waits for it."""
+"""Forwards committed parts to Pusher: best effort, without delaying ingest."""

@@ -1,4 +1,4 @@
-"""Parts as Pusher events: cut to its limits, in the order they came; no I/O here."""
+"""Parts as Pusher events: split to fit its limits, in order of receipt; no I/O."""
 
 import json
 from collections import deque
@@ -8,28 +8,28 @@ from json.encoder import encode_basestring_ascii
 from logflume.domain import Part
 
 EVENT = "job:log"
-# What one batch call to Pusher may hold.
+# Most events in one batch call to Pusher.
 BATCH_EVENTS = 10
-# What the text may take, as JSON, of the 10,240 bytes of an event's data. The rest is for the
-# object around it, 90 bytes at most, and for the client's own check: it measures the Python object
-# and not the text in it.
+# Most bytes of the text, as JSON, within the 10,240 bytes of an event's data. The rest is for the
+# enclosing object, at most 90 bytes, and for the client's own check, which measures the Python
+# object instead of its text.
 TEXT_BYTES = 10_000
-# Readers order by a number's last six digits and keep the first text they see for a number.
+# Readers order by the last six digits of a number and use the first text they see for a number.
 NUMBERS = 1_000_000
 
 Event = dict[str, str]
 
 
 def channel(job_id: int, *, secure: bool) -> str:
-    """Name the channel of a job; a private one where subscribers must be let in."""
+    """The name of a job's channel; a private one admits only authorized subscribers."""
     return f"private-job-{job_id}" if secure else f"job-{job_id}"
 
 
 def events(part: Part, *, secure: bool) -> Iterator[Event]:
-    """Make the events of a part: one, or as many as its text needs.
+    """Make the events of a part: one, or more if its text is long.
 
-    The pieces of a text have numbers of their own that end in the same six digits; only the last
-    one is final.
+    The events of one text have different numbers with the same last six digits; only the last
+    event is final.
     """
     text = part.content.decode("utf-8", "replace")
     name, number, left = channel(part.job_id, secure=secure), part.number, len(text)
@@ -41,17 +41,17 @@ def events(part: Part, *, secure: bool) -> Iterator[Event]:
             "number": number,
             "final": part.final and not left,
         }
-        # ASCII alone, so that a character is a byte, wherever it is counted.
+        # ASCII only, so that characters and bytes are the same number.
         yield {"channel": name, "name": EVENT, "data": json.dumps(body, separators=(",", ":"))}
         number += NUMBERS
 
 
 def pieces(text: str) -> Iterator[str]:
-    """Cut a text so that each piece fits an event; an empty text is one empty piece."""
+    """Split a text so that each piece fits an event; an empty text is one empty piece."""
     start = 0
     while True:
         piece = text[start : start + TEXT_BYTES]
-        # A character takes 1 to 12 bytes as JSON: shorten by how much it is too long, until not.
+        # A character takes 1 to 12 bytes as JSON: shorten in proportion until it fits.
         while (size := len(encode_basestring_ascii(piece))) > TEXT_BYTES:
             piece = piece[: len(piece) * TEXT_BYTES // size]
         yield piece
@@ -61,43 +61,43 @@ def pieces(text: str) -> Iterator[str]:
 
 
 def weight(part: Part) -> int:
-    """About how many events a part will be; exact for plain text."""
+    """The approximate number of events of a part; exact for plain text."""
     return 1 + len(part.content) // TEXT_BYTES
 
 
 class Outbox:
-    """Parts that wait to be sent, in order; they become events only as these are taken.
+    """The backlog of parts to send, in order; they become events when these are taken.
 
-    Holds parts of `most` events by weight, and one part more at most, of whatever size: so a part
-    that is larger than all of it still has its turn.
+    Accepts parts while their weight is below `max_events`, so that even a part larger than the
+    limit is accepted when the outbox is empty.
     """
 
-    def __init__(self, most: int, *, secure: bool) -> None:
-        self._most = most
+    def __init__(self, max_events: int, *, secure: bool) -> None:
+        self._max_events = max_events
         self._secure = secure
         self._parts: deque[Part] = deque()
-        self._begun: Iterator[Event] = iter(())
+        self._current: Iterator[Event] = iter(())
         self.weight = 0
 
     def add(self, part: Part) -> bool:
-        """Take a part in; False where there is no room for it."""
-        if self.weight >= self._most:
+        """Add a part; False if the outbox is full."""
+        if self.weight >= self._max_events:
             return False
         self._parts.append(part)
         self.weight += weight(part)
         return True
 
     def take(self) -> list[Event]:
-        """Take the events of the next batch call; none where nothing waits."""
+        """Take the events of the next batch call; none if the outbox is empty."""
         batch: list[Event] = []
         while len(batch) < BATCH_EVENTS:
-            event = next(self._begun, None)
+            event = next(self._current, None)
             if event is not None:
                 batch.append(event)
             elif self._parts:
                 part = self._parts.popleft()
                 self.weight -= weight(part)
-                self._begun = events(part, secure=self._secure)
+                self._current = events(part, secure=self._secure)
             else:
                 break
         return batch

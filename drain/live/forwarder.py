@@ -1,4 +1,4 @@
-"""Forwards committed parts to Pusher without ever making their committing wait."""
+"""Forwards committed parts to Pusher without delaying commits."""
 
 import asyncio
 from collections.abc import Iterable
@@ -8,6 +8,7 @@ from pusher.pusher_client import PusherClient  # type: ignore[import-untyped]
 from db.parts import AttemptParts
 from drain.live.events import Event, Outbox, weight
 from drain.live.metrics import Tally
+from logflume.backoff import Backoff
 from logflume.domain import LAST, Part, StoredAttempt
 from logflume.pusher import trigger
 from logflume.settings.groups import PusherSettings
@@ -16,33 +17,33 @@ MAX_BACKOFF_SECONDS = 5.0
 
 
 class Forwarder:
-    """A few senders; a job has always the same one, so that its events keep their order."""
+    """Distributes jobs over a few senders; each job has one sender, which preserves its order."""
 
     def __init__(self, client: PusherClient, settings: PusherSettings) -> None:
         self._client = client
         self._check_existence = settings.check_existence
         self._tally = Tally()
-        room = -(-settings.queue_events // settings.senders)
+        max_events = -(-settings.queue_events // settings.senders)
         self._senders = [
-            _Sender(client, Outbox(room, secure=settings.secure), self._tally)
+            _Sender(client, Outbox(max_events, secure=settings.secure), self._tally)
             for _ in range(settings.senders)
         ]
 
     def submit(self, placed: Iterable[tuple[AttemptParts, StoredAttempt]]) -> None:
-        """Take what was committed and somebody watches; never waits, and drops what is too much.
+        """Queue committed parts of watched jobs; never waits, drops what exceeds the backlog.
 
-        Stale and superseded parts are not shown: readers would keep them in place of the log's
-        own. `last` parts belong to the log, of whichever open attempt they are.
+        Stale and superseded parts are not sent: readers would show them instead of the log's own.
+        `last` parts belong to the log whichever open attempt they are in.
         """
-        for group, place in placed:
-            if place.is_open and (place.occupied or not self._check_existence):
+        for group, attempt in placed:
+            if attempt.is_open and (attempt.occupied or not self._check_existence):
                 sender = self._senders[group.job_id % len(self._senders)]
                 for part in group.parts:
-                    if place.is_log or part.number == LAST:
+                    if attempt.is_log or part.number == LAST:
                         sender.add(part)
 
     async def close(self, seconds: float) -> None:
-        """Send what waits, for at most `seconds`; what is left is counted as dropped."""
+        """Send the backlog for at most `seconds`; the rest is counted as dropped."""
         try:
             async with asyncio.timeout(seconds):
                 await asyncio.gather(*(sender.idle.wait() for sender in self._senders))
@@ -50,7 +51,7 @@ class Forwarder:
             pass
         await asyncio.gather(*(sender.close() for sender in self._senders))
         await self._client.http.close()
-        self._tally.tell()
+        self._tally.report()
 
 
 class _Sender:
@@ -63,7 +64,7 @@ class _Sender:
         self._backlog = outbox
         self._tally = tally
         self._filled = asyncio.Event()
-        self._backoff = 0.0
+        self._backoff = Backoff(MAX_BACKOFF_SECONDS)
         self._task = asyncio.create_task(self._run())
 
     def add(self, part: Part) -> None:
@@ -71,7 +72,7 @@ class _Sender:
             self.idle.clear()
             self._filled.set()
         else:
-            self._tally.lost("dropped", weight(part), "Pusher is too slow: too many events wait")
+            self._tally.lost("dropped", weight(part), "Pusher is too slow: the backlog is full")
 
     async def close(self) -> None:
         self._task.cancel()
@@ -80,7 +81,7 @@ class _Sender:
         while batch := self._backlog.take():
             left += len(batch)
         if left:
-            self._tally.lost("dropped", left, "stopped before Pusher took them")
+            self._tally.lost("dropped", left, "stopped before Pusher accepted them")
 
     async def _run(self) -> None:
         while True:
@@ -94,14 +95,12 @@ class _Sender:
         try:
             await trigger(self._client, batch)
         except asyncio.CancelledError:
-            self._tally.lost("dropped", len(batch), "stopped before Pusher took them")
+            self._tally.lost("dropped", len(batch), "stopped before Pusher accepted them")
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the events after it go on
-            said = " ".join((str(error) or type(error).__name__).split())[:200]
-            self._tally.lost("failed", len(batch), said)
-            # Pusher is left in peace for a while, and the outbox fills meanwhile.
-            self._backoff = min(max(0.1, 2 * self._backoff), MAX_BACKOFF_SECONDS)
-            await asyncio.sleep(self._backoff)
+        except Exception as error:  # noqa: BLE001 - later events must still be sent
+            reason = " ".join((str(error) or type(error).__name__).split())[:200]
+            self._tally.lost("failed", len(batch), reason)
+            await asyncio.sleep(self._backoff.next())
         else:
             self._tally.sent(len(batch))
-            self._backoff = 0.0
+            self._backoff.reset()

@@ -1,4 +1,4 @@
-"""What became of the events: counted for the metrics, and losses told, though not each."""
+"""Counts the events for Pusher, and logs lost ones at a limited rate."""
 
 import time
 from collections import Counter
@@ -11,37 +11,37 @@ log = structlog.get_logger()
 
 EVENTS = Metric(
     "logflume_drain_live_events",
-    "Events for Pusher: sent, dropped because too many waited, or failed on the way.",
+    "Events for Pusher: sent, dropped because the backlog was full, or failed in transit.",
     ["result"],
 )
 for _result in ("sent", "dropped", "failed"):
-    EVENTS.labels(_result)  # a counter that is not there yet would hide its first step
-TELL_SECONDS = 10
+    EVENTS.labels(_result)  # a counter that does not exist yet would hide its first step
+LOG_SECONDS = 10
 
 
 class Tally:
-    """Counts events; of what is lost it writes a line at most every 10 seconds."""
+    """Counts events; logs lost ones at most every LOG_SECONDS."""
 
     def __init__(self) -> None:
-        self._untold: Counter[str] = Counter()
-        self._why = ""
+        self._lost: Counter[str] = Counter()
+        self._reason = ""
         self._silent_until = 0.0
 
     def sent(self, events: int) -> None:
-        """Count events that Pusher took."""
+        """Count events that Pusher accepted."""
         EVENTS.labels("sent").inc(events)
 
-    def lost(self, result: Literal["dropped", "failed"], events: int, why: str) -> None:
-        """Count events that nobody will see live."""
+    def lost(self, result: Literal["dropped", "failed"], events: int, reason: str) -> None:
+        """Count events that readers do not receive live."""
         EVENTS.labels(result).inc(events)
-        self._untold[result] += events
-        self._why = why
+        self._lost[result] += events
+        self._reason = reason
         if time.monotonic() >= self._silent_until:
-            self.tell()
+            self.report()
 
-    def tell(self) -> None:
-        """Write the line about what was lost since the last one, if anything was."""
-        if self._untold:
-            log.warning("live_events_lost", **self._untold, error=self._why)
-            self._untold.clear()
-            self._silent_until = time.monotonic() + TELL_SECONDS
+    def report(self) -> None:
+        """Log the events lost since the last report, if any."""
+        if self._lost:
+            log.warning("live_events_lost", **self._lost, error=self._reason)
+            self._lost.clear()
+            self._silent_until = time.monotonic() + LOG_SECONDS

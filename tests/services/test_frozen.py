@@ -1,4 +1,4 @@
-"""Servers that hang: connections to them stay, and nothing comes over them."""
+"""Frozen servers: their connections stay open and silent."""
 
 import math
 import signal
@@ -18,32 +18,37 @@ pytestmark = pytest.mark.timeout(60)
 
 @contextmanager
 def frozen(servers, *names: str):
-    """Stop servers and the processes they started, as on a host that hangs."""
-    tops = [item.pid for item in LocalStack(servers.data_dir).status() if item.name in names]
-    found = [one for pid in tops for one in (psutil.Process(pid), *psutil.Process(pid).children())]
+    """Stop servers and their child processes, as on a host that hangs."""
+    pids = [item.pid for item in LocalStack(servers.data_dir).status() if item.name in names]
+    processes = [
+        one for pid in pids for one in (psutil.Process(pid), *psutil.Process(pid).children())
+    ]
     try:
-        for process in found:
+        for process in processes:
             process.send_signal(signal.SIGSTOP)
         yield
     finally:
-        for process in reversed(found):
+        for process in reversed(processes):
             process.send_signal(signal.SIGCONT)
 
 
-async def test_the_web_names_those_that_hang(servers, amqp_settings, pool):
+async def test_readiness_names_the_frozen_servers(servers, amqp_settings, pool):
     async with serving(amqp_settings, pool) as web:
         assert (await web.get("/health/ready")).status_code == 200
         with frozen(servers, "postgres", "rabbitmq"):
-            found = await web.get("/health/ready")
-        assert found.status_code == 503
-        told = found.json()["dependencies"]
-        assert [name for name, said in told.items() if said != "ok"] == ["postgres", "rabbitmq"]
+            response = await web.get("/health/ready")
+        assert response.status_code == 503
+        dependencies = response.json()["dependencies"]
+        assert [name for name, status in dependencies.items() if status != "ok"] == [
+            "postgres",
+            "rabbitmq",
+        ]
 
 
-async def test_figures_of_a_postgres_that_hangs_are_no_numbers(servers, settings, pool):
+async def test_gauges_read_from_a_frozen_postgres_are_nan(servers, settings, pool):
     workflows = await lazy_workflows(settings)
     async with shown("worker", settings, {}, readings(pool, workflows)) as worker:
         with frozen(servers, "postgres"):
-            found = await scrape(worker)
-    assert math.isnan(found["logflume_worker_partitions_ahead",])
-    assert found["logflume_worker_logs_stuck",] >= 0
+            samples = await scrape(worker)
+    assert math.isnan(samples["logflume_worker_partitions_ahead",])
+    assert samples["logflume_worker_logs_stuck",] >= 0

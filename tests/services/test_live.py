@@ -1,6 +1,5 @@
-"""Parts on their way from RabbitMQ to a subscriber, over a real Pusher server."""
+"""Parts from RabbitMQ to a subscriber through a real Pusher server."""
 
-import json
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +16,7 @@ from logflume.pusher import make_sender, trigger
 from logflume.settings import Settings, load_settings
 from logflume.settings.groups import PusherSettings
 from logflume_cli.devstack.stack import LocalStack
+from tests.support.broker import message
 from tests.support.parts import content, part
 from tests.support.pusher import subscriber
 from tests.support.services import draining, serving
@@ -25,9 +25,9 @@ from tests.support.waiting import until
 
 @pytest.fixture
 def settings(amqp_settings: Settings, pusher: LocalStack) -> Settings:
-    """The test's own vhost, and the Pusher server; parts are sent whoever watches."""
-    found = load_settings(stack={"data_dir": pusher.home.data_dir}).pusher
-    live = found.model_copy(update={"check_existence": False})
+    """The test's own vhost and the Pusher server, without the existence check."""
+    live = load_settings(stack={"data_dir": pusher.home.data_dir}).pusher
+    live = live.model_copy(update={"check_existence": False})
     return amqp_settings.model_copy(update={"pusher": live})
 
 
@@ -41,15 +41,13 @@ def forwarder(settings: PusherSettings) -> Forwarder:
 
 @pytest.fixture
 async def publish(settings) -> AsyncIterator[Callable]:
-    """Publish one part as a runner does."""
+    """A function that publishes a part like a runner."""
     async with await aio_pika.connect(settings.amqp.url.get_secret_value()) as connection:
         exchange = await amqp.declare(await connection.channel())
 
         async def publish(job_id: int, number: int | str, log: str, **fields) -> None:
-            body = {"id": job_id, "number": number, "log": log, "uuid": "u", **fields}
-            await exchange.publish(
-                aio_pika.Message(json.dumps(body).encode()), contract.ROUTING_KEY
-            )
+            body = message(job_id, number, log, **fields)
+            await exchange.publish(aio_pika.Message(body), contract.ROUTING_KEY)
 
         yield publish
 
@@ -65,10 +63,10 @@ async def stored(pool, count: int) -> None:
     await until(met)
 
 
-async def marked(pool, job_id: int, *, expected: bool) -> None:
+async def watched(pool, job_id: int, *, expected: bool) -> None:
     async def met() -> bool:
-        found = await pool.fetchval("SELECT count(*) FROM watched_logs WHERE job_id = $1", job_id)
-        return bool(found) is expected
+        rows = await pool.fetchval("SELECT count(*) FROM watched_logs WHERE job_id = $1", job_id)
+        return bool(rows) is expected
 
     await until(met)
 
@@ -88,7 +86,7 @@ async def test_parts_arrive_live_and_in_order(settings, publish, job_id):
         ]
 
 
-async def test_a_later_batch_that_is_committed_first_is_shown_after_the_earlier_one(
+async def test_a_batch_that_commits_before_an_earlier_one_is_sent_after_it(
     settings, publish, pool, numbers
 ):
     blocked, job = next(numbers), next(numbers)
@@ -101,7 +99,7 @@ async def test_a_later_batch_that_is_committed_first_is_shown_after_the_earlier_
         pool.acquire() as connection,
     ):
         await reader.subscribe(f"job-{job}")
-        await publish(blocked, 0, "both logs are there")
+        await publish(blocked, 0, "both logs exist")
         await publish(job, 0, "zero")
         await stored(pool, 2)
         async with connection.transaction():
@@ -121,9 +119,7 @@ async def waits_for_lock(pool) -> bool:
     )
 
 
-async def test_a_part_of_100_kb_arrives_in_pieces_that_are_whole_together(
-    settings, publish, job_id
-):
+async def test_a_part_of_100_kb_arrives_as_several_events(settings, publish, job_id):
     text = "plain " * 9000 + "\0" * 3000 + "🎉" * 3000 + "end"
     async with subscriber(settings.pusher) as reader, draining(settings):
         await reader.subscribe(f"job-{job_id}")
@@ -138,7 +134,7 @@ async def test_a_part_of_100_kb_arrives_in_pieces_that_are_whole_together(
     assert [piece["number"] for piece in pieces] == [4 + k * 10**6 for k in range(len(pieces))]
 
 
-async def test_nothing_is_sent_until_the_servers_webhook_says_that_somebody_watches(
+async def test_nothing_is_sent_until_the_webhook_reports_a_subscriber(
     settings, publish, pool, pusher, job_id
 ):
     settings = changed(settings, check_existence=True)
@@ -148,22 +144,20 @@ async def test_nothing_is_sent_until_the_servers_webhook_says_that_somebody_watc
         subscriber(settings.pusher) as reader,
         draining(settings),
     ):
-        await publish(job_id, 0, "nobody watches")
+        await publish(job_id, 0, "unwatched")
         await stored(pool, 1)
         await reader.subscribe(channel)
-        await marked(pool, job_id, expected=True)
+        await watched(pool, job_id, expected=True)
         await publish(job_id, 1, "seen")
         assert [one["_log"] for one in await reader.parts(1)] == ["seen"]
         await reader.unsubscribe(channel)
-        await marked(pool, job_id, expected=False)
-        await publish(job_id, 2, "nobody watches any more")
+        await watched(pool, job_id, expected=False)
+        await publish(job_id, 2, "unwatched again")
         await stored(pool, 3)
-    assert counted("sent") == sent + 1  # the drain has ended: nothing waits
+    assert counted("sent") == sent + 1  # the drain has stopped, so its backlog is empty
 
 
-async def test_a_private_channel_is_entered_with_the_webs_signature(
-    settings, publish, pool, job_id
-):
+async def test_the_web_authorizes_subscribers_of_a_private_channel(settings, publish, pool, job_id):
     settings = changed(settings, secure=True)
     channel = f"private-job-{job_id}"
     async with (
@@ -174,11 +168,11 @@ async def test_a_private_channel_is_entered_with_the_webs_signature(
         form = {"socket_id": reader.socket_id, "channel_name": channel}
         answer = await web.post("/pusher/auth", data=form)
         await reader.subscribe(channel, auth=answer.json()["auth"])
-        await publish(job_id, 0, "between us")
-        assert [one["_log"] for one in await reader.parts(1)] == ["between us"]
+        await publish(job_id, 0, "private")
+        assert [one["_log"] for one in await reader.parts(1)] == ["private"]
 
 
-async def test_stale_and_superseded_parts_are_not_shown_and_last_parts_are(settings, pool, job_id):
+async def test_stale_and_superseded_parts_are_not_sent_but_last_parts_are(settings, pool, job_id):
     live = forwarder(settings.pusher)
 
     async def commit(*parts) -> None:
@@ -205,7 +199,7 @@ async def test_stale_and_superseded_parts_are_not_shown_and_last_parts_are(setti
 
 @pytest.fixture
 def hanging(pusher: LocalStack):
-    """The Pusher server takes connections and answers nothing."""
+    """The Pusher server accepts connections and never responds."""
     (pid,) = [item.pid for item in pusher.status() if item.name == "pusher"]
     assert pid
     os.kill(pid, signal.SIGSTOP)
@@ -213,7 +207,7 @@ def hanging(pusher: LocalStack):
     os.kill(pid, signal.SIGCONT)
 
 
-async def test_while_pusher_hangs_parts_are_stored_and_what_is_too_much_is_dropped(
+async def test_while_pusher_hangs_parts_are_stored_and_excess_events_dropped(
     settings, publish, pool, job_id, hanging
 ):
     settings = changed(settings, queue_events=20, senders=2)
@@ -224,10 +218,10 @@ async def test_while_pusher_hangs_parts_are_stored_and_what_is_too_much_is_dropp
         await stored(pool, 200)
         async with pool.acquire() as connection:
             whole = await content(connection, job_id)
-        # One sender has the job: room for 10 and the batch under way.
+        # One sender has the job: a backlog of 10 events and the batch in flight.
         assert counted("dropped") - dropped >= 200 - 10 - 10
     assert whole == "".join(f"{number}," for number in range(200)).encode()
-    assert counted("dropped") - dropped == 200  # the rest when it stopped
+    assert counted("dropped") - dropped == 200  # the rest at shutdown
 
 
 async def test_while_pusher_is_down_parts_are_stored_and_failures_counted(
@@ -247,8 +241,8 @@ async def test_while_pusher_is_down_parts_are_stored_and_failures_counted(
     assert counted("sent") == sent
 
 
-async def test_senders_go_on_after_a_failure(settings, pool, job_id, pusher):
-    """What was lost is lost; what comes once Pusher is back arrives."""
+async def test_senders_continue_after_a_failure(settings, pool, job_id, pusher):
+    """Failed events are lost; later ones arrive once Pusher is back."""
     live = forwarder(settings.pusher)
     failed = counted("failed")
     await pusher.down(["pusher"])
@@ -270,7 +264,7 @@ async def test_senders_go_on_after_a_failure(settings, pool, job_id, pusher):
     await live.close(2)
 
 
-async def test_stopping_lets_what_waits_go_out(settings, pool, job_id):
+async def test_closing_sends_the_backlog(settings, pool, job_id):
     live = forwarder(settings.pusher)
     sent = counted("sent")
     async with pool.acquire() as connection:
@@ -280,7 +274,7 @@ async def test_stopping_lets_what_waits_go_out(settings, pool, job_id):
     assert counted("sent") - sent == 500
 
 
-async def test_a_refusal_is_no_success(settings):
+async def test_a_refusal_is_an_error(settings):
     sender = make_sender(settings.pusher)
     event = {"channel": "job-1", "name": "job:log", "data": "{}"}
     with pytest.raises(Exception, match="Cannot batch-send more than 10"):

@@ -1,4 +1,4 @@
-"""Poison on its whole way: from a real queue into rows and rejects, beside parts that are good."""
+"""Hostile messages among valid ones: from a real queue into rows and dead letters."""
 
 import asyncio
 import struct
@@ -42,7 +42,7 @@ def settings(amqp_settings: Settings) -> Settings:
 
 
 def good(place: int) -> bytes:
-    """A part of one of the good jobs; each gets them in the order of their numbers."""
+    """A valid part of one of the jobs; each job gets its parts in order."""
     number, job = divmod(place, len(JOBS))
     return message(JOBS[job], number, f"{number},")
 
@@ -58,7 +58,7 @@ def headers(dice: Random) -> dict:
 
 
 def properties(dice: Random) -> bytes:
-    """Properties as raw frames hold them, readable or not."""
+    """Properties as raw bytes, readable or not."""
 
     def short() -> bytes:
         text = dice.choice([b"", b"a", b"caf\xe9", b"\xff" * 255, b"\0", dice.randbytes(90)])
@@ -88,7 +88,7 @@ def properties(dice: Random) -> bytes:
     return struct.pack(">H", flags) + found
 
 
-async def test_poison_is_kept_with_its_reason_and_every_neighbour_is_exact(
+async def test_hostile_messages_are_dead_lettered_and_their_neighbours_stored_exactly(
     settings, channel, pool, monkeypatch
 ):
     dice = Random(poison.seed())
@@ -101,15 +101,15 @@ async def test_poison_is_kept_with_its_reason_and_every_neighbour_is_exact(
         sent.append(body)
 
     for n in range(RAW):
-        body = good(RAW_PLACE + n) if n % 2 else b"no part, %d" % n
+        body = good(RAW_PLACE + n) if n % 2 else b"invalid, %d" % n
         await publish_raw(settings, body, properties(dice))
         sent.append(body)
     fuzzed = enumerate(poison.cases(poison.message, poison.MESSAGES, FUZZED, dice))
     while some := [*islice(fuzzed, 100)]:
         await asyncio.gather(*(publish(each) for n, body in some for each in (good(n), body)))
     async with draining(settings):
-        await until(lambda: _all_are_kept(channel, pool, len(sent)))
-    parts, rejects = sort(sent)
+        await until(lambda: _all_are_processed(channel, pool, len(sent)))
+    parts, invalid = classify(sent)
     rows = await pool.fetch(ROWS)
     assert Counter(map(tuple, rows)) == parts
     assert await ready_messages(channel) == 0
@@ -118,29 +118,29 @@ async def test_poison_is_kept_with_its_reason_and_every_neighbour_is_exact(
             numbers = range(len(range(job, FUZZED, len(JOBS))))
             exact = "".join(f"{number}," for number in numbers).encode()
             assert (await content(connection, job_id)).startswith(exact)
-    await check_commands(settings, channel, monkeypatch, rejects)
+    await check_commands(settings, channel, monkeypatch, invalid)
 
 
-def sort(bodies: list[bytes]) -> tuple[Counter, Counter]:
-    """What is to be stored of these messages, and what is to be kept as it came."""
-    parts, rejects = Counter(), Counter()
+def classify(bodies: list[bytes]) -> tuple[Counter, Counter]:
+    """The parts expected in the database, and the messages expected as dead letters."""
+    parts, invalid = Counter(), Counter()
     for body in bodies:
         try:
             one = decode(body, NOW, NOW)
         except InvalidMessage as error:
-            rejects[body, str(error)] += 1
+            invalid[body, str(error)] += 1
         else:
             parts[one.job_id, one.attempt, one.number, one.content, one.final] += 1
-    return parts, rejects
+    return parts, invalid
 
 
-async def _all_are_kept(channel, pool, total: int) -> bool:
+async def _all_are_processed(channel, pool, total: int) -> bool:
     queue = await channel.declare_queue(contract.DEAD_LETTER_QUEUE, durable=True)
     return await count_parts(pool) + queue.declaration_result.message_count >= total
 
 
-async def check_commands(settings, channel, monkeypatch, rejects: Counter) -> None:
-    """`logflume rejected` lists, shows, sends on and drops whatever lies there."""
+async def check_commands(settings, channel, monkeypatch, invalid: Counter) -> None:
+    """`logflume rejected` lists, shows, requeues and drops every dead letter."""
     monkeypatch.setenv("LOGFLUME_AMQP__URL", settings.amqp.url.get_secret_value())
 
     async def call(*arguments: str):
@@ -148,19 +148,19 @@ async def check_commands(settings, channel, monkeypatch, rejects: Counter) -> No
         assert done.exit_code == 0, done.exception
         return done
 
-    total = rejects.total()
+    total = invalid.total()
     lines = (await call("list", "--limit", str(total))).stdout.splitlines()
     assert len(lines) == total
     for line in lines[:: total // 3]:
         id_, _, size, reason = line.split(maxsplit=3)
         shown = await call("show", id_)
-        assert rejects[shown.stdout_bytes, reason] and len(shown.stdout_bytes) == int(size)
+        assert invalid[shown.stdout_bytes, reason] and len(shown.stdout_bytes) == int(size)
     assert (await call("requeue", lines[0].split()[0])).stdout == "1 requeued\n"
     assert (await call("drop", lines[1].split()[0])).stdout == "1 dropped\n"
     assert (await call("requeue", "--all")).stdout == f"{total - 2} requeued\n"
     queue = await channel.declare_queue(contract.QUEUE, durable=True)
     again = Counter([(await queue.get(no_ack=True)).body for _ in range(total - 1)])
     before = Counter()
-    for (body, _), times in rejects.items():
+    for (body, _), times in invalid.items():
         before[body] += times
     assert again < before and await ready_messages(channel) == 0

@@ -1,4 +1,4 @@
-"""Behind PgBouncer in transaction mode, where each transaction may meet another server process."""
+"""PgBouncer in transaction mode, where each transaction may use another server process."""
 
 import asyncio
 import io
@@ -39,19 +39,19 @@ default_pool_size = 2
 
 @pytest.fixture
 async def pooler(servers, name, tmp_path):
-    """The URL of the test's database by way of PgBouncer, which has two connections to it."""
+    """The URL of the test's database through PgBouncer, which has two connections to it."""
     with socket.create_server((HOST, 0)) as probe:
         port = probe.getsockname()[1]
     config, users = tmp_path / "pgbouncer.ini", tmp_path / "users.txt"
     password = servers.secrets["password"]
-    known = {"logflume": password}
-    known |= {f"app_{one}": servers.secrets[f"{one}_password"] for one in PROCESSES}
-    users.write_text("".join(f'"{user}" "{secret}"\n' for user, secret in known.items()))
-    place = {"name": name, "host": HOST, "port": servers.ports["postgres"]}
-    config.write_text(CONFIG.format(listen=port, users=users, **place))
+    passwords = {"logflume": password}
+    passwords |= {f"app_{one}": servers.secrets[f"{one}_password"] for one in PROCESSES}
+    users.write_text("".join(f'"{user}" "{secret}"\n' for user, secret in passwords.items()))
+    target = {"name": name, "host": HOST, "port": servers.ports["postgres"]}
+    config.write_text(CONFIG.format(listen=port, users=users, **target))
     program = shutil.which("pgbouncer")
-    assert program, "not installed: run bin/setup --pooler"
-    # It refuses root, and reads its files before it changes to another user.
+    assert program, "pgbouncer is not installed; run bin/setup --pooler"
+    # It refuses to run as root, and reads its files before it switches users.
     as_user = ["--user", "postgres"] if os.geteuid() == 0 else []
     process = await asyncio.create_subprocess_exec(program, "--quiet", *as_user, config)
     await until(lambda: accepts_connections(HOST, port))
@@ -70,7 +70,7 @@ def with_database(settings, **changed):
     return settings.model_copy(update={"database": settings.database.model_copy(update=changed)})
 
 
-async def test_logs_go_through_it_byte_for_byte(settings, pool, job_id, tmp_path, channel):
+async def test_logs_pass_through_it_byte_for_byte(settings, pool, job_id, tmp_path, channel):
     logs = {job_id * 100 + n: content for n, (_, content) in enumerate(fleet(3, 6))}
     count = "SELECT count(*) FROM logs WHERE {}"
     async with AsyncExitStack() as stack:
@@ -99,16 +99,16 @@ async def test_logs_go_through_it_byte_for_byte(settings, pool, job_id, tmp_path
             followed = await asyncio.gather(*map(follow, logs))
             await asyncio.gather(*plays)
         assert dict(zip(logs, followed, strict=True)) == logs
-        # Read again and again: from the parts, the row, the archive.
+        # Read repeatedly: from the parts, then the row, then the archive.
         async with asyncio.timeout(60):
             while not await stored(pool, count.format("purged_at IS NOT NULL"), len(logs)):
                 await asyncio.gather(*map(read, logs))
         assert {job: await read(job) for job in logs} == logs
     store = s3(settings)
     for job, content in logs.items():
-        found = store.get_object(Bucket=settings.s3.bucket, Key=f"jobs/{job}/log.txt")
-        assert found["Body"].read() == content
-    # Two transactions at once hold both its connections to Postgres: no statement stayed there.
+        archived = store.get_object(Bucket=settings.s3.bucket, Key=f"jobs/{job}/log.txt")
+        assert archived["Body"].read() == content
+    # Two concurrent transactions use both connections to Postgres: no statement remained there.
     async with pool.acquire() as one, pool.acquire() as two, one.transaction(), two.transaction():
         for each in (one, two):
             assert await each.fetch("SELECT name FROM pg_prepared_statements") == []
@@ -118,22 +118,22 @@ async def stored(pool, query: str, count: int) -> bool:
     return await pool.fetchval(query) == count
 
 
-async def test_news_are_heard_and_the_schema_deployed_by_the_direct_way(settings, tmp_path):
+async def test_listeners_and_schema_deployment_use_the_direct_url(settings, tmp_path):
     lost = with_database(settings, url=SecretStr("postgresql://logflume@127.0.0.1:1/none"))
-    given = environment(lost, tmp_path / "settings")
+    variables = environment(lost, tmp_path / "settings")
     process = await asyncio.create_subprocess_exec(
-        LOGFLUME, "db", "status", env=given, stdout=asyncio.subprocess.PIPE
+        LOGFLUME, "db", "status", env=variables, stdout=asyncio.subprocess.PIPE
     )
-    told, _ = await process.communicate()
-    assert b"Nothing to deploy" in told
+    output, _ = await process.communicate()
+    assert b"Nothing to deploy" in output
     connection = await connect_directly(lost.database, "test")
     await connection.close()
 
 
-async def test_a_pooler_that_the_settings_do_not_tell_of_is_named(settings, pooler):
-    untold = with_database(settings, direct_url=None)
+async def test_a_pooler_without_a_direct_url_is_an_error(settings, pooler):
+    indirect = with_database(settings, direct_url=None)
     with pytest.raises(ComponentError, match=r"is a pooler: set LOGFLUME_DATABASE__DIRECT_URL"):
-        await open_pool(untold.database)
+        await open_pool(indirect.database)
     doubled = with_database(settings, direct_url=SecretStr(pooler))
     with pytest.raises(ComponentError, match=r"is a pooler, too"):
         await connect_directly(doubled.database, "test")

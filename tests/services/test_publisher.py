@@ -1,4 +1,4 @@
-"""A RabbitMQ that goes away at any moment of a connection: who waits is told, by one error."""
+"""RabbitMQ disappears at any step of a connection: callers get a ComponentError."""
 
 import asyncio
 import itertools
@@ -17,10 +17,10 @@ from tests.support.waiting import until
 
 @pytest.fixture
 async def proxy(servers):
-    made = Proxy(servers.ports["amqp"])
-    await made.start()
-    yield made
-    made.close()
+    proxy = Proxy(servers.ports["amqp"])
+    await proxy.start()
+    yield proxy
+    proxy.close()
 
 
 @pytest.fixture
@@ -30,9 +30,9 @@ def url(amqp_url, servers, proxy):
 
 @pytest.fixture
 async def publisher(url):
-    made = Publisher(url, "logflume test", amqp.declare)
-    yield made
-    await made.close()
+    publisher = Publisher(url, "logflume test", amqp.declare)
+    yield publisher
+    await publisher.close()
 
 
 def message() -> aio_pika.Message:
@@ -40,7 +40,7 @@ def message() -> aio_pika.Message:
 
 
 async def waiting(publisher, proxy) -> asyncio.Task[None]:
-    """A caller that waits for a confirmation which does not come."""
+    """A caller that waits for a confirmation that never arrives."""
     await publisher.publish(message(), contract.ROUTING_KEY)
     proxy.turn("stall")
     waits = asyncio.create_task(publisher.publish(message(), contract.ROUTING_KEY))
@@ -53,7 +53,7 @@ async def waiting(publisher, proxy) -> asyncio.Task[None]:
     return waits
 
 
-async def test_who_waits_on_a_connection_that_another_gives_up_is_told(publisher, proxy):
+async def test_closing_a_connection_is_an_error_for_its_waiting_callers(publisher, proxy):
     waits = await waiting(publisher, proxy)
     await publisher.close()
     with pytest.raises(ComponentError):
@@ -62,7 +62,7 @@ async def test_who_waits_on_a_connection_that_another_gives_up_is_told(publisher
     await publisher.publish(message(), contract.ROUTING_KEY)
 
 
-async def test_a_caller_that_is_cancelled_is_no_connection_lost(publisher, proxy):
+async def test_cancelling_a_caller_is_not_a_lost_connection(publisher, proxy):
     waits = await waiting(publisher, proxy)
     waits.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -70,8 +70,10 @@ async def test_a_caller_that_is_cancelled_is_no_connection_lost(publisher, proxy
     proxy.turn("flow")
 
 
-async def test_a_broker_may_go_at_every_step_of_a_handshake(publisher, proxy):
-    """Between two frames or in the middle of one."""
+async def test_a_publisher_survives_a_broker_that_disappears_at_any_step_of_the_handshake(
+    publisher, proxy
+):
+    """Between two frames, and inside one."""
     for halves in itertools.count():
         proxy.break_off(halves)
         try:
@@ -82,7 +84,7 @@ async def test_a_broker_may_go_at_every_step_of_a_handshake(publisher, proxy):
     assert halves > 10
 
 
-async def test_a_drain_is_told_of_it_too(amqp_settings, url, pool, proxy):
+async def test_a_drain_survives_it_too(amqp_settings, url, pool, proxy):
     amqp = amqp_settings.amqp.model_copy(update={"url": SecretStr(url)})
     drain = Drain(amqp, amqp_settings.drain, pool, None)  # type: ignore[arg-type]
     for halves in itertools.count():
@@ -99,11 +101,11 @@ async def test_a_drain_is_told_of_it_too(amqp_settings, url, pool, proxy):
 @pytest.mark.parametrize(
     "error", [StopAsyncIteration(), Exception(), asyncio.CancelledError(), ConnectionError("gone")]
 )
-async def test_whatever_the_library_raises_is_one_error(error):
+async def test_errors_of_the_library_become_component_errors(error):
     with pytest.raises(ComponentError), amqp.reaching("RabbitMQ"):
         raise error
 
 
-async def test_a_mistake_of_ours_is_not_taken_for_it():
+async def test_other_errors_are_not_translated():
     with pytest.raises(KeyError), amqp.reaching("RabbitMQ"):
         raise KeyError

@@ -1,8 +1,7 @@
-"""Sharded queues on real RabbitMQ: every shard is consumed, whatever becomes of their number."""
+"""Sharded queues on real RabbitMQ: every shard is consumed, also while their number changes."""
 
 import asyncio
 import contextlib
-import json
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import urlsplit
@@ -14,6 +13,8 @@ from pydantic import SecretStr
 from drain import shards
 from drain.shards import Shards
 from logflume import contract
+from logflume.amqp import part_message
+from logflume.contract import PartMessage
 from logflume.errors import ComponentError, SettingsError
 from logflume.settings.groups import AmqpSettings
 from tests.support.broker import manage
@@ -23,7 +24,7 @@ from tests.support.waiting import until
 
 @pytest.fixture
 def settings(amqp_settings, monkeypatch):
-    monkeypatch.setattr(shards, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(shards, "POLL_SECONDS", 0.1)
     return amqp_settings
 
 
@@ -39,13 +40,12 @@ def managed_by(settings, url: str):
 
 
 async def publish(exchange, job_id: int, number: int, routing_key: str | None = None) -> None:
-    body = {"id": job_id, "number": number, "log": f"{number},", "uuid": "u", "final": False}
-    message = aio_pika.Message(json.dumps(body).encode())
+    message = part_message(PartMessage.of(job_id, number, f"{number},".encode(), uuid="u"))
     await exchange.publish(message, routing_key or str(job_id))
 
 
 async def stored(pool) -> Counter:
-    """How often each part is in the table."""
+    """How many times each part is stored."""
     rows = await pool.fetch("SELECT job_id, number FROM log_parts p JOIN logs l ON l.id = p.log_id")
     return Counter((row["job_id"], row["number"]) for row in rows)
 
@@ -72,7 +72,7 @@ def shard_names(count: int) -> list[str]:
 
 
 async def queues(channel, count: int) -> list[tuple[int, int]]:
-    """The consumers and the messages of each shard, asked of the queues themselves."""
+    """The consumers and messages of each shard, from the queues themselves."""
     found = [await channel.declare_queue(name, passive=True) for name in shard_names(count)]
     results = [queue.declaration_result for queue in found]
     return [(result.consumer_count, result.message_count) for result in results]
@@ -83,7 +83,7 @@ async def consumers(channel, count: int) -> list[int]:
 
 
 async def consumed(settings, *names: str) -> bool:
-    """Whether these queues are there, and each has a consumer; the management would lag behind."""
+    """Whether these queues exist and have consumers; the management API would lag behind."""
     async with await aio_pika.connect(settings.amqp.url.get_secret_value()) as connection:
         channel = await connection.channel()
         try:
@@ -111,7 +111,7 @@ async def test_every_shard_is_consumed_and_the_plain_queue_too(
     assert (policy["priority"], policy["apply-to"]) == (-8, "exchanges")
 
 
-async def test_while_shards_and_drains_come_and_go_each_part_is_stored_once(
+async def test_each_part_is_stored_once_while_shards_and_drains_change(
     settings, channel, exchange, servers, name, pool, numbers
 ):
     jobs, published = [next(numbers) for _ in range(20)], 0
@@ -132,7 +132,7 @@ async def test_while_shards_and_drains_come_and_go_each_part_is_stored_once(
             await publish_until(lambda: holds_any(pool))
             set_shards(servers, name, 4)
             await publish_until(lambda: holds(consumers(channel, 4), [1, 1, 1, 1]))
-            # Parts still go to shards beyond the policy; consumers of the pseudo-queue do not.
+            # Shards beyond the policy still receive parts, but not consumers of the pseudo-queue.
             set_shards(servers, name, 2)
             await later.enter_async_context(draining(settings, sharded=True))
             await publish_until(lambda: holds(consumers(channel, 4), [2, 2, 2, 2]))
@@ -145,7 +145,7 @@ async def test_while_shards_and_drains_come_and_go_each_part_is_stored_once(
     assert await queues(channel, 3) == [(0, 0), (0, 0), (0, 0)]
 
 
-async def test_what_an_operator_set_is_left_as_it_is(settings, exchange, servers, name):
+async def test_an_existing_policy_is_not_changed(settings, exchange, servers, name):
     set_shards(servers, name, 3)
     before = manage(servers, "GET", f"policies/{name}/logs-sharding")
     async with draining(settings, sharded=True):
@@ -153,11 +153,11 @@ async def test_what_an_operator_set_is_left_as_it_is(settings, exchange, servers
     assert manage(servers, "GET", f"policies/{name}/logs-sharding") == before
 
 
-async def test_without_the_management_it_goes_on_with_the_shards_it_knows(
+async def test_without_the_management_api_it_consumes_the_shards_found_before(
     settings, channel, exchange, servers, name, pool, numbers
 ):
     async with (
-        passing_on(servers) as (url, close),
+        proxied(servers) as (url, close),
         draining(managed_by(settings, url), sharded=True),
     ):
         await until(lambda: consumed(settings, *shard_names(2)))
@@ -171,7 +171,7 @@ async def test_without_the_management_it_goes_on_with_the_shards_it_knows(
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         "503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
         "404 Not Found\r\nContent-Length: 2\r\n\r\n{}",
@@ -180,28 +180,28 @@ async def test_without_the_management_it_goes_on_with_the_shards_it_knows(
         '200 OK\r\nContent-Length: 13\r\n\r\n{"error": "x"}',
         "200 OK\r\nContent-Length: 5\r\n\r\n[1,2]",
     ],
-    ids=["nothing", "missing", "elsewhere", "empty", "object", "numbers"],
+    ids=["unavailable", "missing", "redirect", "empty", "object", "numbers"],
 )
-async def test_an_answer_that_is_no_list_of_queues_changes_nothing(settings, answer):
-    async def answered(reader, writer) -> None:
+async def test_a_response_without_a_list_of_queues_changes_nothing(settings, response):
+    async def respond(reader, writer) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(f"HTTP/1.1 {answer}".encode())
+        writer.write(f"HTTP/1.1 {response}".encode())
         await writer.drain()
         writer.close()
 
-    async with await asyncio.start_server(answered, "127.0.0.1", 0) as server:
+    async with await asyncio.start_server(respond, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        found = Shards(managed_by(settings, f"http://u:p@127.0.0.1:{port}").amqp)
+        finder = Shards(managed_by(settings, f"http://u:p@127.0.0.1:{port}").amqp)
         with pytest.raises(ComponentError, match="RabbitMQ's management API at"):
-            await found.find()
-        found._known = ["a shard"]
-        assert await found.find() == ["a shard"]
-        await found.close()
+            await finder.find()
+        finder._known = ["a shard"]
+        assert await finder.find() == ["a shard"]
+        await finder.close()
 
 
 @asynccontextmanager
-async def passing_on(servers):
-    """A way to the management that can be closed, as by a firewall."""
+async def proxied(servers):
+    """The URL of a proxy to the management API, and a function that closes it."""
     target = urlsplit(servers.management_url)
     writers = []
 
@@ -228,31 +228,31 @@ async def passing_on(servers):
     await close()
 
 
-def test_without_the_setting_it_is_told():
+def test_a_missing_management_url_is_an_error():
     with pytest.raises(SettingsError, match="LOGFLUME_AMQP__MANAGEMENT_URL"):
         Shards(AmqpSettings())
 
 
 @pytest.mark.parametrize(
-    ("user", "port", "told"),
+    ("user", "port", "message"),
     [
-        ("nobody", None, "answers 401 to GET policies/.*policymaker"),
+        ("unknown", None, "status 401 for GET policies/.*policymaker"),
         ("logflume", 1, "management API at 127.0.0.1:1: "),
     ],
     ids=["refused", "unreachable"],
 )
-async def test_a_management_that_is_no_use_from_the_start_is_told(
-    settings, servers, user, port, told
+async def test_an_unusable_management_api_is_an_error_at_startup(
+    settings, servers, user, port, message
 ):
     at = urlsplit(servers.management_url)
     url = f"http://{user}:{at.password}@{at.hostname}:{port or at.port}"
-    with pytest.raises(ComponentError, match=told) as caught:
+    with pytest.raises(ComponentError, match=message) as caught:
         async with draining(managed_by(settings, url), sharded=True):
             pass
     assert at.password not in str(caught.value)
 
 
-async def test_another_policy_in_force_is_told(settings, servers, name):
+async def test_another_effective_policy_is_an_error(settings, servers, name):
     rule = {**shards.RULE, "definition": {"alternate-exchange": "x"}, "priority": 9}
     manage(servers, "PUT", f"policies/{name}/other", rule)
     with pytest.raises(ComponentError, match="has no shards"):

@@ -1,4 +1,4 @@
-"""The Pusher server of the local stack: there when it was asked for, and only then."""
+"""The local stack's Pusher server runs only on request."""
 
 import json
 
@@ -10,7 +10,7 @@ from logflume_cli.devstack import pusher as component
 from logflume_cli.devstack.stack import LocalStack
 
 
-async def test_it_is_set_while_it_runs_and_not_after(tmp_path):
+async def test_the_app_is_configured_while_the_server_runs(tmp_path):
     def app() -> str | None:
         return load_settings(stack={"data_dir": tmp_path}).pusher.app_id
 
@@ -19,7 +19,7 @@ async def test_it_is_set_while_it_runs_and_not_after(tmp_path):
     assert "pusher" not in {item.name for item in stack.status()}
     assert await stack.up(["pusher"]) == ["pusher"]
     assert app() is not None
-    assert await stack.up([]) == []  # it still runs
+    assert await stack.up([]) == []  # still running
     assert app() is not None
     assert {item.name: item.state for item in stack.status()}["pusher"] == "running"
     await stack.down()
@@ -28,14 +28,14 @@ async def test_it_is_set_while_it_runs_and_not_after(tmp_path):
     assert "pusher" not in {item.name for item in stack.status()}
 
 
-async def test_one_that_was_set_by_hand_stays(tmp_path):
+async def test_an_app_that_was_configured_by_hand_stays(tmp_path):
     app = {"app_id": "7", "key": "k", "secret": "s"}
     stack = LocalStack(tmp_path, {"pusher": app})
     await stack.up([])
     assert json.loads(stack_file(tmp_path).read_text())["pusher"] == app
 
 
-async def test_what_is_not_installed_is_told_and_not_set(tmp_path, monkeypatch):
+async def test_a_missing_server_is_an_error_and_not_configured(tmp_path, monkeypatch):
     monkeypatch.setattr(component, "PROGRAM", tmp_path / "nothing")
     stack = LocalStack(tmp_path)
     with pytest.raises(ComponentError, match=r"^pusher is not installed: run bin/setup --pusher$"):

@@ -1,4 +1,4 @@
-"""Every field of the wire contract, right and wrong."""
+"""Valid and invalid values for every field of the wire contract."""
 
 import base64
 import contextlib
@@ -18,7 +18,7 @@ GOOD = {"id": 4242, "log": "text", "number": 7, "uuid": "run", "final": False}
 
 
 def body(**fields: object) -> bytes:
-    """A good message but for some fields; ... leaves one out."""
+    """A valid message with some fields replaced; ... omits one."""
     message = {name: value for name, value in {**GOOD, **fields}.items() if value is not ...}
     return json.dumps(message).encode()
 
@@ -39,12 +39,12 @@ def test_a_part_as_a_runner_sends_it():
     [None, {}, [], 7, "x", {"queued_at": None}, {"queued_at": 7}, {"queued_at": "soon"}],
     ids=repr,
 )
-def test_whatever_meta_holds_costs_no_part(meta):
+def test_any_meta_is_accepted(meta):
     part = read(body(meta=meta))
     assert (part.content, part.queued_at) == (b"text", None)
 
 
-def test_meta_is_left_out_where_a_log_holds_raw_bytes():
+def test_meta_is_ignored_if_the_log_has_raw_bytes():
     raw = body(meta={"queued_at": "2026-11-23T10:00:00Z"}).replace(b"text", b"te\xff")
     assert (read(raw).content, read(raw).queued_at) == (b"te\xff", None)
 
@@ -68,7 +68,7 @@ def test_meta_is_left_out_where_a_log_holds_raw_bytes():
         ({"log": "YWJj\r\nZGVm\n", "encoding": "base64"}, "content", b"abcdef"),
     ],
 )
-def test_what_the_contract_allows(fields, name, value):
+def test_valid_fields(fields, name, value):
     assert getattr(read(body(**fields)), name) == value
 
 
@@ -108,37 +108,37 @@ def test_what_the_contract_allows(fields, name, value):
         (body(log="\ud83d"), "surrogate"),
     ],
 )
-def test_what_breaks_the_contract_is_rejected_with_the_field(raw, reason):
+def test_an_invalid_message_names_the_field(raw, reason):
     with pytest.raises(InvalidMessage, match=reason):
         read(raw)
 
 
 def test_raw_halves_of_a_character_survive():
-    """Some runners put raw bytes between the quotes, cut in the middle of a character."""
+    """Some runners put raw bytes between the quotes, split inside a character."""
     raw = b'{"id": 1, "number": 0, "log": "caf\xc3"}'
     assert read(raw).content == b"caf\xc3"
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_in_base64_come_back(content):
+def test_any_bytes_survive_base64(content):
     message = body(log=base64.b64encode(content).decode(), encoding="base64")
     assert read(message).content == content
 
 
 @given(st.binary(max_size=80))
-def test_any_message_is_a_part_or_rejected(raw):
+def test_any_message_is_a_part_or_invalid(raw):
     with contextlib.suppress(InvalidMessage):
         read(raw)
 
 
 def test_times_without_a_zone_are_utc():
-    naive = datetime(2026, 11, 24, 10)  # noqa: DTZ001 - as pamqp may give it
+    naive = datetime(2026, 11, 24, 10)  # noqa: DTZ001 - pamqp may return one
     assert utc(naive) == datetime(2026, 11, 24, 10, tzinfo=UTC)
     assert utc(None) is None
 
 
 @given(st.binary(max_size=80), st.booleans(), st.none() | st.text("ab", min_size=1))
-def test_what_is_encoded_is_decoded(content, final, uuid):
+def test_an_encoded_part_is_decoded_unchanged(content, final, uuid):
     meta = {"queued_at": "2026-11-23T10:00:00Z"}
     part = read(PartMessage.of(7, 3, content, uuid=uuid, final=final, meta=meta).encode())
     assert (part.job_id, part.number, part.attempt) == (7, 3, uuid or "")
@@ -146,5 +146,5 @@ def test_what_is_encoded_is_decoded(content, final, uuid):
     assert part.queued_at == datetime(2026, 11, 23, 10, tzinfo=UTC)
 
 
-def test_absent_fields_are_left_out():
+def test_unset_fields_are_omitted():
     assert PartMessage.of(7, 0, b"x").encode() == b'{"id":7,"log":"x","number":0,"final":false}'

@@ -1,4 +1,4 @@
-"""Deliveries cut out of a stream of frames: as pamqp reads them, however the stream is cut."""
+"""Deliveries parsed from a stream of frames equal pamqp's, however the stream is split."""
 
 import asyncio
 from collections.abc import Iterator
@@ -73,13 +73,13 @@ others = st.sampled_from(
         spec.Channel.OpenOk(),
     ]
 ).map(lambda one: [one])
-# What a broker sends on each channel; between these frames may stand others', and heartbeats.
+# What a broker sends on each channel; frames of channels and heartbeats are interleaved.
 channels = st.lists(st.lists(contents | others, max_size=4), min_size=1, max_size=3)
 
 
 @st.composite
 def streams(draw: st.DrawFn) -> list[bytes]:
-    """Frames in an order in which a broker may send them."""
+    """Frames in a valid order."""
     lines = {
         number: [one for some in sent for one in some]
         for number, sent in enumerate(draw(channels), 1)
@@ -93,35 +93,35 @@ def streams(draw: st.DrawFn) -> list[bytes]:
 
 
 def read(sent: list[bytes]) -> tuple[list[Any], list[bytes]]:
-    """The deliveries and the other frames, as pamqp reads them."""
+    """The deliveries and the other frames, as parsed by pamqp."""
     found, rest = [], []
-    under_way: dict[int, list[Any]] = {}
+    open_: dict[int, list[Any]] = {}
     for data in sent:
         _, channel, one = frame.unmarshal(data)
         if isinstance(one, spec.Basic.Deliver):
-            under_way[channel] = [one.delivery_tag]
-        elif channel in under_way and isinstance(one, ContentHeader):
-            under_way[channel] += [one, b""]
-        elif channel in under_way:
-            under_way[channel][2] += one.value
+            open_[channel] = [one.delivery_tag]
+        elif channel in open_ and isinstance(one, ContentHeader):
+            open_[channel] += [one, b""]
+        elif channel in open_:
+            open_[channel][2] += one.value
         else:
             rest.append(data)
             continue
-        tag, header, body = (*under_way[channel], None, None)[:3]
+        tag, header, body = (*open_[channel], None, None)[:3]
         if header and len(body) == header.body_size:
             about = header.properties
             found.append(
                 (tag, body, about.content_type, about.headers or {}, about.timestamp,
                  about.message_type)
             )  # fmt: skip
-            del under_way[channel]
+            del open_[channel]
     return found, rest
 
 
-def told(one: Delivery) -> tuple[Any, ...]:
-    about = one.read()
-    assert one.published_at == about.timestamp
-    return (one.tag, one.body, *about)
+def fields(one: Delivery) -> tuple[Any, ...]:
+    properties = one.read()
+    assert one.published_at == properties.timestamp
+    return (one.tag, one.body, *properties)
 
 
 def feed(pieces: Iterator[bytes] | list[bytes]) -> tuple[list[Delivery], bytes]:
@@ -132,13 +132,13 @@ def feed(pieces: Iterator[bytes] | list[bytes]) -> tuple[list[Delivery], bytes]:
 
 
 @given(streams(), st.data())
-def test_however_the_stream_is_cut_the_deliveries_are_as_pamqp_reads_them(sent, data):
+def test_deliveries_equal_pamqps_however_the_stream_is_split(sent, data):
     stream = b"".join(sent)
     places = st.lists(st.integers(0, len(stream)), max_size=20).map(sorted)
     cuts = [0, *data.draw(places), len(stream)]
     found, rest = feed(stream[a:b] for a, b in pairwise(cuts))
     deliveries, others = read(sent)
-    assert [told(one) for one in found] == deliveries
+    assert [fields(one) for one in found] == deliveries
     assert rest == b"".join(others)
 
 
@@ -146,37 +146,37 @@ def marshal(frames: list[Any], channel: int = 1) -> bytes:
     return b"".join(frame.marshal(one, channel) for one in frames)
 
 
-def test_every_byte_may_come_alone():
+def test_a_stream_of_single_bytes():
     sent = marshal([*content(deliver(), {"message_type": "t"}, [b"a", b"bc"]), spec.Basic.Ack(7)])
     found, rest = feed([sent[at : at + 1] for at in range(len(sent))])
-    assert [told(one) for one in found] == [(1, b"abc", None, {}, None, "t")]
+    assert [fields(one) for one in found] == [(1, b"abc", None, {}, None, "t")]
     assert rest == marshal([spec.Basic.Ack(7)])
 
 
-def test_what_is_half_read_when_a_channel_closes_is_no_delivery_of_the_next_that_has_its_number():
+def test_closing_a_channel_discards_its_unfinished_delivery():
     half = content(deliver(), {}, [b"half", b"lost"])[:-1]
     whole = content(deliver(), {}, [b"whole"])
     closed = [spec.Channel.Close(406, "gone", 0, 0)]
-    asked_for = content(get_ok(), {}, [b"else"])
-    found, rest = feed([marshal([*half, *closed, *asked_for, *whole])])
+    requested = content(get_ok(), {}, [b"else"])
+    found, rest = feed([marshal([*half, *closed, *requested, *whole])])
     assert [one.body for one in found] == [b"whole"]
-    assert rest == marshal([*closed, *asked_for])
+    assert rest == marshal([*closed, *requested])
 
 
 @pytest.mark.parametrize(
-    "spoilt",
+    "garbage",
     [b"AMQP\0\0\x09\x01", b"\0\0\0\0", b"\x01\0\0\0\0\0\1xx" + b"more"],
     ids=["another protocol", "another frame", "no end"],
 )
-def test_what_are_no_frames_aiormq_gets_as_they_came(spoilt):
+def test_bytes_that_are_not_frames_reach_aiormq_unchanged(garbage):
     sent = marshal(content(deliver(), {}, [b"a"]))
-    found, rest = feed([sent, spoilt + bytes(8), sent])
+    found, rest = feed([sent, garbage + bytes(8), sent])
     assert [one.body for one in found] == [b"a"]
-    assert rest == spoilt + bytes(8) + sent
+    assert rest == garbage + bytes(8) + sent
 
 
 @given(st.binary(max_size=80))
-def test_properties_are_read_as_far_as_they_can_be(properties):
+def test_any_property_bytes_can_be_read(properties):
     one = Delivery(1)
     one.begin(bytes(12) + properties, lambda _: True)
     about = one.read()
@@ -185,8 +185,8 @@ def test_properties_are_read_as_far_as_they_can_be(properties):
         assert text is None or len(text.encode()) <= 255
 
 
-async def test_a_connection_with_nothing_but_deliveries_is_no_silent_one():
-    """RabbitMQ sends no heartbeats beside them, and aiormq would give the connection up."""
+async def test_a_connection_with_only_deliveries_gets_heartbeats():
+    """RabbitMQ sends no heartbeats with them, and aiormq would close a silent connection."""
     reader = asyncio.StreamReader()
     protocol = Protocol(reader, Frames())
     sent = marshal(content(deliver(), {}, [b"a"]))
@@ -195,7 +195,7 @@ async def test_a_connection_with_nothing_but_deliveries_is_no_silent_one():
     protocol.data_received(handshake[9:])
     protocol.data_received(sent)
     reader.feed_eof()
-    assert await reader.read() == handshake  # heard of this very second
+    assert await reader.read() == handshake  # there were other frames within this second
     reader = asyncio.StreamReader()
     protocol = Protocol(reader, Frames())
     protocol.data_received(sent + sent[:20])
@@ -205,7 +205,7 @@ async def test_a_connection_with_nothing_but_deliveries_is_no_silent_one():
 
 
 @given(st.data())
-def test_of_what_is_refused_the_body_is_not_kept_and_the_next_is_whole(data):
+def test_a_refused_delivery_has_no_body_and_the_next_one_is_complete(data):
     sent = marshal([*content(deliver(1), {}, [b"large", b"r"]), *content(deliver(2), {}, [b"a"])])
     places = st.lists(st.integers(0, len(sent)), max_size=9).map(sorted)
     cuts = [0, *data.draw(places), len(sent)]
