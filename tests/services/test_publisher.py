@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from types import SimpleNamespace
 
 import aio_pika
 import pytest
@@ -86,7 +87,7 @@ async def test_a_publisher_survives_a_broker_that_disappears_at_any_step_of_the_
 
 async def test_a_drain_survives_it_too(amqp_settings, url, pool, proxy):
     amqp = amqp_settings.amqp.model_copy(update={"url": SecretStr(url)})
-    drain = Drain(amqp, amqp_settings.drain, pool, None)  # type: ignore[arg-type]
+    drain = Drain(amqp, amqp_settings.drain, pool, SimpleNamespace(pending=0))  # type: ignore[arg-type]
     for halves in itertools.count():
         proxy.break_off(halves)
         try:
