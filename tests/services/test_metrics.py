@@ -1,4 +1,4 @@
-"""What drain, worker and web count, seen as Prometheus sees it, and whether they say to be well."""
+"""Metrics and health of drain, worker and web, scraped over HTTP."""
 
 import contextlib
 import json
@@ -34,7 +34,7 @@ from tests.support.services import draining, serving
 from tests.support.waiting import until
 from workflows.client.connection import check_temporal, connect_temporal, measured_runtime
 
-REJECTED = ("logflume_drain_invalid_messages_total", "dead_lettered")
+DEAD_LETTERED = ("logflume_drain_invalid_messages_total", "dead_lettered")
 
 
 @pytest.fixture
@@ -42,43 +42,43 @@ def settings(amqp_settings):
     return amqp_settings
 
 
-async def test_a_drain_shows_what_it_did_and_how_it_is(settings, channel, pool, job_id):
+async def test_a_drain_serves_its_metrics_and_readiness(settings, channel, pool, job_id):
     queued_at = datetime.now(UTC) - timedelta(seconds=90)
     exchange = await channel.get_exchange(contract.EXCHANGE)
 
     async def publish(uuid: str, number: int, **fields) -> None:
-        told = {"id": job_id, "uuid": uuid, "number": number, "log": "four", **fields}
-        message = aio_pika.Message(json.dumps(told).encode(), timestamp=datetime.now(UTC))
+        body = {"id": job_id, "uuid": uuid, "number": number, "log": "four", **fields}
+        message = aio_pika.Message(json.dumps(body).encode(), timestamp=datetime.now(UTC))
         await exchange.publish(message, contract.ROUTING_KEY)
 
     async with pool.acquire() as connection:
-        await store_batch(connection, [part(job_id, 0, attempt="given up")])
+        await store_batch(connection, [part(job_id, 0, attempt="closed")])
         await write_whole(connection, job_id, b"")
     async with draining(settings) as drain:
         needs = {"rabbitmq": drain.queue}
         async with shown("drain", settings, needs, drain_readings(drain.queue)) as client:
             await until(lambda: _is_ready(client))
             before = await scrape(client)
-            await publish("given up", 1)
+            await publish("closed", 1)
             await publish("run", 0, meta={"queued_at": queued_at.isoformat()})
             await publish("run", 1, meta=["no", {"meta": 1}])
             await exchange.publish(aio_pika.Message(b"no part"), contract.ROUTING_KEY)
 
             await publish("run", 2)
 
-            async def more() -> dict[tuple[str, ...], float]:
+            async def deltas() -> dict[tuple[str, ...], float]:
                 now = await scrape(client)
                 return {key: value - before.get(key, 0) for key, value in now.items()}
 
             async def is_done() -> bool:
-                found = await more()
-                stored = found["logflume_drain_parts_total",] >= 3
-                is_acked = not found["logflume_drain_unacked_messages",]
-                told = found["logflume_drain_signals_total",] >= 1
-                return stored and is_acked and told and found[REJECTED] == 1
+                delta = await deltas()
+                is_stored = delta["logflume_drain_parts_total",] >= 3
+                is_acked = not delta["logflume_drain_unacked_messages",]
+                is_signalled = delta["logflume_drain_signals_total",] >= 1
+                return is_stored and is_acked and is_signalled and delta[DEAD_LETTERED] == 1
 
             await until(is_done)
-            found, now = await more(), await scrape(client)
+            delta, now = await deltas(), await scrape(client)
             assert (await client.get("/health/ready")).json() == {
                 "status": "ok",
                 "dependencies": {"rabbitmq": "ok"},
@@ -87,18 +87,18 @@ async def test_a_drain_shows_what_it_did_and_how_it_is(settings, channel, pool, 
             drain.stop()
             await until(lambda: _is_not_ready(client))
             assert (await client.get("/health/live")).status_code == 200
-    assert found["logflume_drain_parts_total",] == 3
-    assert found["logflume_drain_part_bytes_total",] == 12
-    assert found["logflume_drain_stale_parts_total",] == 1
-    assert found["logflume_drain_flush_parts_sum",] == 4
-    assert found["logflume_drain_flush_seconds_count",] >= 1
-    assert found["logflume_drain_publish_to_commit_seconds_count",] >= 1
-    assert found["logflume_drain_first_line_seconds_count",] == 1
-    assert 90 <= found["logflume_drain_first_line_seconds_sum",] < 120
-    assert found["logflume_drain_signal_seconds_count",] >= 1
+    assert delta["logflume_drain_parts_total",] == 3
+    assert delta["logflume_drain_part_bytes_total",] == 12
+    assert delta["logflume_drain_stale_parts_total",] == 1
+    assert delta["logflume_drain_flush_parts_sum",] == 4
+    assert delta["logflume_drain_flush_seconds_count",] >= 1
+    assert delta["logflume_drain_publish_to_commit_seconds_count",] >= 1
+    assert delta["logflume_drain_first_line_seconds_count",] == 1
+    assert 90 <= delta["logflume_drain_first_line_seconds_sum",] < 120
+    assert delta["logflume_drain_signal_seconds_count",] >= 1
     assert now["logflume_drain_consuming",] == 1
     assert now["logflume_drain_queue_consumers",] == 1
-    assert now["logflume_drain_dead_letters",] in {0, 1}  # others are asked every 5 s
+    assert now["logflume_drain_dead_letters",] in {0, 1}  # read every 5 s
     assert now["logflume_drain_prefetch_messages",] == settings.drain.prefetch
     assert not [key for key in now if key[0].startswith(("logflume_worker", "logflume_web"))]
 
@@ -115,12 +115,12 @@ async def oldest_hours(connection) -> float:
     return (await figures(connection)).oldest_unarchived_seconds / 3600
 
 
-async def test_figures_of_the_database(pool, job_id):
+async def test_stats_of_the_database(pool, job_id):
     async with pool.acquire() as connection:
         found = await figures(connection)
         assert (found.oldest_unarchived_seconds, found.default_partition_parts) == (0, 0)
         assert not found.is_under_maintenance
-        # A partition more, and one fewer where midnight has passed since the servers started.
+        # One fewer if midnight has passed since the servers started.
         assert found.partitions_ahead >= 1
         began = datetime.now(UTC) - timedelta(hours=9)
         young, old, done = job_id, job_id + 10_000, job_id + 20_000
@@ -148,7 +148,7 @@ async def test_figures_of_the_database(pool, job_id):
         await switch_off(connection)
 
 
-async def test_the_oldest_unarchived_log_costs_the_same_however_many_are_done(pool):
+async def test_finding_the_oldest_unarchived_log_does_not_scan_archived_ones(pool):
     async with pool.acquire() as connection:
         await connection.execute(
             "INSERT INTO logs (job_id, archive_verified, archived_at, purged_at)"
@@ -166,12 +166,12 @@ async def test_the_oldest_unarchived_log_costs_the_same_however_many_are_done(po
 
 @activity.defn
 async def fail() -> None:
-    raise ApplicationError("as it should", non_retryable=True)
+    raise ApplicationError("intended", non_retryable=True)
 
 
 @workflow.defn
 class Failing:
-    """Fails in every way that Temporal's library counts only when it happens."""
+    """Produces the failures whose counters the Temporal SDK creates on first use."""
 
     @workflow.run
     async def run(self) -> None:
@@ -180,11 +180,11 @@ class Failing:
                 await execute(fail, start_to_close_timeout=timedelta(seconds=10))
 
 
-def temporals(path: Path) -> set[str]:
+def sdk_metrics_in(path: Path) -> set[str]:
     return set(re.findall(r"\btemporal_\w+", path.read_text()))
 
 
-async def test_a_worker_shows_the_whole_system_and_temporals_own(settings, pool, name):
+async def test_a_worker_serves_system_and_sdk_metrics(settings, pool, name):
     runtime, sdk_metrics = measured_runtime()
     client = await connect_temporal(settings.temporal, runtime=runtime)
     needs = {"temporal": lambda: check_temporal(client)}
@@ -198,25 +198,25 @@ async def test_a_worker_shows_the_whole_system_and_temporals_own(settings, pool,
             activities=[fail],
             workflow_runner=runner,
         ),
-        shown("worker", settings, needs, readings, sdk_metrics) as seen,
+        shown("worker", settings, needs, readings, sdk_metrics) as http,
     ):
         await client.execute_workflow(Failing.run, id=name, task_queue=name)
         with pytest.raises(RPCError):
             await client.get_workflow_handle(f"no {name}").signal("any")
-        found = await scrape(seen)
-        assert (await seen.get("/health/ready")).status_code == 200
-    assert found["logflume_worker_partitions_ahead",] >= 1
-    assert found["logflume_worker_logs_stuck",] >= 0
-    assert not [key for key in found if key[0].startswith("logflume_drain")]
+        metrics = await scrape(http)
+        assert (await http.get("/health/ready")).status_code == 200
+    assert metrics["logflume_worker_partitions_ahead",] >= 1
+    assert metrics["logflume_worker_logs_stuck",] >= 0
+    assert not [key for key in metrics if key[0].startswith("logflume_drain")]
     monitoring = Path(__file__).parents[2] / "monitoring"
-    named = temporals(monitoring / "alerts.yaml").union(
-        *map(temporals, (monitoring / "dashboards").glob("*.json"))
+    used = sdk_metrics_in(monitoring / "alerts.yaml").union(
+        *map(sdk_metrics_in, (monitoring / "dashboards").glob("*.json"))
     )
-    assert len(named) > 10
-    assert named - {key[0] for key in found} == set()
+    assert len(used) > 10
+    assert used - {key[0] for key in metrics} == set()
 
 
-async def test_what_cannot_be_had_is_no_number_and_counted(settings, pool):
+async def test_a_failed_reading_is_nan_and_counted(settings, pool):
     gone = await open_pool(settings.database)
     await gone.close()
     client = await connect_temporal(
@@ -226,22 +226,22 @@ async def test_what_cannot_be_had_is_no_number_and_counted(settings, pool):
     needs = {"postgres": lambda: gone.fetchval("SELECT 1")}
     async with shown(
         "worker", settings, needs, worker_readings(gone, make_workflows(client, settings))
-    ) as seen:
+    ) as http:
         before = REGISTRY.get_sample_value(
             "logflume_worker_reading_failures_total", {"source": "postgres"}
         )
         assert before is not None
-        first, second = await scrape(seen), await scrape(seen)
-        ready = await seen.get("/health/ready")
+        first, second = await scrape(http), await scrape(http)
+        ready = await http.get("/health/ready")
     assert math.isnan(first["logflume_worker_partitions_ahead",])
     assert math.isnan(first["logflume_worker_logs_stuck",])
-    # Twice scraped, once asked.
+    # Scraped twice, read once.
     assert second["logflume_worker_reading_failures_total", "postgres"] == before + 1
     assert ready.status_code == 503
     assert "closed" in ready.json()["dependencies"]["postgres"]
 
 
-async def test_a_port_that_is_taken_is_said(settings):
+async def test_a_taken_port_is_an_error_that_names_the_setting(settings):
     readings = Readings([], worker_metrics.READING_FAILURES)
     async with shown("worker", settings, {}, readings) as client:
         telemetry = settings.telemetry.model_copy(update={"port": client.base_url.port})
@@ -250,7 +250,7 @@ async def test_a_port_that_is_taken_is_said(settings):
                 pass
 
 
-async def test_the_web_counts_requests_by_route_and_never_by_path(settings, pool, job_id):
+async def test_the_web_counts_requests_by_route_not_by_path(settings, pool, job_id):
     async with serving(settings, pool) as web:
         before = parsed((await web.get("/metrics")).text)
         await web.get(f"/logs/{job_id}/raw")
@@ -258,8 +258,8 @@ async def test_the_web_counts_requests_by_route_and_never_by_path(settings, pool
         await web.get(f"/nowhere/{job_id}")
         after = parsed((await web.get("/metrics")).text)
     for status in ("404", "403"):
-        for what in ("requests_total", "request_duration_seconds_count"):
-            key = (f"logflume_web_{what}", "logflume", "GET", "/logs/{job_id}/raw", status)
+        for metric in ("requests_total", "request_duration_seconds_count"):
+            key = (f"logflume_web_{metric}", "logflume", "GET", "/logs/{job_id}/raw", status)
             assert after[key] - before.get(key, 0) == 1
     assert [key for key in after if str(job_id) in "".join(key)] == []
     assert not [key for key in after if key[0].startswith(("logflume_drain", "logflume_worker"))]

@@ -1,4 +1,4 @@
-"""Batches of parts in real Postgres."""
+"""Storing batches, aggregating and purging, concurrently, in real Postgres."""
 
 import asyncio
 import hashlib
@@ -14,15 +14,15 @@ from tests.support.parts import BEGIN, content, part, write_whole
 from tests.support.waiting import until_blocked
 
 
-async def test_a_batch_is_stored_and_read_in_order_of_number(pool, job_id):
+async def test_a_batch_is_stored_and_read_in_number_order(pool, job_id):
     async with pool.acquire() as connection:
         parts = [part(job_id, 1, b"b"), part(job_id, LAST, b"z"), part(job_id, 0, b"a")]
-        [(_, place)] = await store_batch(connection, parts)
-        assert place.is_open and place.is_log and place.begun
+        [(_, attempt)] = await store_batch(connection, parts)
+        assert attempt.is_open and attempt.is_log and attempt.begun
         assert await content(connection, job_id) == b"abz"
 
 
-async def test_one_row_for_each_job_whatever_the_concurrency(pool, job_id):
+async def test_concurrent_batches_create_one_row_per_job(pool, job_id):
     jobs = range(job_id * 1000, job_id * 1000 + 100)
 
     async def flush(number: int) -> None:
@@ -37,46 +37,46 @@ async def test_one_row_for_each_job_whatever_the_concurrency(pool, job_id):
             assert await content(connection, job) == b"0,1,2,3,4,5,6,7,"
 
 
-async def test_parts_of_a_closed_attempt_are_counted_and_change_nothing(pool, job_id):
+async def test_parts_of_a_closed_attempt_are_only_counted(pool, job_id):
     async with pool.acquire() as connection:
         await store_batch(connection, [part(job_id, 0, b"old")])
         await write_whole(connection, job_id, b"removed")
-        [(_, place)] = await store_batch(connection, [part(job_id, 1, b"late", final=True)])
-        assert not place.is_open
+        [(_, attempt)] = await store_batch(connection, [part(job_id, 1, b"late", final=True)])
+        assert not attempt.is_open
         assert await content(connection, job_id) == b"removed"
         assert await pool.fetchval("SELECT count(*) FROM log_parts WHERE number >= 0") == 0
         assert await pool.fetchval("SELECT sum(stale_parts) FROM log_attempts") == 1
 
 
-async def test_clearing_waits_for_parts_under_way_and_takes_them_too(pool, job_id):
-    """A part is either deleted by the clear or found to be stale, never left behind."""
+async def test_clearing_waits_for_an_uncommitted_batch_and_deletes_its_parts(pool, job_id):
+    """A part is either deleted by the clear or stale; it never stays."""
     async with pool.acquire() as drain, pool.acquire() as web:
         await store_batch(drain, [part(job_id, 0, b"x")])
         async with drain.transaction():
-            await store_batch(drain, [part(job_id, 1, b"y")])  # inside: not committed yet
+            await store_batch(drain, [part(job_id, 1, b"y")])  # not committed yet
             clear = asyncio.create_task(write_whole(web, job_id, b""))
             await until_blocked(pool, web.get_server_pid())
         await clear
         assert await pool.fetchval("SELECT count(*) FROM log_parts") == 0
 
 
-async def test_aggregation_sees_what_was_written_whole_while_it_waited(pool, job_id):
+async def test_aggregation_uses_content_written_whole_while_it_waited(pool, job_id):
     async with pool.acquire() as web, pool.acquire() as worker:
         await store_batch(web, [part(job_id, 0, b"old", final=True)])
         async with web.transaction():
             await write_whole(web, job_id, b"new")
-            made = asyncio.create_task(
+            result = asyncio.create_task(
                 aggregation.aggregate(worker, job_id, force=False, restore=False)
             )
             await until_blocked(pool, worker.get_server_pid())
-        assert (await made).sha256 == hashlib.sha256(b"new").hexdigest()
+        assert (await result).sha256 == hashlib.sha256(b"new").hexdigest()
 
 
-async def test_a_new_attempt_unsets_what_was_aggregated_and_archived(pool, job_id):
+async def test_a_new_attempt_resets_aggregation_and_archive(pool, job_id):
     async with pool.acquire() as connection:
         await store_batch(connection, [part(job_id, 0, b"first", final=True)])
-        made = await aggregation.aggregate(connection, job_id, force=False, restore=False)
-        assert await logs.mark_verified(connection, job_id, made.sha256)
+        result = await aggregation.aggregate(connection, job_id, force=False, restore=False)
+        assert await logs.mark_verified(connection, job_id, result.sha256)
         later = part(job_id, 0, b"second", attempt="b")
         await store_batch(connection, [later])
         log = await reading.find(connection, job_id)
@@ -84,49 +84,49 @@ async def test_a_new_attempt_unsets_what_was_aggregated_and_archived(pool, job_i
         assert await content(connection, job_id) == b"second"
 
 
-async def test_purge_clears_only_what_was_verified(pool, job_id):
+async def test_purge_clears_only_verified_content(pool, job_id):
     async with pool.acquire() as connection:
         await store_batch(connection, [part(job_id, 0, b"text", final=True)])
-        made = await aggregation.aggregate(connection, job_id, force=False, restore=False)
-        assert not await logs.purge(connection, job_id, made.sha256)
-        assert await logs.mark_verified(connection, job_id, made.sha256)
+        result = await aggregation.aggregate(connection, job_id, force=False, restore=False)
+        assert not await logs.purge(connection, job_id, result.sha256)
+        assert await logs.mark_verified(connection, job_id, result.sha256)
         assert not await logs.purge(connection, job_id, "00" * 32)
-        assert await logs.purge(connection, job_id, made.sha256)
+        assert await logs.purge(connection, job_id, result.sha256)
         assert (await reading.find(connection, job_id)).purged_at
 
 
-async def test_parts_that_were_under_way_during_the_aggregation_are_not_purged_over(pool, job_id):
-    """Neither saw the other; if the drain dies before its signal, nobody else will notice."""
+async def test_a_log_is_not_purged_if_parts_were_committed_during_its_aggregation(pool, job_id):
+    """Neither sees the other, and the drain may crash before its signal."""
     async with pool.acquire() as drain, pool.acquire() as worker:
         await store_batch(worker, [part(job_id, 0, b"a"), part(job_id, 2, final=True)])
         async with drain.transaction():
             await store_batch(drain, [part(job_id, 1, b"b")])
-            made = await aggregation.aggregate(worker, job_id, force=False, restore=False)
-        await logs.mark_verified(worker, job_id, made.sha256)
+            result = await aggregation.aggregate(worker, job_id, force=False, restore=False)
+        await logs.mark_verified(worker, job_id, result.sha256)
         assert not (await reading.find(worker, job_id)).late_parts
-        assert not await logs.purge(worker, job_id, made.sha256)
+        assert not await logs.purge(worker, job_id, result.sha256)
         whole = await aggregation.aggregate(worker, job_id, force=True, restore=False)
         assert whole.parts == 3
         await logs.mark_verified(worker, job_id, whole.sha256)
         assert await logs.purge(worker, job_id, whole.sha256)
 
 
-async def test_nothing_is_purged_while_a_flush_of_its_log_is_under_way(pool, job_id):
-    """It began before the aggregation, so that it marks nothing, and the purge cannot count it."""
+async def test_a_log_is_not_purged_during_an_uncommitted_flush(pool, job_id):
+    """The flush began before the aggregation: it sets no mark, and the purge cannot see it."""
     async with pool.acquire() as drain, pool.acquire() as worker:
         await store_batch(worker, [part(job_id, 0, b"a"), part(job_id, 2, final=True)])
         async with drain.transaction():
             await store_batch(drain, [part(job_id, 1, b"b")])
-            made = await aggregation.aggregate(worker, job_id, force=False, restore=False)
-            await logs.mark_verified(worker, job_id, made.sha256)
+            result = await aggregation.aggregate(worker, job_id, force=False, restore=False)
+            await logs.mark_verified(worker, job_id, result.sha256)
             with pytest.raises(asyncpg.LockNotAvailableError):
-                await logs.purge(worker, job_id, made.sha256)
-        assert not await logs.purge(worker, job_id, made.sha256)
+                await logs.purge(worker, job_id, result.sha256)
+        assert not await logs.purge(worker, job_id, result.sha256)
         assert not (await reading.find(worker, job_id)).purged_at
 
 
-async def test_a_log_that_was_purged_while_a_batch_waited_for_another_is_noted(pool, numbers):
-    """The batch looked at the log before it was aggregated, and has its attempt only afterwards."""
+async def test_a_batch_that_waited_while_its_log_was_purged_marks_late_parts(pool, numbers):
+    """The batch read the log before its aggregation, and locks the attempt after it."""
     waited_for, job_id = next(numbers), next(numbers)
     async with pool.acquire() as drain, pool.acquire() as worker, pool.acquire() as holder:
         await store_batch(worker, [part(waited_for, 0, b"x")])
@@ -136,31 +136,31 @@ async def test_a_log_that_was_purged_while_a_batch_waited_for_another_is_noted(p
             await holder.execute("SELECT FROM log_attempts ORDER BY id LIMIT 1 FOR UPDATE")
             batch = asyncio.create_task(store_batch(drain, more))
             await until_blocked(pool, drain.get_server_pid())
-            made = await aggregation.aggregate(worker, job_id, force=False, restore=False)
-            await logs.mark_verified(worker, job_id, made.sha256)
-            assert await logs.purge(worker, job_id, made.sha256)
+            result = await aggregation.aggregate(worker, job_id, force=False, restore=False)
+            await logs.mark_verified(worker, job_id, result.sha256)
+            assert await logs.purge(worker, job_id, result.sha256)
         with pytest.raises(asyncpg.SerializationError):
             await batch
         await store_batch(drain, more)
         assert (await reading.find(worker, job_id)).late_parts
 
 
-async def test_a_log_whose_parts_are_gone_is_never_made_again_from_what_is_left(pool, job_id):
+async def test_a_log_whose_parts_were_dropped_is_not_aggregated_from_the_rest(pool, job_id):
     async with pool.acquire() as connection:
         await store_batch(connection, [part(job_id, 0, b"a"), part(job_id, 1, b"b", final=True)])
-        made = await aggregation.aggregate(connection, job_id, force=False, restore=False)
-        await logs.mark_verified(connection, job_id, made.sha256)
-        await connection.execute("DELETE FROM log_parts")  # as dropping their partition does
+        result = await aggregation.aggregate(connection, job_id, force=False, restore=False)
+        await logs.mark_verified(connection, job_id, result.sha256)
+        await connection.execute("DELETE FROM log_parts")  # like a dropped partition
         await store_batch(connection, [part(job_id, 2 + n, b"late") for n in range(5)])
         await connection.execute("UPDATE logs SET content = NULL")
         again = await aggregation.aggregate(connection, job_id, force=True, restore=False)
         assert (again.sha256, again.needs_archived) == ("", True)
         log = await reading.find(connection, job_id)
-        assert (log.content_sha256, log.archive_verified) == (made.sha256, True)
+        assert (log.content_sha256, log.archive_verified) == (result.sha256, True)
 
 
-async def test_writing_whole_waits_for_a_run_that_begins(pool, job_id):
-    """A run whose begin is under way is closed with all its parts, or not at all."""
+async def test_writing_whole_waits_for_a_starting_attempt(pool, job_id):
+    """An attempt whose first batch is uncommitted is closed with all its parts, or not at all."""
     async with pool.acquire() as drain, pool.acquire() as web:
         await store_batch(drain, [part(job_id, 0, b"old")])
         async with drain.transaction():
@@ -172,48 +172,48 @@ async def test_writing_whole_waits_for_a_run_that_begins(pool, job_id):
         assert await pool.fetchval("SELECT count(*) FROM log_attempts WHERE closed_at IS NULL") == 1
 
 
-async def test_aggregation_waits_for_a_run_that_begins_and_makes_its_log(pool, job_id):
+async def test_aggregation_waits_for_a_starting_attempt_and_uses_it(pool, job_id):
     async with pool.acquire() as drain, pool.acquire() as worker:
         await store_batch(drain, [part(job_id, 0, b"old", final=True)])
         async with drain.transaction():
             await store_batch(drain, [part(job_id, 0, b"new", attempt="b")])
-            made = asyncio.create_task(
+            result = asyncio.create_task(
                 aggregation.aggregate(worker, job_id, force=False, restore=False)
             )
             await until_blocked(pool, worker.get_server_pid())
-        told = await made
-        assert (told.attempt, told.ended, told.sha256) == ("b", False, "")
+        aggregated = await result
+        assert (aggregated.attempt, aggregated.ended, aggregated.sha256) == ("b", False, "")
         assert (await reading.find(worker, job_id)).aggregated_at is None
 
 
-async def test_a_begin_that_moves_makes_another_attempt_the_log(pool, job_id):
+async def test_an_attempt_whose_start_moves_back_stops_being_the_log(pool, job_id):
     async with pool.acquire() as connection:
         at = [BEGIN + timedelta(seconds=second) for second in range(3)]
         await store_batch(connection, [part(job_id, 0, b"a", attempt="a", published_at=at[1])])
         final = part(job_id, 0, b"b", attempt="b", published_at=at[2], final=True)
         await store_batch(connection, [final])
         await aggregation.aggregate(connection, job_id, force=False, restore=False)
-        # The earliest part of b comes last: b began before a, so a is the log.
+        # The earliest part of b arrives last: b began before a, so a is the log.
         early = part(job_id, 1, b"?", attempt="b", published_at=at[0])
-        [(_, place)] = await store_batch(connection, [early])
-        assert place.moved and not place.is_log
+        [(_, attempt)] = await store_batch(connection, [early])
+        assert attempt.moved and not attempt.is_log
         assert (await reading.find(connection, job_id)).aggregated_at is None
         assert await content(connection, job_id) == b"a"
 
 
-async def test_of_many_contents_all_are_written_or_none(pool, job_id):
+async def test_replacing_many_contents_is_atomic(pool, job_id):
     async with pool.acquire() as connection:
-        await store_batch(connection, [part(job_id, 0, b"kept")])
+        await store_batch(connection, [part(job_id, 0, b"before")])
         fails = logs.WholeContent(job_id + 1, b"x", removed_by=2**70)
         with pytest.raises(asyncpg.DataError):
             await logs.replace_contents(connection, [logs.WholeContent(job_id, b"x"), fails])
-        assert await content(connection, job_id) == b"kept"
+        assert await content(connection, job_id) == b"before"
         assert await pool.fetchval("SELECT count(*) FROM logs") == 1
 
 
 async def test_writers_of_the_same_logs_never_deadlock(pool, job_id):  # noqa: C901
-    """Flushes, contents written whole and aggregations, each with the logs in another order."""
-    # Rows get their ids in another order than jobs.
+    """Flushes, complete rewrites and aggregations, each with the logs in a different order."""
+    # Row ids are in a different order than job ids.
     jobs = [job_id * 1000 + n for n in (5, 3, 4, 1, 2, 0)]
     for job in jobs:
         async with pool.acquire() as connection:

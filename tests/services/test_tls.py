@@ -1,4 +1,4 @@
-"""TLS to every component and from the web: trusted, by a certificate of our own, or refused."""
+"""TLS to every component and from the web: trusted, with client certificates, and refused."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ from workflows.client.connection import connect_temporal
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Certificates in files: of a CA, of the servers, of ours as a client, and of another CA."""
+    """Certificate files: a CA, a server, a client, another CA and a client of it."""
     folder = tmp_path_factory.mktemp("tls")
     ca, other = trustme.CA(), trustme.CA()
     ca.cert_pem.write_to_path(folder / "ca")
@@ -69,7 +69,7 @@ def is_one_line(caught) -> bool:
 
 @pytest.fixture
 async def tls_database(servers, files, name, database_url):
-    """The test's database, let into by TLS and a certificate of the CA's alone."""
+    """The test's database, which requires TLS and a client certificate of the CA."""
     data = servers.folder("postgres") / "data"
     hba = data / "pg_hba.conf"
     before = hba.read_text()
@@ -101,20 +101,20 @@ async def _reload(admin, *, ssl: str) -> None:
     await until(is_so)
 
 
-async def test_postgres_by_tls_both_ways(settings, tls_database, files):
+async def test_postgres_with_mutual_tls(settings, tls_database, files):
     trusted = f"{tls_database}?sslmode=verify-full&sslrootcert={files.ca}"
-    ours = f"{trusted}&sslcert={files.client_cert}&sslkey={files.client_key}"
-    database = settings.database.model_copy(update={"url": SecretStr(ours)})
+    mutual = f"{trusted}&sslcert={files.client_cert}&sslkey={files.client_key}"
+    database = settings.database.model_copy(update={"url": SecretStr(mutual)})
     uses_tls = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
     async with await open_pool(database, 1) as pool:
         assert await pool.fetchval(uses_tls)
     listener = await connect_directly(database, "test")
     assert await listener.fetchval(uses_tls)
     await listener.close()
-    assert "Nothing to deploy" in await asyncio.to_thread(migrate.run, "status", ours)
+    assert "Nothing to deploy" in await asyncio.to_thread(migrate.run, "status", mutual)
     refused = {
-        "certificate verify failed": ours.replace(str(files.ca), str(files.other_ca)),
-        "client certificate|reset|closed": trusted,  # the server has hung up when we hear of it
+        "certificate verify failed": mutual.replace(str(files.ca), str(files.other_ca)),
+        "client certificate|reset|closed": trusted,  # the server closes without waiting for us
         "rejects connection": f"{tls_database}?sslmode=disable",
         "No such file": trusted.replace(str(files.ca), "/nowhere.pem"),
     }
@@ -125,7 +125,7 @@ async def test_postgres_by_tls_both_ways(settings, tls_database, files):
         assert is_one_line(caught)
 
 
-async def test_a_postgres_without_tls_is_refused_where_tls_is_asked_for(settings, database_url):
+async def test_a_postgres_without_tls_is_refused_if_the_url_requires_tls(settings, database_url):
     for mode, why in (("require", "SSL"), ("verify-full", "root certificate")):
         url = SecretStr(f"{database_url}?sslmode={mode}")
         with pytest.raises(ComponentError, match=why) as caught:
@@ -138,8 +138,8 @@ async def test_a_postgres_without_tls_is_refused_where_tls_is_asked_for(settings
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory, files):
-    """The URL of a RabbitMQ that listens by TLS, and lets in who has a certificate."""
-    lone = LocalStack(tmp_path_factory.mktemp("broker"))
+    """The URL of a RabbitMQ that requires TLS and client certificates."""
+    stack = LocalStack(tmp_path_factory.mktemp("broker"))
     plain = rabbitmq._config
     port = free_port()
     options = f"""\
@@ -152,14 +152,12 @@ ssl_options.fail_if_no_peer_cert = true
 """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rabbitmq, "_config", lambda home: plain(home) + options)
-        asyncio.run(lone.up(["rabbitmq"]))
-    yield f"amqps://logflume:{lone.home.secrets['password']}@{HOST}:{port}/"
-    asyncio.run(lone.down())
+        asyncio.run(stack.up(["rabbitmq"]))
+    yield f"amqps://logflume:{stack.home.secrets['password']}@{HOST}:{port}/"
+    asyncio.run(stack.down())
 
 
-async def test_parts_go_by_amqps_with_a_certificate_of_our_own(
-    settings, broker, files, pool, job_id
-):
+async def test_rabbitmq_with_mutual_tls(settings, broker, files, pool, job_id):
     url = f"{broker}?cafile={files.ca}&certfile={files.client_cert}&keyfile={files.client_key}"
     publisher = Publisher(url, "test", amqp.declare)
     body = {"id": job_id, "log": "by TLS", "number": 0}
@@ -173,7 +171,7 @@ async def test_parts_go_by_amqps_with_a_certificate_of_our_own(
     await publisher.close()
     refused = {
         "certificate verify failed": url.replace(str(files.ca), str(files.other_ca)),
-        "": f"{broker}?cafile={files.ca}",  # Erlang hangs up, with an alert or without
+        "": f"{broker}?cafile={files.ca}",  # Erlang closes with or without an alert
         "No such file": f"{broker}?cafile=/nowhere.pem",
         " ": broker.replace("amqps", "amqp"),
     }
@@ -183,17 +181,17 @@ async def test_parts_go_by_amqps_with_a_certificate_of_our_own(
         assert is_one_line(caught)
 
 
-# Temporal and the archive, behind a TLS of ours: their local servers have none
+# Temporal and the archive, behind a TLS proxy, as their local servers have no TLS
 
 
 @asynccontextmanager
-async def behind_tls(port: int, files, *, alpn: str | None = None, asks: bool = False):
-    """TLS before a plain server, as a proxy ends it; `asks` for a certificate of the CA's."""
+async def behind_tls(port: int, files, *, alpn: str | None = None, mutual: bool = False):
+    """A TLS proxy in front of a plain server; `mutual`: it requires a certificate of the CA."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(files.server_cert, files.server_key)
     if alpn:
         context.set_alpn_protocols([alpn])
-    if asks:
+    if mutual:
         context.load_verify_locations(files.ca)
         context.verify_mode = ssl.CERT_REQUIRED
 
@@ -208,26 +206,26 @@ async def behind_tls(port: int, files, *, alpn: str | None = None, asks: bool = 
             writer.close()
 
     opened: set[asyncio.StreamWriter] = set()
-    carrying: set[asyncio.Task[None] | None] = set()
+    tasks: set[asyncio.Task[None] | None] = set()
 
-    async def carry(reader, writer):
-        carrying.add(asyncio.current_task())
+    async def forward(reader, writer):
+        tasks.add(asyncio.current_task())
         to_server, from_server = await asyncio.open_connection(HOST, port)
         opened.update((writer, from_server))
         await asyncio.gather(pump(reader, from_server), pump(to_server, writer))
 
-    server = await asyncio.start_server(carry, HOST, 0, ssl=context)
+    server = await asyncio.start_server(forward, HOST, 0, ssl=context)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
         for writer in opened:
             writer.transport.abort()
-        await asyncio.gather(*filter(None, carrying))
+        await asyncio.gather(*filter(None, tasks))
 
 
-async def test_temporal_by_tls_with_a_certificate_and_a_key(settings, servers, files):
-    async with behind_tls(servers.ports["temporal"], files, alpn="h2", asks=True) as port:
+async def test_temporal_with_mutual_tls_and_an_api_key(settings, servers, files):
+    async with behind_tls(servers.ports["temporal"], files, alpn="h2", mutual=True) as port:
         fields = {
             "address": f"{HOST}:{port}",
             "tls": True,
@@ -243,9 +241,9 @@ async def test_temporal_by_tls_with_a_certificate_and_a_key(settings, servers, f
             {"cert_file": None, "key_file": None},
             {"tls": False, "api_key": None},
         ]
-        for one in wrong:
+        for update in wrong:
             with pytest.raises(ComponentError, match=f"Temporal at {HOST}:{port}") as caught:
-                await connect_temporal(secure.model_copy(update=one))
+                await connect_temporal(secure.model_copy(update=update))
             assert is_one_line(caught) and "hush" not in str(caught.value)
         client = await connect_temporal(secure)
         assert client.service_client.config.api_key == "hush-hush"
@@ -253,7 +251,7 @@ async def test_temporal_by_tls_with_a_certificate_and_a_key(settings, servers, f
         await connect_temporal(secure.model_copy(update={"ca_file": Path("/nowhere")}))
 
 
-async def test_the_archive_by_https_with_a_ca_of_ones_own(settings, servers, files):
+async def test_the_archive_with_https_and_a_private_ca(settings, servers, files):
     async with behind_tls(servers.ports["s3"], files) as port:
         fields = {"endpoint": f"https://{HOST}:{port}", "ca_file": files.ca}
         secure = settings.s3.model_copy(update=fields)
@@ -262,14 +260,14 @@ async def test_the_archive_by_https_with_a_ca_of_ones_own(settings, servers, fil
             with pytest.raises(ComponentError, match="S3") as caught:
                 await Archive(wrong, 1).check()
             assert is_one_line(caught)
-        # Last: by then the server side has taken note of those that hung up.
+        # Last, when the server has noticed that the others disconnected.
         await Archive(secure, 1).check()
 
 
 # The web
 
 
-async def test_the_web_speaks_tls_itself(settings, files, tmp_path):
+async def test_the_web_serves_https(settings, files, tmp_path):
     port = free_port()
     fields = {"port": port, "tls_cert_file": files.server_cert, "tls_key_file": files.server_key}
     secure = changed(settings, "web", **fields)
@@ -285,12 +283,16 @@ async def test_the_web_speaks_tls_itself(settings, files, tmp_path):
                 await client.get(f"https://{HOST}:{port}/health/live")
 
 
-async def test_a_certificate_that_is_none_ends_the_start_with_one_line(settings, files, tmp_path):
+async def test_the_web_exits_with_one_line_if_certificate_and_key_do_not_match(
+    settings, files, tmp_path
+):
     fields = {"tls_cert_file": files.server_cert, "tls_key_file": files.client_key}
-    given = environment(changed(settings, "web", **fields), tmp_path / "web")
     process = await asyncio.create_subprocess_exec(
-        LOGFLUME, "web", env=given, stderr=asyncio.subprocess.PIPE
+        LOGFLUME,
+        "web",
+        env=environment(changed(settings, "web", **fields), tmp_path / "web"),
+        stderr=asyncio.subprocess.PIPE,
     )
-    _, told = await process.communicate()
+    _, stderr = await process.communicate()
     assert process.returncode == 1
-    assert b"LOGFLUME_WEB__TLS_CERT_FILE and TLS_KEY_FILE" in told.splitlines()[-1]
+    assert b"LOGFLUME_WEB__TLS_CERT_FILE and TLS_KEY_FILE" in stderr.splitlines()[-1]
