@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from db.connect import open_pool
 from drain.drain import Drain
 from drain.live.forwarder import Forwarder
+from drain.metrics import signal_sent
 from drain.shards import Shards
 from logflume.pusher import make_sender
 from logflume.settings import Settings
@@ -46,7 +47,9 @@ async def draining(settings: Settings, *, sharded: bool = False) -> AsyncIterato
         pool = await open_pool(database, settings.drain.flushes)
         stack.push_async_callback(pool.close)
         workflows = await lazy_workflows(settings)
-        signaller = Signaller(workflows, interval=0.2, in_flight=4, max_backoff=5)
+        signaller = Signaller(
+            workflows, interval=0.2, in_flight=4, max_backoff=5, on_sent=signal_sent
+        )
         sender = make_sender(settings.pusher)
         live = Forwarder(sender, settings.pusher) if sender else None
         drain = Drain(settings.amqp, settings.drain, pool, signaller, live, shards)
