@@ -59,10 +59,12 @@ async def test_drains_pause_and_resume(settings, channel, pool, job_id):
     assert queue.declaration_result.message_count == 0
 
 
-async def test_requests_for_parts_get_503_with_retry_after(settings, channel, pool, job_id):
+async def test_requests_for_parts_get_503_with_retry_after(
+    settings, channel, pool, store, aggregate, job_id
+):
     async with serving(settings, pool) as web, pool.acquire() as connection:
-        await store_batch(connection, [part(job_id, 0, b"done", final=True)])
-        await aggregation.aggregate(connection, job_id, force=False, restore=False)
+        await store((0, b"done", {"final": True}))
+        await aggregate()
         await store_batch(connection, [part(job_id + 1, 0, b"open")])
         await maintenance.switch_on(connection, timedelta(seconds=300))
         body = {"@type": "log_part", "content": "YQ==", "encoding": "base64", "final": False}

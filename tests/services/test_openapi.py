@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from db import aggregation
 from db.parts import store_batch
 from logflume.settings.groups import PusherSettings
 from tests.support.parts import part
@@ -42,11 +41,11 @@ async def test_every_route_documents_its_access_and_errors(web):
 
 
 @pytest.mark.timeout(280)
-async def test_responses_conform_to_the_document(web, pool, tmp_path):
+async def test_responses_conform_to_the_document(web, pool, aggregate, tmp_path):
     async with pool.acquire() as connection:
         for job in range(4):
             await store_batch(connection, [part(job, 0, b"text\xff"), part(job, 1, final=True)])
-        await aggregation.aggregate(connection, 0, force=False, restore=False)
+    await aggregate(0)
     command = [
         str(Path(sys.executable).parent / "schemathesis"),
         "run",

@@ -5,45 +5,11 @@ import random
 
 import pytest
 
-from db import aggregation, logs
 from db.parts import store_batch
-from logflume.archive.store import Archive
 from logflume.domain import LAST
 from tests.support.parts import part, write_whole
 
 WHERE = ["parts", "database", "archiving", "archive", "parts dropped"]
-
-
-@pytest.fixture
-def move_to(pool, settings, job_id, store):
-    """Store a log and bring it to a stage of its lifecycle."""
-
-    async def move_to(where: str, pieces: list[bytes]) -> bytes:
-        await store(*((n, piece) for n, piece in enumerate(pieces)), (len(pieces), b"", END))
-        content = b"".join(pieces)
-        if where == "parts":
-            return content
-        async with pool.acquire() as connection:
-            aggregated = await aggregation.aggregate(connection, job_id, force=False, restore=False)
-            if where == "database":
-                return content
-
-            async def read(start: int, size: int) -> bytes:
-                return content[start : start + size]
-
-            await logs.mark_archiving(connection, job_id, aggregated.sha256)
-            archive = Archive(settings.s3, 1)
-            sha256, parts = aggregated.sha256, aggregated.parts
-            await archive.upload(job_id, read, aggregated.bytes, sha256=sha256, parts=parts)
-            if where == "archiving":
-                return content
-            await logs.mark_verified(connection, job_id, sha256)
-            assert await logs.purge(connection, job_id, sha256)
-            if where == "parts dropped":
-                await connection.execute("DELETE FROM log_parts")
-        return content
-
-    return move_to
 
 
 END = {"final": True}
@@ -135,16 +101,14 @@ async def test_the_json_of_small_logs_has_the_same_text_around_the_size_limits(
     assert (log["aggregated_at"] is None) == (where == "parts")
 
 
-async def test_late_parts_of_an_aggregated_log_can_be_read(web, pool, store, job_id):
+async def test_late_parts_of_an_aggregated_log_can_be_read(web, pool, store, aggregate, job_id):
     await store((0, b"a"))
-    async with pool.acquire() as connection:
-        await aggregation.aggregate(connection, job_id, force=True, restore=False)
+    await aggregate(force=True)
     assert (await web.get(f"/logs/{job_id}/raw")).content == b"a"
     await store((1, b"b"))
     assert (await web.get(f"/logs/{job_id}/raw")).content == b"ab"
-    async with pool.acquire() as connection:
-        await aggregation.aggregate(connection, job_id, force=True, restore=False)
-        assert not await connection.fetchval("SELECT late_parts FROM logs")
+    await aggregate(force=True)
+    assert not await pool.fetchval("SELECT late_parts FROM logs")
     assert (await web.get(f"/logs/{job_id}")).json()["content"] == "ab"
 
 
@@ -173,7 +137,7 @@ async def test_earlier_attempts_can_be_read(web, pool, store, job_id):
         assert "no attempt" in response.json()["error"]
 
 
-async def test_parts_are_listed_by_number(web, pool, store, job_id):
+async def test_parts_are_listed_by_number(web, store, aggregate, job_id):
     await store((3, b"d\xff"), (0, b"a"), (1, b"b"), (LAST, b"z", END))
 
     async def listed(query: str):
@@ -196,8 +160,7 @@ async def test_parts_are_listed_by_number(web, pool, store, job_id):
     assert await listed("?part_numbers=0,2&require_all=true") == unavailable
     assert await listed("?require_all=true") == unavailable
     assert await listed("?after=100") == [every[3]]
-    async with pool.acquire() as connection:
-        await aggregation.aggregate(connection, job_id, force=False, restore=False)
+    await aggregate()
     assert await listed("") == [(0, "log aggregated", True)]
     for query in ("?after=x", "?part_numbers=1,x", "?require_all=2x"):
         response = await web.get(f"/log-parts/{job_id}{query}")
@@ -289,12 +252,12 @@ async def test_search_of_a_large_log_with_long_lines(web, pool, job_id):
     assert result["lines"] == [*range(10_000)]
 
 
-async def test_logs_are_listed_newest_first_page_by_page(web, pool, job_id):
+async def test_logs_are_listed_newest_first_page_by_page(web, pool, aggregate, job_id):
     jobs = [job_id * 100 + n for n in range(5)]
     async with pool.acquire() as connection:
         for job in jobs:
             await store_batch(connection, [part(job, 0, b"abc", final=True)])
-        await aggregation.aggregate(connection, jobs[0], force=False, restore=False)
+    await aggregate(jobs[0])
     first = (await web.get("/logs?limit=3")).json()
     assert [log["job_id"] for log in first["logs"]] == jobs[:1:-1]
     rest = (await web.get(f"/logs?limit=3&before={first['next']}")).json()

@@ -17,11 +17,6 @@ from web.streams import feed
 END = {"final": True}
 
 
-async def aggregate(pool, job_id: int, *, force: bool = False) -> None:
-    async with pool.acquire() as connection:
-        await aggregation.aggregate(connection, job_id, force=force, restore=False)
-
-
 async def test_sends_history_then_live_parts_then_final(web, store, job_id):
     await store((0, b"a\xc3"), (1, b"\xa9\0"))
     async with reading(web, job_id) as reader:
@@ -60,23 +55,25 @@ async def test_resumes_after_any_event(web, store, job_id):
             assert (await reader.next()).name == "final"
 
 
-async def test_resumes_after_aggregation_and_a_restart_of_web(settings, pool, store, job_id):
+async def test_resumes_after_aggregation_and_a_restart_of_web(
+    settings, pool, store, aggregate, job_id
+):
     await store((0, b"a"), (1, b"b"))
     async with serving(settings, pool) as web, reading(web, job_id) as reader:
         assert await reader.parts(2) == [(0, b"a"), (1, b"b")]
         last_id = reader.last_id
     await store((2, b"c", END))
-    await aggregate(pool, job_id)
+    await aggregate()
     async with serving(settings, pool) as web, reading(web, job_id, after=last_id) as reader:
         assert await reader.parts(1) == [(2, b"c")]
         assert (await reader.next()).name == "final"
 
 
-async def test_ends_when_a_log_without_a_final_part_is_aggregated(web, pool, store, job_id):
+async def test_ends_when_a_log_without_a_final_part_is_aggregated(web, store, aggregate, job_id):
     await store((0, b"a"))
     async with reading(web, job_id) as reader:
         await reader.parts(1)
-        await aggregate(pool, job_id, force=True)
+        await aggregate(force=True)
         assert (await reader.next()).name == "final"
     await store((1, b"late"))
     async with reading(web, job_id) as reader:  # it is open again
@@ -183,10 +180,10 @@ async def test_an_unknown_event_id_resets(web, store, job_id):
             assert await reader.parts(1) == [(0, b"a")]
 
 
-async def test_a_log_without_parts_is_sent_from_its_content(web, pool, store, job_id):
+async def test_a_log_without_parts_is_sent_from_its_content(web, pool, store, aggregate, job_id):
     content = bytes(range(256)) * 10_000
     await store((0, content, END))
-    await aggregate(pool, job_id)
+    await aggregate()
     await pool.execute("DELETE FROM log_parts")
     async with reading(web, job_id) as reader:
         first = await reader.next()

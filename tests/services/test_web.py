@@ -5,9 +5,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from db import aggregation, logs
+from db import logs
 from db.parts import store_batch
-from logflume.archive.store import Archive
 from tests.support.parts import part
 from tests.support.services import serving
 
@@ -16,39 +15,9 @@ CONTENT = [b"caf\xc3", b"\xa9\0", b"\xff end"]
 BYTES = b"".join(CONTENT)
 
 
-async def stored(pool, job_id: int) -> None:
-    async with pool.acquire() as connection:
-        parts = [part(job_id, n, piece, final=n == 2) for n, piece in enumerate(CONTENT)]
-        await store_batch(connection, parts)
-
-
-async def aggregated(pool, job_id: int):
-    await stored(pool, job_id)
-    async with pool.acquire() as connection:
-        return await aggregation.aggregate(connection, job_id, force=False, restore=False)
-
-
-async def purged(pool, job_id: int, settings) -> None:
-    row = await aggregated(pool, job_id)
-    archive = Archive(settings.s3, 1)
-
-    async def read(start: int, size: int) -> bytes:
-        return BYTES[start : start + size]
-
-    await archive.upload(job_id, read, row.bytes, sha256=row.sha256, parts=row.parts)
-    async with pool.acquire() as connection:
-        await logs.mark_verified(connection, job_id, row.sha256)
-        assert await logs.purge(connection, job_id, row.sha256)
-
-
 @pytest.mark.parametrize("where", ["parts", "database", "archive"])
-async def test_a_log_reads_the_same_at_every_stage(web, pool, settings, job_id, where):
-    if where == "parts":
-        await stored(pool, job_id)
-    elif where == "database":
-        await aggregated(pool, job_id)
-    else:
-        await purged(pool, job_id, settings)
+async def test_a_log_reads_the_same_at_every_stage(web, move_to, job_id, where):
+    await move_to(where, CONTENT)
     raw = await web.get(f"/logs/{job_id}/raw")
     assert (raw.status_code, raw.content) == (200, BYTES)
     assert raw.headers["content-type"] == "text/plain; charset=utf-8"
@@ -69,28 +38,20 @@ async def test_a_log_reads_the_same_at_every_stage(web, pool, settings, job_id, 
     assert by_id.json() == {**log, "content": None}
 
 
-async def test_a_large_log_streams_while_it_is_purged(web, pool, settings, job_id):
+async def test_a_large_log_streams_while_it_is_purged(web, pool, move_to, job_id):
     """A response that started from the database continues from the archive."""
-    content = bytes(range(256)) * 4096 * 8  # 8 MiB
-    async with pool.acquire() as connection:
-        await store_batch(connection, [part(job_id, 0, content, final=True)])
-        row = await aggregation.aggregate(connection, job_id, force=False, restore=False)
-    archive = Archive(settings.s3, 1)
-
-    async def read(start: int, size: int) -> bytes:
-        return content[start : start + size]
-
-    await archive.upload(job_id, read, row.bytes, sha256=row.sha256, parts=1)
+    content = await move_to("archiving", [bytes(range(256)) * 4096 * 8])  # 8 MiB
+    sha256 = hashlib.sha256(content).hexdigest()
     digest = hashlib.sha256()
     async with web.stream("GET", f"/logs/{job_id}/raw") as response:
         pieces = response.aiter_raw()
         digest.update(await anext(pieces))
         async with pool.acquire() as connection:
-            await logs.mark_verified(connection, job_id, row.sha256)
-            assert await logs.purge(connection, job_id, row.sha256)
+            await logs.mark_verified(connection, job_id, sha256)
+            assert await logs.purge(connection, job_id, sha256)
         async for piece in pieces:
             digest.update(piece)
-    assert digest.hexdigest() == row.sha256
+    assert digest.hexdigest() == sha256
 
 
 async def test_slow_readers_hold_no_connection(web, pool, job_id):
@@ -105,12 +66,12 @@ async def test_slow_readers_hold_no_connection(web, pool, job_id):
         assert await pool.fetchval(busy) == 0
 
 
-async def test_lifecycle_shows_the_row_and_the_workflow(web, pool, job_id):
-    await aggregated(pool, job_id)
+async def test_lifecycle_shows_the_row_and_the_workflow(web, move_to, job_id):
+    await move_to("database", CONTENT)
     response = await web.get(f"/logs/{job_id}/lifecycle")
     body = response.json()
     assert response.status_code == 200
-    assert (body["phase"], body["parts"], body["bytes"]) == ("aggregating", 3, len(BYTES))
+    assert (body["phase"], body["parts"], body["bytes"]) == ("aggregating", 4, len(BYTES))
     assert (body["workflow_id"], body["run_id"]) == (f"log-{job_id}", None)
     assert f"log-{job_id}" in body["temporal_ui_url"]
 
