@@ -10,18 +10,15 @@ from pathlib import Path
 import aio_pika
 import httpx
 from aio_pika.exceptions import AMQPError
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
-from temporalio.client import Client
-from temporalio.service import RPCError
 
 from logflume import contract
+from logflume.errors import ComponentError
 from logflume.settings import Settings, load_settings
 from logflume_cli.devstack.components import Component
 from logflume_cli.devstack.home import USER, Home
 from logflume_cli.devstack.processes import Running
 from logflume_cli.schedules import apply_schedules
+from workflows.client.connection import connect_temporal, last_polls
 
 
 def drain(home: Home) -> Component:
@@ -45,19 +42,13 @@ def worker(home: Home) -> Component:
 
     async def ready(process: Running) -> bool:
         temporal = _settings(home).temporal
-        request = DescribeTaskQueueRequest(
-            namespace=temporal.namespace,
-            task_queue=TaskQueue(name=temporal.task_queue),
-            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-        )
         try:
-            client = await Client.connect(temporal.address)
-            answer = await client.workflow_service.describe_task_queue(request)
-        except (RuntimeError, RPCError):
+            client = await connect_temporal(temporal)
+            polls = await last_polls(client, temporal.task_queue)
+        except ComponentError:
             return False
         # Temporal lists pollers for minutes: ignore those of a killed worker.
         started = datetime.fromtimestamp(process.started, UTC)
-        polls = (item.last_access_time.ToDatetime(UTC) for item in answer.pollers)
         return any(time >= started for time in polls)
 
     async def finish() -> None:

@@ -3,15 +3,12 @@
 import sys
 from pathlib import Path
 
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
-from temporalio.client import Client
-from temporalio.service import RPCError
-
+from logflume.errors import ComponentError
+from logflume.settings.groups import TemporalSettings
 from logflume_cli.devstack.components import Component, bare_env
 from logflume_cli.devstack.home import HOST, Home
 from logflume_cli.devstack.processes import Running, find_program
-
-SEARCH_ATTRIBUTES = ("LogPhase=Keyword", "JobId=Int", "PartitionState=Keyword")
+from workflows.client.connection import SEARCH_ATTRIBUTES, connect_temporal
 
 
 def temporal(home: Home) -> Component:
@@ -30,8 +27,8 @@ def temporal(home: Home) -> Component:
         # Without a write-ahead log the store is two to three times slower.
         for pragma in ("journal_mode=WAL", "synchronous=NORMAL"):
             command += ["--sqlite-pragma", pragma]
-        for attribute in SEARCH_ATTRIBUTES:
-            command += ["--search-attribute", attribute]
+        for key in SEARCH_ATTRIBUTES:
+            command += ["--search-attribute", f"{key.name}={key.indexed_value_type.name.title()}"]
         return command
 
     async def prepare() -> None:
@@ -39,10 +36,8 @@ def temporal(home: Home) -> Component:
 
     async def ready(_: Running) -> bool:
         try:
-            client = await Client.connect(home.temporal_address)
-            request = DescribeNamespaceRequest(namespace="default")
-            await client.workflow_service.describe_namespace(request)
-        except (RuntimeError, RPCError):
+            await connect_temporal(TemporalSettings(address=home.temporal_address))
+        except ComponentError:
             return False
         return True
 

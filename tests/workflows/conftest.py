@@ -7,7 +7,6 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
@@ -17,7 +16,7 @@ from logflume.archive.store import Archive
 from logflume.settings import Settings
 from tests.support.driver import OPTIONS, Driver
 from tests.support.histories import record
-from workflows.client.connection import SEARCH_ATTRIBUTES
+from workflows.client.connection import add_search_attributes
 from workflows.lifecycle import LogLifecycle
 from workflows.lifecycle_types import LifecycleOptions
 
@@ -30,9 +29,7 @@ async def environment() -> AsyncIterator[WorkflowEnvironment]:
         test_server_existing_path=str(server)
     ) as environment:
         # This server accepts search attributes but cannot list them, as a worker does.
-        await environment.client.operator_service.add_search_attributes(
-            AddSearchAttributesRequest(namespace="default", search_attributes=SEARCH_ATTRIBUTES)
-        )
+        await add_search_attributes(environment.client)
         yield environment
 
 

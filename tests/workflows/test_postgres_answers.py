@@ -34,3 +34,20 @@ async def test_updates_that_postgres_refuses_are_retried(driver, numbers):
         assert row.archive_verified and row.purged_at, name
         tries = await log.pool.fetchval(f"SELECT last_value FROM tries_{log.job_id}")
         assert tries == 3 * 4  # aggregated, archiving, verified, purged
+
+
+async def test_a_log_that_postgres_cannot_hold_is_stuck_without_retries(driver):
+    await driver.pool.execute(
+        "CREATE FUNCTION too_large() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE program_limit_exceeded USING MESSAGE = 'too large'; END $$;"
+        "CREATE TRIGGER too_large BEFORE UPDATE ON logs FOR EACH ROW"
+        " WHEN (NEW.content IS NOT NULL) EXECUTE FUNCTION too_large()"
+    )
+    await driver.whole_log(b"precious")
+    await driver.sleep(driver.options.settle_seconds + 1)
+    state = await driver.until_phase("stuck")
+    assert state.last_error == f"aggregate: ContentTooLarge: job {driver.job_id}: too large"
+    await driver.pool.execute("DROP TRIGGER too_large ON logs")
+    await driver.archive_again()
+    await driver.result()
+    assert driver.archived() == b"precious"

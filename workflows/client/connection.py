@@ -2,16 +2,21 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.enums.v1 import IndexedValueType, TaskQueueType
 from temporalio.api.operatorservice.v1 import (
     AddSearchAttributesRequest,
     ListSearchAttributesRequest,
 )
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client, WorkflowQueryFailedError, WorkflowQueryRejectedError
+from temporalio.common import SearchAttributeKey
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, TLSConfig
 
@@ -20,10 +25,7 @@ from logflume.settings.groups import TemporalSettings
 from workflows.lifecycle_types import JOB_ID, LOG_PHASE
 from workflows.partitions import PARTITION_STATE
 
-SEARCH_ATTRIBUTES = {
-    key.name: IndexedValueType.ValueType(key.indexed_value_type)
-    for key in (LOG_PHASE, JOB_ID, PARTITION_STATE)
-}
+SEARCH_ATTRIBUTES: tuple[SearchAttributeKey[Any], ...] = (LOG_PHASE, JOB_ID, PARTITION_STATE)
 
 
 @asynccontextmanager
@@ -131,23 +133,43 @@ async def ensure_search_attributes(client: Client) -> None:
     Raises:
         ComponentError: they do not exist and the server refuses to create them.
     """
-    namespace = client.namespace
+    request = ListSearchAttributesRequest(namespace=client.namespace)
     try:
-        response = await client.operator_service.list_search_attributes(
-            ListSearchAttributesRequest(namespace=namespace)
-        )
-        missing = {
-            name: kind
-            for name, kind in SEARCH_ATTRIBUTES.items()
-            if name not in response.custom_attributes
-        }
-        if missing:
-            await client.operator_service.add_search_attributes(
-                AddSearchAttributesRequest(namespace=namespace, search_attributes=missing)
-            )
+        response = await client.operator_service.list_search_attributes(request)
+        await add_search_attributes(client, exclude=response.custom_attributes)
     except RPCError as error:
+        names = ", ".join(key.name for key in SEARCH_ATTRIBUTES)
         raise ComponentError(
-            f"Temporal namespace {namespace} needs the search attributes "
-            f"{', '.join(SEARCH_ATTRIBUTES)} and refuses to create them ({error}); create them "
-            "with `temporal operator search-attribute create`"
+            f"Temporal namespace {client.namespace} needs the search attributes {names} and "
+            f"refuses to create them ({error}); create them with "
+            "`temporal operator search-attribute create`"
         ) from error
+
+
+async def add_search_attributes(client: Client, exclude: Container[str] = ()) -> None:
+    """Create the search attributes; raises RPCError if the server refuses."""
+    missing = {
+        key.name: IndexedValueType.ValueType(key.indexed_value_type)
+        for key in SEARCH_ATTRIBUTES
+        if key.name not in exclude
+    }
+    if missing:
+        await client.operator_service.add_search_attributes(
+            AddSearchAttributesRequest(namespace=client.namespace, search_attributes=missing)
+        )
+
+
+async def last_polls(client: Client, task_queue: str) -> list[datetime]:
+    """When each worker last polled for workflow tasks; Temporal remembers workers for minutes.
+
+    Raises:
+        ComponentError: Temporal is unreachable or refuses.
+    """
+    request = DescribeTaskQueueRequest(
+        namespace=client.namespace,
+        task_queue=TaskQueue(name=task_queue),
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+    )
+    async with temporal_errors(client):
+        response = await client.workflow_service.describe_task_queue(request)
+    return [poller.last_access_time.ToDatetime(UTC) for poller in response.pollers]
