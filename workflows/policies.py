@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, FailureError
+from temporalio.exceptions import ActivityError, TimeoutError  # noqa: A004
 
 from logflume.errors import PermanentError
 
@@ -39,8 +39,8 @@ ARCHIVE_RETRIES = replace(RETRIES, maximum_attempts=20)
 
 
 def reason(error: ActivityError) -> str:
-    """The innermost cause: a timeout hides the error that the last try failed with."""
+    """The error of the last try; a timeout hides it, and it may have causes of its own."""
     cause: BaseException = error
-    while isinstance(cause, FailureError) and cause.cause is not None:
+    while isinstance(cause, ActivityError | TimeoutError) and cause.cause is not None:
         cause = cause.cause
     return f"{error.activity_type}: {cause}"
