@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException, PermissionDeniedException
 from litestar.handlers.base import BaseRouteHandler
+from pydantic import SecretStr
 
 from logflume.errors import SettingsError
 from logflume.settings.groups import WebSettings
@@ -147,7 +148,7 @@ def sign_link(settings: WebSettings, job_id: int, lifetime: timedelta) -> str:
     return jwt.encode(claims, settings.link_secret.get_secret_value(), LINK_ALGORITHM)
 
 
-def _secret(setting: Any) -> bytes:
+def _secret(setting: SecretStr | None) -> bytes:
     return setting.get_secret_value().encode() if setting else b""
 
 

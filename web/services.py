@@ -24,7 +24,7 @@ from workflows.client.signaller import Signaller
 
 @dataclass(frozen=True)
 class Services:
-    """The state of one web process; whoever opened the connections closes them."""
+    """The state of one web process; its creator closes the connections."""
 
     settings: Settings
     access: Access

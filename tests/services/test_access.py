@@ -107,11 +107,11 @@ async def test_only_configured_origins_may_call_the_api(settings, pool, stored):
     async with serving(settings, pool, cors_origins=("https://ci.example",)) as web:
         response = await web.get(f"/logs/{stored}", headers=origin)
         assert response.headers["access-control-allow-origin"] == "https://ci.example"
-        asked = origin | {
+        preflight_headers = origin | {
             "Access-Control-Request-Method": "GET",
             "Access-Control-Request-Headers": "authorization",
         }
-        preflight = await web.options(f"/logs/{stored}", headers=asked)
+        preflight = await web.options(f"/logs/{stored}", headers=preflight_headers)
         assert preflight.status_code == 204
         other = await web.get(f"/logs/{stored}", headers={"Origin": "https://evil.example"})
         assert other.headers.get("access-control-allow-origin") != "https://evil.example"
