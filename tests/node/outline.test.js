@@ -37,6 +37,17 @@ test("piece size does not matter", () => {
   }
 });
 
+test("a marker in the text of another one is ignored, also in later pieces", () => {
+  const text = `travis_fold:start:name ${"travis_fold:end:a ".repeat(30)}\rtravis_fold:start:b\r\n`;
+  const offsets = grown([text]).markers.map(([at]) => at);
+  for (const size of [1, 20, 100]) {
+    assert.deepEqual(
+      grown(pieces(text, size)).markers.map(([at]) => at),
+      offsets,
+    );
+  }
+});
+
 test("a line is found in its blocks", () => {
   const outline = emptyOutline(BLOCK_BYTES);
   outline.append(encode("one\ntwo\nthree four five\nsix"));

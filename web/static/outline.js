@@ -121,6 +121,10 @@ export class Outline {
     let line = newlinesBefore - countNewlines(all.subarray(0, begin - base));
     let counted = 0;
     let added = false;
+    // The text of a marker may contain another one, which is not a marker.
+    const last = this.markers[this.markers.length - 1] ?? [0, 0, ""];
+    const from = last[0] < base ? last[0] + last[2].length : last[0];
+    MARKER.lastIndex = Math.max(from - base, 0);
     for (const match of latin1.decode(all).matchAll(MARKER)) {
       const end = match.index + match[0].length;
       line += countNewlines(all.subarray(counted, match.index));
