@@ -22,7 +22,7 @@ from activities.types import (
     Followed,
 )
 from db import maintenance
-from db.backfill import Found, Kind, Stretch, find_in_ranges, find_of_kind, follow
+from db.backfill import BackfillLog, Kind, LogPage, check_progress, find_in_ranges, find_of_kind
 from logflume.errors import ComponentError
 
 log = structlog.get_logger()
@@ -94,7 +94,7 @@ class _Page:
         async with self._pool.acquire() as connection:
             await maintenance.check(connection)
             pending = [(one.job_id, one.since, one.again) for one in page.pending]
-            states = await follow(connection, pending)
+            states = await check_progress(connection, pending)
         done = {state.job_id for state in states if state.done}
         self._remove(done)
         page.done += len(done)
@@ -128,7 +128,7 @@ class _Page:
         phases = await self._workflows.phases([one.job_id for one in found.logs])
         limit = asyncio.Semaphore(CONCURRENCY)
 
-        async def process(one: Found) -> Fate | Failure:
+        async def process(one: BackfillLog) -> Fate | Failure:
             async with limit:
                 return await self._process(one, phases.get(one.job_id))
 
@@ -150,7 +150,7 @@ class _Page:
                     page.empty += 1
         return len(found.logs)
 
-    async def _find(self, count: int) -> Stretch:
+    async def _find(self, count: int) -> LogPage:
         argument, after = self._input, self._page.after
         async with self._pool.acquire() as connection:
             if argument.ranges:
@@ -158,7 +158,7 @@ class _Page:
             kind = Kind(argument.kind, argument.quiet_seconds, argument.purge_seconds)
             return await find_of_kind(connection, kind, after, count)
 
-    async def _process(self, one: Found, phase: str | None) -> Fate | Failure:
+    async def _process(self, one: BackfillLog, phase: str | None) -> Fate | Failure:
         """Signal or start the workflow of one log; `phase`: None if no workflow is running."""
         if one.gone:
             return Failure(one.job_id, "its parts were dropped: only the archive has the log")
@@ -176,7 +176,7 @@ class _Page:
         # A log that still waits for its final part is not followed.
         return "pending" if started and (one.ended or one.aggregated) else "left"
 
-    def _is_again(self, one: Found) -> bool:
+    def _is_again(self, one: BackfillLog) -> bool:
         return bool(self._input.ranges) and one.aggregated
 
     def _fail(self, job_id: int, reason: str) -> None:

@@ -185,7 +185,7 @@ class ArchiveActivities:
         """
         async with heartbeating():
             async with self._pool.acquire() as connection:
-                uploads = await logs.owes_deletion(connection, job_id)
+                uploads = await logs.pending_deletion(connection, job_id)
             if uploads is None:
                 return
             if _upload_of(await self._find_object(job_id)) <= uploads:

@@ -8,7 +8,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from activities.log_workflows import LogWorkflows
 from db.connect import used_ratio
 from db.logs import Verified
-from db.stats import figures
+from db.stats import read_stats
 from logflume.observability.metrics import Reading, Readings
 
 AGGREGATED_LOGS = Counter(
@@ -89,7 +89,7 @@ def readings(pool: asyncpg.Pool, workflows: LogWorkflows) -> Readings:
 
     async def ask_postgres() -> Sequence[float]:
         async with pool.acquire() as connection:
-            found = await figures(connection)
+            found = await read_stats(connection)
         return (
             found.oldest_unarchived_seconds,
             found.is_under_maintenance,

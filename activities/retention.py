@@ -42,7 +42,7 @@ class RetentionActivities:
         policy, after = argument.policy, argument.after
         token = PageToken(datetime.fromisoformat(after.at), after.id) if after.at else PageToken()
         async with heartbeating(), self._pool.acquire() as connection:
-            found = await retention.look(connection, policy, token, argument.logs)
+            found = await retention.find_expirable(connection, policy, token, argument.logs)
             expired = await retention.expire(connection, policy, found.log_ids)
         for one in expired:
             log.info(
@@ -54,11 +54,11 @@ class RetentionActivities:
                 sha256=one.sha256,
             )
         return ExpiredPage(
-            examined=found.looked,
+            examined=found.examined,
             job_ids=[one.job_id for one in expired],
             bytes=sum(one.bytes for one in expired),
             held=found.held,
-            last=RetentionToken(found.last.at.isoformat(), found.last.id) if found.last else None,
+            last=RetentionToken(found.next.at.isoformat(), found.next.id) if found.next else None,
         )
 
     @activity.defn(name=DELETE_EXPIRED)
@@ -68,7 +68,7 @@ class RetentionActivities:
         A log that has text again by now is left alone.
         """
         async with heartbeating(), self._pool.acquire() as connection:
-            async with retention.deleting(connection, argument.job_ids) as expired:
+            async with retention.pending_deletions(connection, argument.job_ids) as expired:
                 await self._archive.delete_many(expired)
             if not argument.rows:
                 return 0

@@ -11,7 +11,7 @@ from activities.heartbeat import heartbeating
 from activities.log_workflows import LogWorkflows
 from activities.metrics import SWEPT_LOGS
 from activities.types import SWEEP_PAGE, SweepPage, SweepPageInput
-from db.pending import Unfinished, find_unfinished, mark_empty
+from db.pending import PendingLog, find_pending, mark_empty
 from logflume.errors import ComponentError
 
 log = structlog.get_logger()
@@ -31,7 +31,7 @@ class SweepActivities:
         """Find unfinished logs and make sure that each has a workflow that is up to date."""
         async with heartbeating():
             async with self._pool.acquire() as connection:
-                logs = await find_unfinished(
+                logs = await find_pending(
                     connection,
                     argument.after,
                     argument.quiet_seconds,
@@ -42,7 +42,7 @@ class SweepActivities:
             counts = Counter[str]()
             limit = asyncio.Semaphore(CONCURRENCY)
 
-            async def process(one: Unfinished) -> None:
+            async def process(one: PendingLog) -> None:
                 async with limit:
                     counts[await self._process(one, running=one.job_id in running)] += 1
 
@@ -52,7 +52,7 @@ class SweepActivities:
         after = logs[-1].id if len(logs) == argument.logs else 0
         return SweepPage(found=len(logs), after=after, **counts)
 
-    async def _process(self, one: Unfinished, *, running: bool) -> str:
+    async def _process(self, one: PendingLog, *, running: bool) -> str:
         """Start or signal the workflow of one log; returns the name of the count."""
         try:
             if one.outdated:

@@ -19,7 +19,7 @@ from bench.ingest import drained
 from bench.logs import store
 from bench.servers import Bench
 from db import reading
-from db.pending import find_unfinished
+from db.pending import find_pending
 from logflume_cli.services import make_workflows
 from workflows.lifecycle_types import PartsStored, workflow_id
 
@@ -92,7 +92,7 @@ async def look(bench: Bench, filled: range | None = None) -> State:
     await asyncio.gather(*(store(bench.pool, job_id, 10) for job_id in begun))
     parts = 10_000 if bench.quick else 100_000
     async with bench.pool.acquire() as connection:
-        sweep = await timed(20, lambda: find_unfinished(connection, 0, 0, 0, UNDER_WAY))
+        sweep = await timed(20, lambda: find_pending(connection, 0, 0, 0, UNDER_WAY))
         chosen = iter(random.choices(filled or begun, k=LOOKS))  # noqa: S311 - of no consequence
         lookup = await timed(LOOKS, lambda: reading.find_many(connection, [next(chosen)]))
     return State((await drained(bench, parts)).rate, sweep, lookup)

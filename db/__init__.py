@@ -1,4 +1,4 @@
-"""Postgres: the sqitch project, and every query that any part of logflume makes.
+"""Postgres: the sqitch project, and every query of logflume.
 
-May import the domain's types, errors and settings, nothing else of ours.
+Imports only the package `logflume`.
 """

@@ -1,4 +1,4 @@
-"""Finding the logs of a backfill, and what became of them."""
+"""Finds the logs of a backfill, and checks its progress."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,40 +7,29 @@ from typing import NamedTuple
 import msgspec
 
 from db.connect import Connection
-from db.pending import COLUMNS, LOGS, OWED, UNFINISHED
 
-# Late parts are in no archive.
-KINDS = {
-    "not_archived": "(NOT l.archive_verified AND NOT l.archiving OR l.late_parts)",
-    "not_verified": "(NOT l.archive_verified OR l.late_parts)",
-    "not_purged": "true",
-}
-# What is unfinished and of another kind is passed over by so many at a time.
+# Pending logs examined per call: those of another kind cost a call, too.
 SCANNED = 5000
 
-# A final part of an earlier attempt counts too: such a log is followed, and no more than that.
-FOUND = f"""
-SELECT {COLUMNS}, l.aggregated_at IS NOT NULL AS aggregated,
-    EXISTS (SELECT FROM log_parts WHERE log_id = l.id AND (final OR number = -1)) AS ended,
-    l.purged_at IS NOT NULL AND NOT l.late_parts AND NOT EXISTS (
-        SELECT FROM log_parts WHERE log_id = l.id AND created_at = l.parts_since
-    ) AS gone,
-    extract(epoch FROM now())::float8 AS since
-FROM {LOGS}
+IN_RANGE = """
+SELECT * FROM backfill_logs WHERE job_id BETWEEN $1 AND $2 ORDER BY job_id LIMIT $3
 """
-IN_RANGE = f"{FOUND} WHERE l.job_id BETWEEN $1 AND $2 ORDER BY l.job_id LIMIT $3"
-SCAN = f"""
-SELECT max(id) FROM (
-    SELECT l.id FROM logs l WHERE {UNFINISHED} AND l.id > $1 ORDER BY l.id LIMIT {SCANNED}
-) s
+SCAN = """
+SELECT max(id) FROM (SELECT id FROM pending_rows WHERE id > $1 ORDER BY id LIMIT $2) s
 """
-OF_KIND = {
-    name: f"{FOUND} WHERE {OWED} AND l.id <= $4 AND {is_kind} ORDER BY l.id LIMIT $5"
-    for name, is_kind in KINDS.items()
-}
-
-# Read back and found right; or purged, where it was not when it was found; or nothing is left.
-FOLLOW = """
+# Late parts are in no archive.
+OF_KIND = """
+SELECT b.* FROM pending_logs($1, $2, $3) p
+JOIN logs l ON l.id = p.id
+JOIN backfill_logs b ON b.id = p.id
+WHERE p.id <= $4 AND CASE $5
+    WHEN 'not_archived' THEN NOT l.archive_verified AND NOT l.archiving OR l.late_parts
+    WHEN 'not_verified' THEN NOT l.archive_verified OR l.late_parts
+    ELSE true END
+ORDER BY p.id LIMIT $6
+"""
+# Verified since it was found; or purged since; or nothing is left to do.
+PROGRESS = """
 SELECT f.job_id, extract(epoch FROM now())::float8 - f.since AS waited,
     l.id IS NOT NULL AND NOT l.late_parts AND NOT l.archive_outdated AND (
         l.archive_verified AND (
@@ -54,20 +43,23 @@ LEFT JOIN logs l USING (job_id)
 
 
 class Kind(NamedTuple):
-    """Unfinished logs of the kind `name`; the times are those of `find_unfinished`."""
+    """Pending logs of a kind: `not_archived`, `not_verified` or `not_purged`.
+
+    The times are those of `find_pending`.
+    """
 
     name: str
     quiet_seconds: float
     purge_seconds: float
 
 
-class Found(msgspec.Struct, frozen=True):
+class BackfillLog(msgspec.Struct, frozen=True):
     """A log of a backfill.
 
-    `heard_at`: when it was last written to. `archived_at`: when it was verified, if it was. `bare`:
-    it has neither parts nor content. `aggregated`: it has content. `ended`: it has its final part.
-    `gone`: nothing but the archive holds it, its parts being gone. `since`: now, in seconds since
-    the epoch.
+    `heard_at`: its last write. `archived_at`: when it was verified. `bare`: it has neither parts
+    nor content. `aggregated`: it has content. `ended`: it has a final part, of any attempt. `gone`:
+    only the archive holds its content, its parts were dropped. `since`: the time of this query, in
+    seconds since the epoch.
     """
 
     id: int
@@ -81,20 +73,20 @@ class Found(msgspec.Struct, frozen=True):
     since: float
 
 
-class Stretch(msgspec.Struct):
-    """Logs in the order asked for, and jobs that were asked for by name and have none.
+class LogPage(msgspec.Struct):
+    """A page of logs, in order; `unknown`: requested jobs that have no log.
 
-    `after`: up to where all were found. `more`: whether there may be some behind it.
+    `after`: the page token, the id up to which all logs were found. `more`: there may be others.
     """
 
     after: int
     more: bool = True
-    logs: list[Found] = msgspec.field(default_factory=list)
+    logs: list[BackfillLog] = msgspec.field(default_factory=list)
     unknown: list[int] = msgspec.field(default_factory=list)
 
 
-class State(msgspec.Struct, frozen=True):
-    """Whether a log got to its end since it was found, `waited` seconds ago."""
+class Progress(msgspec.Struct, frozen=True):
+    """Whether a log is done; `waited`: seconds since it was found."""
 
     job_id: int
     waited: float
@@ -103,9 +95,9 @@ class State(msgspec.Struct, frozen=True):
 
 async def find_in_ranges(
     connection: Connection, ranges: Sequence[tuple[int, int]], after: int, count: int
-) -> Stretch:
-    """Find at most `count` logs of jobs above `after` in these ranges, which are in order."""
-    found = Stretch(after)
+) -> LogPage:
+    """Find at most `count` logs of jobs above `after` in these ascending ranges."""
+    found = LogPage(after)
     for first, last in ranges:
         if last <= found.after:
             continue
@@ -113,7 +105,7 @@ async def find_in_ranges(
         if not room:
             return found
         rows = await connection.fetch(IN_RANGE, max(first, found.after + 1), last, room)
-        found.logs += [Found(**row) for row in rows]
+        found.logs += [BackfillLog(**row) for row in rows]
         if first == last and not rows:
             found.unknown.append(first)
         found.after = rows[-1]["job_id"] if len(rows) == room else last
@@ -121,26 +113,29 @@ async def find_in_ranges(
     return found
 
 
-async def find_of_kind(connection: Connection, kind: Kind, after: int, count: int) -> Stretch:
-    """Find at most `count` unfinished logs of a kind with ids above `after`.
+async def find_of_kind(connection: Connection, kind: Kind, after: int, count: int) -> LogPage:
+    """Find at most `count` pending logs of a kind with log ids above `after`.
 
-    It looks at so many unfinished logs and no more, so it may find fewer though there are some.
+    Examines a bounded number of pending logs, so a page may have fewer logs, or none.
     """
-    through = await connection.fetchval(SCAN, after)
+    through = await connection.fetchval(SCAN, after, SCANNED)
     if through is None:
-        return Stretch(after, more=False)
+        return LogPage(after, more=False)
     rows = await connection.fetch(
-        OF_KIND[kind.name], after, kind.quiet_seconds, kind.purge_seconds, through, count
+        OF_KIND, after, kind.quiet_seconds, kind.purge_seconds, through, kind.name, count
     )
     after = rows[-1]["id"] if len(rows) == count else through
-    return Stretch(after, logs=[Found(**row) for row in rows])
+    return LogPage(after, logs=[BackfillLog(**row) for row in rows])
 
 
-async def follow(connection: Connection, pending: Sequence[tuple[int, float, bool]]) -> list[State]:
-    """Tell of jobs' logs whether they got to their ends.
+async def check_progress(
+    connection: Connection, pending: Sequence[tuple[int, float, bool]]
+) -> list[Progress]:
+    """Check which of these jobs' logs are done: verified, purged or without work left.
 
-    Of each is given when it was found, and whether it is archived again, so that what was archived
-    before does not count.
+    Each is given with the time it was found, and whether it is to be archived again, so that an
+    earlier archive does not count.
     """
-    columns = [[row[column] for row in pending] for column in range(3)]
-    return [State(**row) for row in await connection.fetch(FOLLOW, *columns)]
+    job_ids, since, again = zip(*pending, strict=True) if pending else ((), (), ())
+    rows = await connection.fetch(PROGRESS, job_ids, since, again)
+    return [Progress(**row) for row in rows]

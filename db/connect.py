@@ -1,6 +1,7 @@
 """Connections to Postgres."""
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -13,11 +14,10 @@ from pydantic import SecretStr
 from logflume.errors import ComponentError
 from logflume.settings.groups import DatabaseSettings
 
-# A connection of one's own, or one borrowed from a pool.
+# A connection, or one borrowed from a pool.
 Connection = asyncpg.Connection | PoolConnectionProxy
 
-# What asyncpg raises when Postgres is out of reach or has no room: worth another try, whoever
-# asks.
+# What asyncpg raises when Postgres cannot be reached or is overloaded: every caller may retry.
 UNREACHABLE = (
     OSError,
     TimeoutError,
@@ -28,17 +28,17 @@ UNREACHABLE = (
     asyncpg.TransactionRollbackError,
     asyncpg.InsufficientResourcesError,
 )
-# The content rule takes longer to plan than to run, the more partitions there are. A plan for all
-# values serves, as all goes by the key, if reading a partition as a whole is no choice; compiling
-# it would take longer than any of them. docs/decisions/0001-the-content-rule-is-sql.md
+# The content rule takes longer to plan than to run, the more so with many partitions. Generic plans
+# are safe: every query uses the primary key once sequential scans are priced out. Compiling a plan
+# would take longer than running it. docs/decisions/0001-the-content-rule-is-sql.md
 PLANS = {"plan_cache_mode": "force_generic_plan", "seq_page_cost": "1000", "jit": "off"}
-# What an older Postgres, as travis-logs may have, does not know is left alone.
+# Skips settings this server does not have: travis-logs may run on an older Postgres.
 SET_PLANS = """
 SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) p (name, value)
 WHERE EXISTS (SELECT FROM pg_settings s WHERE s.name = p.name)
 """
 CONNECT_SECONDS = 10
-# By the processes; `db/deploy/roles.sql` says what each may do.
+# One per process; `db/deploy/roles.sql` grants their privileges.
 Role = Literal["logflume_drain", "logflume_worker", "logflume_web"]
 HAS_ROLE = """
 SELECT pg_has_role($1, 'USAGE') OR pg_has_role(relowner, 'USAGE')
@@ -48,20 +48,19 @@ CLOSE_SECONDS = 5
 
 
 class _Unreset(asyncpg.Connection):
-    """A connection that goes back to its pool as it is.
+    """A connection that returns to its pool without a reset, which would cost a round trip.
 
-    The pool would ask Postgres to reset it, a round trip for each use. There is nothing to reset:
-    what we set, we set for a transaction or, as `PLANS`, for good; who listens has a connection of
-    its own.
+    There is nothing to reset: settings are set for a transaction or, as `PLANS`, permanently, and
+    listeners have connections of their own.
     """
 
     def get_reset_query(self) -> str:
         return ""
 
     async def reset(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as inherited
-        """Leave the pool where the database was read-only when the session began.
+        """Terminate a connection whose session began while the database was read-only.
 
-        The session would stay so, and be tried again for ever, when the database no longer is.
+        The session would stay read-only after the database is writable again.
         """
         await super().reset(timeout=timeout)
         if getattr(self.get_settings(), "default_transaction_read_only", "off") == "on":
@@ -69,10 +68,10 @@ class _Unreset(asyncpg.Connection):
 
 
 class _Unprepared(_Unreset):
-    """A connection through a pooler, where each transaction may meet another server process.
+    """A connection through a pooler, where each transaction may use another server process.
 
-    A named statement would stay behind in the process it was made in. asyncpg, told to cache none,
-    sends unnamed ones together with their use; only those of cursors it would name all the same.
+    A named statement exists only in the process that prepared it. With its cache disabled, asyncpg
+    sends unnamed statements together with their use, except for cursors, which it still names.
     """
 
     async def cursor(self, query: str, *args: object) -> Cursor:  # type: ignore[override]
@@ -84,8 +83,8 @@ async def open_pool(settings: DatabaseSettings, connections: int | None = None) 
     """Open a pool of at most `connections` (the setting where None).
 
     Raises:
-        ComponentError: Postgres is out of reach, refuses us, or hides behind a pooler that the
-            settings do not tell of.
+        ComponentError: Postgres cannot be reached, rejects the login, or is behind a pooler that
+            the settings do not declare.
     """
     most = connections or settings.connections
     pooled = settings.direct_url is not None
@@ -104,11 +103,11 @@ async def open_pool(settings: DatabaseSettings, connections: int | None = None) 
             if pooled or await _is_direct(connection):
                 return pool
     except (*UNREACHABLE, asyncpg.PostgresError, ValueError) as error:
-        raise ComponentError(f"{describe(settings)}: {_said(error)}") from error
+        raise ComponentError(f"{describe(settings)}: {_one_line(error)}") from error
     pool.terminate()
     raise ComponentError(
         f"{describe(settings)} is a pooler: set LOGFLUME_DATABASE__DIRECT_URL to the address of "
-        "Postgres itself; an import wants that address with --from"
+        "Postgres itself; for an import, pass that address with --from"
     )
 
 
@@ -117,20 +116,20 @@ async def _set_plans(connection: asyncpg.Connection) -> None:
 
 
 def used_ratio(pool: asyncpg.Pool) -> float:
-    """Connections that are in use, of those the pool may hold."""
+    """Return the share of the pool's connections that are in use."""
     return (pool.get_size() - pool.get_idle_size()) / pool.get_max_size()
 
 
 def describe(settings: DatabaseSettings) -> str:
-    """Name the database for a person, without the password."""
+    """Describe the database for messages, without the password."""
     return _place(settings.url)
 
 
 async def connect_directly(settings: DatabaseSettings, application_name: str) -> asyncpg.Connection:
-    """Open a connection to Postgres itself, for what lasts longer than a transaction.
+    """Open a connection to Postgres itself, for use beyond a transaction.
 
     Raises:
-        ComponentError: it is out of reach, refuses us, or is a pooler after all.
+        ComponentError: Postgres cannot be reached, rejects the login, or is a pooler.
     """
     place = _place(settings.direct_url or settings.url)
     try:
@@ -143,7 +142,7 @@ async def connect_directly(settings: DatabaseSettings, application_name: str) ->
             return connection
         connection.terminate()
     except (*UNREACHABLE, asyncpg.PostgresError, ValueError) as error:
-        raise ComponentError(f"{place}: {_said(error)}") from error
+        raise ComponentError(f"{place}: {_one_line(error)}") from error
     raise ComponentError(
         f"{place} is a pooler, too: set LOGFLUME_DATABASE__DIRECT_URL to the address of Postgres "
         "itself"
@@ -151,13 +150,13 @@ async def connect_directly(settings: DatabaseSettings, application_name: str) ->
 
 
 async def _is_direct(connection: Connection) -> bool:
-    """Whether the process that greeted us is the one that answers; a pooler makes an id up."""
-    answers: int = await connection.fetchval("SELECT pg_backend_pid()")
-    return connection.get_server_pid() == answers
+    """Whether the process of the handshake answers queries; a pooler invents its process id."""
+    pid: int = await connection.fetchval("SELECT pg_backend_pid()")
+    return connection.get_server_pid() == pid
 
 
-def _said(error: Exception) -> str:
-    # Hints stand on a line of their own.
+def _one_line(error: Exception) -> str:
+    # Hints are on a separate line.
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -167,7 +166,7 @@ def _place(url: SecretStr) -> str:
 
 
 async def close_pool(pool: asyncpg.Pool) -> None:
-    """Close a pool, by force where Postgres does not answer."""
+    """Close a pool, by force if Postgres does not respond."""
     try:
         async with asyncio.timeout(CLOSE_SECONDS):
             await pool.close()
@@ -176,22 +175,22 @@ async def close_pool(pool: asyncpg.Pool) -> None:
 
 
 async def check_schema(pool: asyncpg.Pool, role: Role | None = None) -> None:
-    """Find out whether the schema is deployed, and we are in this role or may do everything.
+    """Check that the schema is deployed and up to date, and that the user has this role.
 
     Raises:
-        ComponentError: it is not, or not up to date, or is not ours to see, or to use so.
+        ComponentError: one of these is not so, or the user may not read the schema.
     """
-    deployed = set()
+    deployed: Counter[str] = Counter()
     try:
         if await pool.fetchval("SELECT to_regclass('sqitch.changes') IS NOT NULL"):
             rows = await pool.fetch("SELECT change FROM sqitch.changes")
-            deployed = {row["change"] for row in rows}
+            deployed.update(row["change"] for row in rows)
     except asyncpg.InsufficientPrivilegeError as error:
         raise ComponentError(
-            f"{error}: LOGFLUME_DATABASE__URL must name a user who is in one of the schema's roles "
+            f"{error}: LOGFLUME_DATABASE__URL must name a user who has one of the schema's roles "
             "(docs/security.md)"
         ) from error
-    if missing := [name for name in _planned() if name not in deployed]:
+    if missing := sorted(_planned() - deployed):
         raise ComponentError(
             f"the database lacks {', '.join(missing)} of the logflume schema: run "
             "`logflume db deploy`"
@@ -199,12 +198,12 @@ async def check_schema(pool: asyncpg.Pool, role: Role | None = None) -> None:
     if role and not await pool.fetchval(HAS_ROLE, role):
         user = await pool.fetchval("SELECT current_user")
         raise ComponentError(
-            f"user {user} of the database may not do what this process does: GRANT {role} TO "
-            f"{user}, or name another in LOGFLUME_DATABASE__URL (docs/security.md)"
+            f"database user {user} lacks the privileges of this process: GRANT {role} TO {user}, "
+            "or name another user in LOGFLUME_DATABASE__URL (docs/security.md)"
         )
 
 
-def _planned() -> list[str]:
-    """The changes of the schema, as sqitch's plan names them."""
+def _planned() -> Counter[str]:
+    """Return the changes in the plan; a change that was reworked appears more than once."""
     lines = Path(__file__).with_name("sqitch.plan").read_text().splitlines()
-    return [line.split()[0] for line in lines if line and line[0] not in "%@#"]
+    return Counter(line.split()[0] for line in lines if line and line[0] not in "%@#")

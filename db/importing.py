@@ -1,7 +1,7 @@
-"""Taking over the logs of a travis-logs database: each as it would lie here had it come by itself.
+"""Imports logs from a travis-logs database, as if their parts had been received here.
 
-Text that travis-logs aggregated counts as content written whole, parts as parts without a uuid;
-the sweep finds both, and their workflows archive them. Text that only the archive has stays there.
+Text that travis-logs aggregated becomes content written whole, its parts become parts without a
+uuid; the sweep finds both, and their workflows archive them. Archived text stays in the archive.
 """
 
 import hashlib
@@ -23,17 +23,17 @@ from logflume.errors import UnderHold
 
 Outcome = Literal["added", "changed", "same", "ours", "left", "different"]
 
-# The ids of travis-logs are 32 bits wide: ours begin where they can never come.
+# Log ids of travis-logs have 32 bits: ours begin above all of them.
 BEYOND = 2**31
 RESERVE = """
 SELECT setval('logs_id_seq', $1::bigint) WHERE (SELECT last_value FROM logs_id_seq) < $1::bigint
 """
 SEEN = "SELECT job_id, seen FROM imported_logs WHERE job_id = ANY ($1)"
 
-# The unnamed attempt of an archived log begins at the end of time, so it remains the log, and
-# `parts_since` says that its parts are gone: what a runner still says of it changes nothing.
+# The unnamed attempt of an archived log begins at infinity, so it remains the log, and
+# `parts_since` marks its parts as dropped: later parts from a runner change nothing.
 ROWS = """
-WITH given AS MATERIALIZED (
+WITH source AS MATERIALIZED (
     SELECT g.*, CASE WHEN g.kind = 'archived'
         THEN nextval('log_attempts_id_seq') END AS attempt_id
     FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::timestamptz[], $5::timestamptz[],
@@ -41,31 +41,33 @@ WITH given AS MATERIALIZED (
         $11::bytea[], $12::timestamptz[])
         g (id, job_id, kind, created_at, updated_at, aggregated_at, archived_at, purged_at,
             removed_at, removed_by, seen, written_at)
-), made AS (
+), inserted AS (
     INSERT INTO logs (id, job_id, created_at, updated_at, aggregated_at, archived_at,
         archive_verified, purged_at, parts_since, content_attempt_id, removed_at, removed_by, empty)
     SELECT coalesce(g.id, nextval('logs_id_seq')), g.job_id, g.created_at,
         g.updated_at, g.aggregated_at, g.archived_at, g.kind = 'archived', g.purged_at,
         CASE WHEN g.kind = 'archived' THEN g.created_at END, g.attempt_id, g.removed_at,
         g.removed_by, g.kind = 'empty'
-    FROM given g ORDER BY g.job_id
+    FROM source g ORDER BY g.job_id
     ON CONFLICT DO NOTHING
     RETURNING id, job_id, content_attempt_id
 ), attempts AS (
     INSERT INTO log_attempts (id, log_id, uuid, began_at)
-    SELECT content_attempt_id, id, '', 'infinity' FROM made WHERE content_attempt_id IS NOT NULL
-), noted AS (
+    SELECT content_attempt_id, id, '', 'infinity' FROM inserted
+    WHERE content_attempt_id IS NOT NULL
+), recorded AS (
     INSERT INTO imported_logs (job_id, kind, seen, written_at)
-    SELECT g.job_id, g.kind, g.seen, g.written_at FROM made m JOIN given g ON g.job_id = m.job_id
-    -- Retention deletes rows of logs, but not what was seen of them.
+    SELECT g.job_id, g.kind, g.seen, g.written_at
+    FROM inserted n JOIN source g ON g.job_id = n.job_id
+    -- Retention deletes rows of logs, but not their import records.
     ON CONFLICT (job_id) DO UPDATE SET kind = excluded.kind, seen = excluded.seen,
         written_at = excluded.written_at, note = NULL, generation = 0
 )
-SELECT job_id, id FROM made
+SELECT job_id, id FROM inserted
 """
 
-# `fed`: runs of the job came here by themselves; `written`: a client wrote content whole here.
-FOUND = """
+# `fed`: attempts of the job were received here; `written`: a client wrote content whole here.
+FIND = """
 SELECT l.id, i.kind, i.written_at, l.generation <> coalesce(i.generation, 0) AS written,
     l.removed_at,
     EXISTS (SELECT FROM log_attempts WHERE log_id = l.id AND uuid <> '') AS fed
@@ -86,36 +88,36 @@ FROM attempt WHERE l.id = $1
 """
 UNNAMED = "SELECT id FROM log_attempts WHERE log_id = $1 AND uuid = ''"
 SET_BEGIN = "UPDATE log_attempts SET began_at = $2 WHERE id = $1"
-NOTE = """
+RECORD = """
 INSERT INTO imported_logs (job_id, kind, seen, written_at, note, generation)
 SELECT $1, $2, $3, $4, $5, generation FROM logs WHERE job_id = $1
 ON CONFLICT (job_id) DO UPDATE SET kind = excluded.kind, seen = excluded.seen,
     written_at = excluded.written_at, note = excluded.note, generation = excluded.generation
 """
 
-# What readers get, hashed where it lies; nothing where only the archive could tell.
+# The text that readers get, hashed in the database; null if only the archive holds it.
 TEXTS = """
 SELECT l.job_id, l.removed_at IS NOT NULL AS removed,
-    CASE WHEN h.told THEN l.content_bytes ELSE octet_length(p.content) END AS bytes,
-    CASE WHEN h.told THEN l.content_sha256 ELSE sha256(p.content) END AS sha256
+    CASE WHEN h.in_row THEN l.content_bytes ELSE octet_length(p.content) END AS bytes,
+    CASE WHEN h.in_row THEN l.content_sha256 ELSE sha256(p.content) END AS sha256
 FROM logs l,
     LATERAL (
         SELECT l.aggregated_at IS NOT NULL AND NOT l.late_parts
-            AND (l.content_sha256 IS NOT NULL OR l.purged_at IS NOT NULL) AS told
+            AND (l.content_sha256 IS NOT NULL OR l.purged_at IS NOT NULL) AS in_row
     ) h,
     LATERAL (
         SELECT coalesce(string_agg(content, ''::bytea ORDER BY number, created_at, id), '')
             AS content
-        FROM content_parts(l.id, log_attempt(l.id)) WHERE NOT h.told
+        FROM content_parts(l.id, log_attempt(l.id)) WHERE NOT h.in_row
     ) p
 WHERE l.job_id = ANY ($1)
 """
 
 
 class Digest(msgspec.Struct, frozen=True):
-    """What a log's text is: its length in bytes and its SHA-256, None where only the archive tells.
+    """Size in bytes and SHA-256 of a log's text; None if only the archive holds it.
 
-    `removed`: it stands for one that a person removed.
+    `removed`: the text replaces one that a user removed.
     """
 
     size: int
@@ -123,12 +125,11 @@ class Digest(msgspec.Struct, frozen=True):
     removed: bool
 
 
-class Told(msgspec.Struct, frozen=True):
-    """What became of one job's log.
+class ImportResult(msgspec.Struct, frozen=True):
+    """The outcome for one job's log.
 
-    It was `added` or `changed`, is the `same` as before, is `ours` already, or was `left` there;
-    where we only compare it is the `same` or `different`.
-    `note` says for a person what is otherwise here than there.
+    It was `added` or `changed`, is the `same` as before, exists here independently (`ours`), or was
+    `left` in travis-logs; a comparison yields `same` or `different`. `note` describes differences.
     """
 
     job_id: int
@@ -138,47 +139,49 @@ class Told(msgspec.Struct, frozen=True):
 
 
 async def reserve_ids(connection: Connection, highest: int) -> None:
-    """Let logs that begin here have ids beyond all that a travis-logs gives, now and later."""
+    """Set the sequence of log ids above every id that travis-logs has or will assign."""
     await connection.execute(RESERVE, max(BEYOND, highest))
 
 
 class Importer:
-    """Takes logs over by two connections; that to travis-logs is in a transaction of one state."""
+    """Imports logs over two connections; the one to travis-logs is in a single snapshot."""
 
     def __init__(self, connection: Connection, source: Connection) -> None:
         self._connection = connection
         self._source = source
 
-    async def store_page(self, logs: Sequence[SourceLog]) -> list[Told]:
-        """Take over logs of one page; those that are as they were seen before are left alone.
+    async def store_page(self, logs: Sequence[SourceLog]) -> list[ImportResult]:
+        """Import a page of logs, except those unchanged since their last import.
 
-        Rows without text to move are written together, every other log in a transaction of its own.
+        Rows without text are inserted together, every other log in a transaction of its own.
 
         Raises:
-            UnderMaintenance: an operator keeps everyone away from parts.
+            UnderMaintenance: maintenance is on.
         """
         job_ids = [log.first.job_id for log in logs]
         seen = {row["job_id"]: row["seen"] for row in await self._connection.fetch(SEEN, job_ids)}
-        told = [Told(log.first.job_id, "same", log.kind) for log in logs if _is_seen(log, seen)]
+        results = [
+            ImportResult(log.first.job_id, "same", log.kind) for log in logs if _is_seen(log, seen)
+        ]
         rest = [log for log in logs if not _is_seen(log, seen)]
-        made = await _add_rows(self._connection, [_columns(log) for log in rest if _is_bare(log)])
+        added = await _add_rows(self._connection, [_columns(log) for log in rest if _is_bare(log)])
         for log in rest:
-            if log.first.job_id in made:
-                told.append(Told(log.first.job_id, "added", log.kind))
+            if log.first.job_id in added:
+                results.append(ImportResult(log.first.job_id, "added", log.kind))
                 continue
             try:
-                told.append(await self._store(log))
-            except UnderHold as error:  # looked at again by the next run
-                told.append(Told(log.first.job_id, "ours", log.kind, str(error)))
-        return told
+                results.append(await self._store(log))
+            except UnderHold as error:  # the next run tries again
+                results.append(ImportResult(log.first.job_id, "ours", log.kind, str(error)))
+        return results
 
-    async def differences(self, logs: Sequence[SourceLog]) -> list[Told]:
-        """Compare logs of one page with what lies here, text by text; tells of all what differs.
+    async def differences(self, logs: Sequence[SourceLog]) -> list[ImportResult]:
+        """Compare the texts of a page of logs with those here; returns a result for each log.
 
-        Of text that only the archive has there is nothing to compare with, there as here.
+        Text that only the archive holds is not compared.
         """
         ours = await _digests(self._connection, [log.first.job_id for log in logs])
-        found = []
+        results = []
         for log in logs:
             here, note = ours.get(log.first.job_id), None
             if here is None:
@@ -188,36 +191,40 @@ class Importer:
             elif log.kind != "archived":
                 texts = await travis_logs.texts(self._source, log)
                 note = _differ(here, await _digest(self._source, log, texts))
-            found.append(Told(log.first.job_id, "different" if note else "same", log.kind, note))
-        return found
+            outcome: Outcome = "different" if note else "same"
+            results.append(ImportResult(log.first.job_id, outcome, log.kind, note))
+        return results
 
-    async def _store(self, log: SourceLog) -> Told:
-        """Take over one log, whatever is there already."""
+    async def _store(self, log: SourceLog) -> ImportResult:
+        """Import one log, whether or not it exists here already."""
         job_id = log.first.job_id
         if job_id < 0:
-            return Told(job_id, "left", log.kind, f"row {log.first.id}: no job has a negative id")
+            note = f"row {log.first.id}: its job id is negative"
+            return ImportResult(job_id, "left", log.kind, note)
         texts = [] if log.kind == "archived" else await travis_logs.texts(self._source, log)
         theirs = await _digest(self._source, log, texts)
         async with self._connection.transaction():
             await check_writing(self._connection)
-            made = await _add_rows(self._connection, [_columns(log)])
+            added = await _add_rows(self._connection, [_columns(log)])
             await self._connection.execute(LOCK_WHOLE, [job_id])
-            found = None if made else await self._connection.fetchrow(FOUND, job_id)
+            row = None if added else await self._connection.fetchrow(FIND, job_id)
             outcome: Outcome = "added"
-            if found:
+            if row:
                 here = (await _digests(self._connection, [job_id]))[job_id]
-                outcome, note = _compare(log, found, here, theirs, texts)
+                outcome, difference = _compare(log, row, here, theirs, texts)
                 if outcome == "ours":
-                    return Told(job_id, outcome, log.kind, note)
-            elif not made:  # another job has its id
-                made = await _add_rows(self._connection, [_columns(log, keep_id=False)])
-            log_id: int = found["id"] if found else made[job_id]
+                    return ImportResult(job_id, outcome, log.kind, difference)
+            elif not added:  # another job's log has its id
+                added = await _add_rows(self._connection, [_columns(log, keep_id=False)])
+            log_id: int = row["id"] if row else added[job_id]
             if outcome == "changed" or (outcome == "added" and log.kind in ("content", "parts")):
                 await self._write(log, log_id, texts, is_new=outcome == "added")
             here = (await _digests(self._connection, [job_id]))[job_id]
-            note = "; ".join(_notes(log, log_id, here, theirs)) or None
-            await self._connection.execute(NOTE, job_id, log.kind, log.seen, log.written_at, note)
-        return Told(job_id, outcome, log.kind, note)
+            notes = "; ".join(_notes(log, log_id, here, theirs)) or None
+            await self._connection.execute(
+                RECORD, job_id, log.kind, log.seen, log.written_at, notes
+            )
+        return ImportResult(job_id, outcome, log.kind, notes)
 
     async def _write(
         self,
@@ -227,13 +234,13 @@ class Importer:
         *,
         is_new: bool,
     ) -> None:
-        """Make the log what it is there, by the rules of content written whole."""
+        """Write the text of the log, by the rules of content written whole."""
         created_at, updated_at, aggregated_at, archived_at, purged_at = _times(log)
         removed = log.removed
         whole = WholeContent(log.first.job_id, b"".join(texts), removed.removed_by)
         await replace_contents(self._connection, [whole])
-        # The archive holds the text of travis-logs until it holds ours: nothing of it is to be
-        # deleted but what was archived here before.
+        # The archived object of travis-logs stays until ours replaces it: a deletion is pending
+        # only if the log was archived here before.
         is_ours = not is_new and log.kind != "archived"
         is_empty = log.kind == "empty"
         await self._connection.execute(
@@ -254,12 +261,12 @@ class Importer:
             await self._copy_parts(log, log_id)
 
     async def _copy_parts(self, log: SourceLog, log_id: int) -> None:
-        """Copy parts as those of the attempt without a uuid, at times that have a partition."""
+        """Copy parts into the attempt without a uuid, at receive times that have a partition."""
         found = await partitions.partitions(self._connection)
-        oldest = min((one.begin for one in found.ranges), default=found.now)
+        oldest = min((partition.begin for partition in found.ranges), default=found.now)
         attempt_id = await self._connection.fetchval(UNNAMED, log_id)
         begins: datetime | None = None
-        async for some in travis_logs.parts(self._source, log):
+        async for page in travis_logs.parts(self._source, log):
             records = [
                 (
                     log_id,
@@ -269,7 +276,7 @@ class Importer:
                     part.final,
                     part.content,
                 )
-                for part in some
+                for part in page
             ]
             await self._connection.copy_records_to_table(
                 "log_parts", records=records, columns=COLUMNS
@@ -284,18 +291,18 @@ def _is_seen(log: SourceLog, seen: dict[int, bytes]) -> bool:
 
 
 def _is_bare(log: SourceLog) -> bool:
-    """Whether its row is all there is to take over, and nothing is to be said about it."""
+    """Whether the row is all there is to import, and no note is needed."""
     plain = len(log.rows) == 1 and not log.first.parts and not log.first.bytes
     return plain and not _is_lost(log) and log.first.job_id >= 0
 
 
 def _is_lost(log: SourceLog) -> bool:
-    """Whether its text is neither there nor in the archive, where there should be one."""
+    """Whether travis-logs lost its text: it is neither in the database nor in the archive."""
     return log.kind == "empty" and any(row.aggregated_at and row.bytes is None for row in log.rows)
 
 
 def _columns(log: SourceLog, *, keep_id: bool = True) -> tuple[object, ...]:
-    """The parameters of `ROWS` for one log; without its id it gets one of ours."""
+    """Return the parameters of `ROWS` for one log; with a new id unless `keep_id`."""
     removed = log.removed
     return (
         log.first.id if keep_id else None,
@@ -310,14 +317,14 @@ def _columns(log: SourceLog, *, keep_id: bool = True) -> tuple[object, ...]:
 
 
 def _times(log: SourceLog) -> tuple[datetime | None, ...]:
-    """When it was created, updated, aggregated, archived and purged; any may be null there."""
+    """Return when it was created, updated, aggregated, archived and purged."""
     created_at = log.first.created_at or log.first.updated_at or datetime.now(UTC)
     updated_at = log.first.updated_at or created_at
     if log.kind == "archived":
         row = next(row for row in log.rows if row.is_archived)
         at = row.archived_at
         return created_at, updated_at, row.aggregated_at or at, at, row.purged_at or at
-    # What has text is aggregated anew, here.
+    # A log with text is aggregated again, here.
     aggregated_at = log.first.aggregated_at if log.kind == "empty" else None
     return created_at, updated_at, aggregated_at, None, None
 
@@ -325,7 +332,7 @@ def _times(log: SourceLog) -> tuple[datetime | None, ...]:
 async def _add_rows(
     connection: Connection, columns: Sequence[tuple[object, ...]]
 ) -> dict[int, int]:
-    """Make rows, without texts; returns the ids by job of those whose job and id were free."""
+    """Insert rows without texts; returns the ids, by job, of those whose job and id were free."""
     if not columns:
         return {}
     rows = await connection.fetch(ROWS, *(list(column) for column in zip(*columns, strict=True)))
@@ -333,27 +340,27 @@ async def _add_rows(
 
 
 def _compare(
-    log: SourceLog, found: asyncpg.Record, here: Digest, theirs: Digest, texts: list[bytes]
+    log: SourceLog, row: asyncpg.Record, here: Digest, theirs: Digest, texts: list[bytes]
 ) -> tuple[Outcome, str | None]:
-    """Decide what becomes of a log that is here already: what came by itself stays.
+    """Decide what to do with a log that exists here: text received here stays.
 
-    Unless its text was removed there, or is all but the beginning of theirs: then the job ran
-    before anything of it came here.
+    Except if the text was removed in travis-logs, or if it is only the end of theirs: then the job
+    started before its parts were received here.
     """
-    if found["kind"] is not None and not found["fed"] and not found["written"]:
+    if row["kind"] is not None and not row["fed"] and not row["written"]:
         if log.kind != "archived":
             is_same = here.sha256 == theirs.sha256
-        else:  # what was taken over is what was archived since, if nobody wrote it anew
-            had = found["kind"] in ("archived", "content")
-            is_same = had and found["written_at"] == log.written_at
+        else:  # the imported text is what was archived since, unless it was written again
+            was_imported = row["kind"] in ("archived", "content")
+            is_same = was_imported and row["written_at"] == log.written_at
         return "same" if is_same else "changed", None
-    if log.removed.removed_at and not found["removed_at"]:
+    if log.removed.removed_at and not row["removed_at"]:
         if log.kind == "content":
             return "changed", None
         return "ours", "its text was removed in travis-logs: remove it here too"
     if log.kind != "content" or here.sha256 == theirs.sha256:
         return "ours", None
-    if not found["written"] and 0 < here.size < theirs.size:
+    if not row["written"] and 0 < here.size < theirs.size:
         end = hashlib.sha256()
         end.update(memoryview(b"".join(texts))[-here.size :])
         if end.digest() == here.sha256:
@@ -362,21 +369,21 @@ def _compare(
 
 
 async def _digest(source: Connection, log: SourceLog, texts: list[bytes]) -> Digest:
-    """What the text is by the rule of travis-logs: contents, then all parts in their order."""
+    """Digest the text by the rule of travis-logs: contents, then all parts in their order."""
     sha256, size = hashlib.sha256(), 0
     for text in texts:
         sha256.update(text)
         size += len(text)
     if log.kind == "parts":
-        async for some in travis_logs.parts(source, log):
-            for part in some:
+        async for page in travis_logs.parts(source, log):
+            for part in page:
                 sha256.update(part.content)
                 size += len(part.content)
     return Digest(size, sha256.digest(), removed=log.removed.removed_at is not None)
 
 
 async def _digests(connection: Connection, job_ids: Sequence[int]) -> dict[int, Digest]:
-    """What the texts of these jobs are here, by job."""
+    """Digest the texts of these jobs here, by job."""
     rows = await connection.fetch(TEXTS, job_ids)
     return {
         row["job_id"]: Digest(row["bytes"] or 0, row["sha256"], removed=row["removed"])
@@ -385,7 +392,7 @@ async def _digests(connection: Connection, job_ids: Sequence[int]) -> dict[int, 
 
 
 def _notes(log: SourceLog, log_id: int, here: Digest, theirs: Digest) -> Iterator[str]:
-    """What a person should know of a log that was taken over."""
+    """Describe what differs between a log here and in travis-logs."""
     if log_id != log.first.id:
         yield f"another job has its id {log.first.id} here, so it has {log_id}"
     if len(log.rows) > 1:
@@ -394,8 +401,8 @@ def _notes(log: SourceLog, log_id: int, here: Digest, theirs: Digest) -> Iterato
         for row in log.rows:
             if row.bytes or row.parts:
                 yield (
-                    f"of row {row.id} {row.bytes or 0} bytes and {row.parts} parts were left in "
-                    "travis-logs, because the archive has a text of this job"
+                    f"{row.bytes or 0} bytes and {row.parts} parts of row {row.id} were left in "
+                    "travis-logs, because the archive holds a text of this job"
                 )
     elif _is_lost(log):
         yield "travis-logs has its text neither in the database nor in the archive"

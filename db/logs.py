@@ -1,6 +1,6 @@
-"""Writing a log's row: the archive's marks, the purge, content written whole.
+"""Writes logs: their state in the archive, the purge, and content written whole.
 
-Content written whole locks the log's row before it looks at its parts, as aggregation does.
+Writing content whole locks the log's row before it reads parts, as aggregation does.
 """
 
 from collections.abc import Sequence
@@ -11,29 +11,26 @@ from db.connect import Connection
 from db.holds import check_holds
 from db.maintenance import check_writing
 from db.notify import announce
-from db.reading import LOG_COLUMNS
 from logflume.domain import WHOLE, Log, Origin
 from logflume.errors import ArchiveAhead, ContentReplaced
 from logflume.markers import Step
 
-# Also waits for drains that are making attempts, which refer to the row.
+# Also waits for drains that insert attempts, which reference the row.
 LOCK_WHOLE = "SELECT id, job_id FROM logs WHERE job_id = ANY ($1) ORDER BY id FOR UPDATE"
 
-# Of a job's object, held by whoever deletes it apart from the log's workflow: nothing is put there.
-ARCHIVE_LOCK = "7001002, (job_id % 2147483647)::integer"
-# A workflow that was reset may ask for what was purged since: only the archive holds it now.
-MARK_ARCHIVING = f"""
-WITH waited AS MATERIALIZED (
-    SELECT pg_advisory_xact_lock_shared({ARCHIVE_LOCK}) FROM (SELECT $1::bigint AS job_id) i
-)
+# Waits for a deletion of the object. A reset workflow may ask for content that was purged since:
+# only the archive holds it now.
+MARK_ARCHIVING = """
+WITH waited AS MATERIALIZED (SELECT lock_archived_object($1, true))
 UPDATE logs SET archiving = true, archived_at = NULL, archive_verified = false, updated_at = now(),
     uploads = greatest(uploads, $3) + 1
 FROM waited
 WHERE job_id = $1 AND content_sha256 = decode($2, 'hex') AND aggregated_at IS NOT NULL
     AND purged_at IS NULL AND (uploads >= $3 OR $4)
-RETURNING id, uploads, generation,
-    (SELECT uuid FROM log_attempts WHERE id = content_attempt_id),
-    (SELECT began_at::text FROM log_attempts WHERE id = content_attempt_id), content_runs::text
+RETURNING id, uploads AS upload, generation,
+    (SELECT uuid FROM log_attempts WHERE id = content_attempt_id) AS attempt,
+    (SELECT began_at::text FROM log_attempts WHERE id = content_attempt_id) AS began_at,
+    content_runs::text AS runs
 """
 IS_AHEAD = """
 SELECT uploads < $3 FROM logs WHERE job_id = $1 AND content_sha256 = decode($2, 'hex')
@@ -46,13 +43,9 @@ WHERE job_id = $1 AND content_sha256 = decode($2, 'hex') AND aggregated_at IS NO
 RETURNING id, missing_parts,
     EXISTS (SELECT FROM maintenance WHERE until > now()) AS is_under_maintenance
 """
-# The part that is last by its key is nearly always the one that ended the log.
-SINCE_LAST_PART = """
-SELECT extract(epoch FROM now() - created_at)::float8 FROM log_parts WHERE log_id = $1
-ORDER BY attempt_id DESC, number DESC, created_at DESC LIMIT 1
-"""
-# Parts that were committed while the content was made may be in neither it nor `late_parts`. Where
-# some it was made of are gone, a count of those there would not tell; if it was cut, it is full.
+SINCE_LAST_PART = "SELECT extract(epoch FROM now() - created_at)::float8 FROM last_part($1)"
+# Parts committed during the aggregation may be neither in the content nor recorded as late. If some
+# parts were dropped, their count says nothing; cut content has no room for more.
 PURGE = """
 UPDATE logs l SET content = NULL, purged_at = now(), updated_at = now()
 WHERE job_id = $1 AND content_sha256 = decode($2, 'hex') AND archive_verified
@@ -73,6 +66,9 @@ INSERT INTO log_attempts (log_id, uuid) SELECT l, '' FROM unnest($1::bigint[]) l
 ON CONFLICT DO NOTHING
 """
 LOCK_ATTEMPTS = "SELECT FROM log_attempts WHERE log_id = ANY ($1) ORDER BY id FOR UPDATE"
+LOCK_FREE_ATTEMPTS = """
+SELECT FROM log_attempts WHERE log_id = ANY ($1) ORDER BY id FOR UPDATE NOWAIT
+"""
 DELETE_PARTS = "DELETE FROM log_parts WHERE log_id = ANY ($1)"
 CLOSE_ATTEMPTS = """
 UPDATE log_attempts
@@ -82,31 +78,31 @@ WHERE log_id = ANY ($1)
 """
 WRITE_WHOLE = """
 INSERT INTO log_parts (log_id, attempt_id, created_at, number, final, content)
-SELECT log_id, id, clock_timestamp(), -1, false, $2 FROM log_attempts
+SELECT log_id, id, clock_timestamp(), number_whole(), false, $2 FROM log_attempts
 WHERE log_id = $1 AND uuid = ''
 """
-# Of a log whose text goes; the archive owes the deletion of what it has of it.
-NOTHING_MADE = """
+# Records a pending deletion of what the archive holds. $2: the log expired; otherwise content was
+# written whole, and if $3 is not null, it replaces text that this user removed.
+CLEAR = """
+UPDATE logs SET
     content = NULL, content_bytes = NULL, content_sha256 = NULL, content_attempt_id = NULL,
     part_count = NULL, missing_parts = NULL, parts_since = NULL, content_runs = NULL,
     late_parts = false, aggregated_at = NULL, archiving = false, archived_at = NULL,
     archive_verified = false, archive_outdated = true, purged_at = NULL, empty = false,
-    step_count = NULL, left_out_bytes = NULL, generation = generation + 1, updated_at = now()
+    step_count = NULL, left_out_bytes = NULL, generation = generation + 1, updated_at = now(),
+    expired_at = CASE WHEN $2 THEN now() END,
+    removed_at = CASE WHEN $2 THEN removed_at WHEN $3::bigint IS NOT NULL THEN now() END,
+    removed_by = CASE WHEN $2 THEN removed_by ELSE $3::bigint END
+WHERE id = ANY ($1)
 """
-RESET = f"""
-UPDATE logs
-SET {NOTHING_MADE}, expired_at = NULL,
-    removed_at = CASE WHEN $2::bigint IS NULL THEN NULL ELSE now() END, removed_by = $2
-WHERE id = $1
-RETURNING {LOG_COLUMNS}
-"""
+READ = "SELECT * FROM log_rows WHERE id = $1"
 
-OWES_DELETION = "SELECT uploads FROM logs WHERE job_id = $1 AND archive_outdated"
+PENDING_DELETION = "SELECT uploads FROM logs WHERE job_id = $1 AND archive_outdated"
 MARK_ARCHIVE_DELETED = "UPDATE logs SET archive_outdated = false WHERE job_id = $1"
 
 
 class WholeContent(NamedTuple):
-    """The bytes a job's log is to be, and by whom what it was is removed (None: by nobody)."""
+    """New content of a job's log; `removed_by`: the user who removed the old text by it."""
 
     job_id: int
     content: bytes
@@ -114,17 +110,17 @@ class WholeContent(NamedTuple):
 
 
 class Archiving(NamedTuple):
-    """A log whose content is on its way to the archive, by its own id."""
+    """A log whose upload may start, by log id."""
 
     log_id: int
     origin: Origin
 
 
 class Verified(NamedTuple):
-    """A log that the archive was found to hold.
+    """A log whose archived object was read back and found equal.
 
-    `missing_parts`: numbers that its content lacks. `seconds`: since its last part came; None
-    where that cannot be looked at: parts are gone, or an operator keeps everyone away from them.
+    `missing_parts`: numbers missing in its content. `seconds`: since its last part arrived; None if
+    its parts were dropped or maintenance is on.
     """
 
     missing_parts: int
@@ -134,22 +130,22 @@ class Verified(NamedTuple):
 async def mark_archiving(
     connection: Connection, job_id: int, sha256: str, *, there: int = 0, same: bool = False
 ) -> Archiving:
-    """Note that the content with this SHA-256 is on its way to the archive.
+    """Record that an upload of the content with this SHA-256 starts.
 
-    `there`: which upload made the object that is there now; `same`: it is of this very content.
+    `there`: the upload that wrote the object now in the archive; `same`: it has this content.
 
     Raises:
         ContentReplaced: the log has other content by now, or it was purged.
-        ArchiveAhead: the row knows nothing of that upload, which would be lost.
+        ArchiveAhead: the row does not know that upload, so its object must not be overwritten.
     """
     row = await connection.fetchrow(MARK_ARCHIVING, job_id, sha256, there, same)
     if row is not None:
-        log_id, *origin = row.values()
-        return Archiving(log_id, Origin(*origin))
+        columns = dict(row)
+        return Archiving(columns.pop("id"), Origin(**columns))
     if not same and await connection.fetchval(IS_AHEAD, job_id, sha256, there):
         raise ArchiveAhead(
-            f"job {job_id}: its object is of upload {there}, which its row knows nothing of: the "
-            "database is an older copy; run `logflume reconcile`"
+            f"job {job_id}: the archived object is from upload {there}, which the database does "
+            "not know: it was restored to an earlier time; run `logflume reconcile`"
         )
     raise ContentReplaced(f"the row of job {job_id} no longer has content {sha256[:12]}")
 
@@ -157,9 +153,9 @@ async def mark_archiving(
 async def mark_verified(
     connection: Connection, job_id: int, sha256: str, steps: Sequence[Step] | None = None
 ) -> Verified | None:
-    """Note that the archive holds the content with this SHA-256; None where it was replaced.
+    """Record that the archive holds the content with this SHA-256; None if it was replaced.
 
-    With it the timed steps that it tells of; None: nobody looked for them.
+    `steps` are the timed steps in it; None if it was not searched for any.
     """
     count = None if steps is None else len(steps)
     async with connection.transaction():
@@ -176,32 +172,33 @@ async def mark_verified(
 async def purge(connection: Connection, job_id: int, sha256: str) -> bool:
     """Clear content that is archived and verified under this SHA-256.
 
-    False where it is not, or where the log has parts by now that are not in it.
+    False if it is not, or if the log has parts by now that the content lacks.
 
     Raises:
-        asyncpg.LockNotAvailableError: a flush of the log is under way: nobody sees its parts yet.
+        asyncpg.LockNotAvailableError: a flush of the log is in progress; its parts are not visible
+            yet.
     """
     async with connection.transaction():
         log_ids = [row["id"] for row in await connection.fetch(LOCK_WHOLE, [job_id])]
-        # Its flushes hold their attempts. Who waited for them would make others wait for the row.
-        await connection.execute(f"{LOCK_ATTEMPTS} NOWAIT", log_ids)
+        # Flushes hold locks on attempts. Waiting for them would make others wait for the row.
+        await connection.execute(LOCK_FREE_ATTEMPTS, log_ids)
         return await connection.fetchval(PURGE, job_id, sha256) is not None
 
 
 async def replace_contents(connection: Connection, wholes: Sequence[WholeContent]) -> list[Log]:
-    """Write the contents of logs whole, all of them or none; of several for one job the last.
+    """Write the contents of logs whole, all of them or none; the last one per job counts.
 
-    A log's parts are gone and the attempts seen until now are closed. Empty content clears the
-    log; what is there counts as a part before number 0. Returns the rows as they are now.
+    Deletes each log's parts and closes its attempts. Empty content clears the log; other content
+    counts as a part before number 0. Returns the new rows.
 
     Raises:
         UnderHold: one of them is under legal hold.
-        UnderMaintenance: an operator keeps everyone away from parts.
+        UnderMaintenance: maintenance is on.
     """
     by_job = {whole.job_id: whole for whole in wholes}
     async with connection.transaction():
         await check_writing(connection)
-        # All rows of logs, then all of attempts, each by id: the order of everyone who locks both.
+        # All rows of logs, then all of attempts, each by id: the order in which all callers lock.
         await connection.execute(MAKE_LOGS, [*by_job])
         locked = await connection.fetch(LOCK_WHOLE, [*by_job])
         log_ids = [row["id"] for row in locked]
@@ -212,28 +209,40 @@ async def replace_contents(connection: Connection, wholes: Sequence[WholeContent
 
 
 async def delete_text(connection: Connection, log_ids: Sequence[int]) -> None:
-    """Delete the parts and steps of locked logs, and close the attempts seen until now."""
+    """Delete the parts and steps of locked logs, and close their attempts."""
     await connection.execute(LOCK_ATTEMPTS, log_ids)
     await connection.execute(DELETE_PARTS, log_ids)
     await timings.delete(connection, log_ids)
     await connection.execute(CLOSE_ATTEMPTS, log_ids)
 
 
+async def clear(
+    connection: Connection,
+    log_ids: Sequence[int],
+    *,
+    expired: bool = False,
+    removed_by: int | None = None,
+) -> None:
+    """Reset the rows of logs whose text was deleted, and record pending archive deletions."""
+    await connection.execute(CLEAR, log_ids, expired, removed_by)
+
+
 async def _replace(connection: Connection, log_id: int, whole: WholeContent) -> Log:
     if whole.content:
         await connection.execute(WRITE_WHOLE, log_id, whole.content)
-    row = await connection.fetchrow(RESET, log_id, whole.removed_by)
+    await clear(connection, [log_id], removed_by=whole.removed_by)
+    row = await connection.fetchrow(READ, log_id)
     assert row  # noqa: S101 - the row is locked
     await announce(connection, {whole.job_id: WHOLE})
     return Log(**row)
 
 
-async def owes_deletion(connection: Connection, job_id: int) -> int | None:
-    """Up to which upload the archive may still hold what is to go; None where nothing is owed."""
-    uploads: int | None = await connection.fetchval(OWES_DELETION, job_id)
+async def pending_deletion(connection: Connection, job_id: int) -> int | None:
+    """Return up to which upload the archived object must be deleted; None if no deletion is due."""
+    uploads: int | None = await connection.fetchval(PENDING_DELETION, job_id)
     return uploads
 
 
 async def mark_archive_deleted(connection: Connection, job_id: int) -> None:
-    """Note that the archive no longer holds what was there before content was written whole."""
+    """Record that a pending deletion from the archive is done."""
     await connection.execute(MARK_ARCHIVE_DELETED, job_id)

@@ -15,18 +15,18 @@ def deploy(url: str) -> None:
     """Bring the schema up to date, verifying each change.
 
     Raises:
-        ComponentError: sqitch is missing, or a change failed and was reverted by it.
+        ComponentError: sqitch is missing, or a change failed and was reverted.
     """
     run("deploy", url)
 
 
 def run(command: str, url: str, *arguments: str) -> str:
-    """Run one sqitch command against the database at `url` and return what it printed.
+    """Run a sqitch command against the database at `url` and return its output.
 
-    The password goes by environment, so that it stands in no process list and no error text.
+    The password is passed by environment, to keep it out of process lists and error texts.
 
     Raises:
-        ComponentError: sqitch is missing or ended with an error; what it said is in the text.
+        ComponentError: sqitch is missing or failed; its output is in the text.
     """
     if shutil.which("sqitch") is None:
         raise ComponentError("sqitch is not installed: run bin/setup, or apt-get install sqitch")
@@ -50,6 +50,6 @@ def run(command: str, url: str, *arguments: str) -> str:
         check=False,
     )
     if done.returncode:
-        said = " ".join((done.stderr or done.stdout).split()) or "no output"
-        raise ComponentError(f"sqitch {command} failed: {said[:500]}")
+        output = " ".join((done.stderr or done.stdout).split()) or "no output"
+        raise ComponentError(f"sqitch {command} failed: {output[:500]}")
     return done.stdout

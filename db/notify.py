@@ -1,4 +1,4 @@
-"""Marks of who watches a log, so that parts are announced only where somebody listens."""
+"""Records which logs have live readers, and notifies their streams of new parts."""
 
 from collections.abc import Callable, Collection, Mapping
 
@@ -12,7 +12,7 @@ from logflume.settings.groups import DatabaseSettings
 CHANNEL = "log_parts"
 OCCUPIED_SECONDS = 6 * 3600
 
-# In one order everywhere, so that nobody waits in a circle.
+# Always in the order of job ids, so that no deadlock is possible.
 MARK = """
 INSERT INTO watched_logs AS w (job_id, way, until)
 SELECT job_id, $2, now() + make_interval(secs => $3) FROM unnest($1::bigint[]) job_id
@@ -21,11 +21,11 @@ ON CONFLICT (job_id, way) DO UPDATE SET until = greatest(w.until, excluded.until
 """
 VACATE = "DELETE FROM watched_logs WHERE job_id = $1 AND way = 'pusher'"
 EXPIRE = "DELETE FROM watched_logs WHERE until < now() - interval '1 minute'"
-ANNOUNCE = "SELECT * FROM announce_parts($1, $2)"
+ANNOUNCE = "SELECT job_id FROM announce_parts($1, $2) job_id"
 
 
 class Announced(msgspec.Struct, frozen=True):
-    """A transaction brought parts of a job, of which `lowest` is the lowest number."""
+    """A transaction stored parts of a job; `lowest` is their lowest number."""
 
     job_id: int
     lowest: int
@@ -33,50 +33,50 @@ class Announced(msgspec.Struct, frozen=True):
 
 
 async def watch(connection: Connection, job_ids: Collection[int], seconds: float) -> None:
-    """Mark that somebody reads these logs' streams for the next `seconds`."""
+    """Mark these logs as watched by streams for the next `seconds`."""
     await connection.execute(MARK, [*job_ids], "stream", seconds)
 
 
 async def occupy(connection: Connection, job_id: int) -> None:
-    """Mark that the Pusher channel of a job is occupied, for 6 hours (the contract's time)."""
+    """Mark the Pusher channel of a job as occupied, for 6 hours (from the contract)."""
     await connection.execute(MARK, [job_id], "pusher", OCCUPIED_SECONDS)
 
 
 async def vacate(connection: Connection, job_id: int) -> None:
-    """Take that mark away."""
+    """Mark the Pusher channel of a job as vacated."""
     await connection.execute(VACATE, job_id)
 
 
 async def expire(connection: Connection) -> None:
-    """Delete marks that nobody renewed."""
+    """Delete marks that were not renewed."""
     await connection.execute(EXPIRE)
 
 
 async def announce(connection: Connection, lowest: Mapping[int, int]) -> set[int]:
-    """Wake the streams of these jobs when this transaction commits.
+    """Notify the streams of these jobs when this transaction commits.
 
-    `lowest` is, by job, the lowest number of the parts that came. Returns the jobs whose Pusher
-    channel is occupied.
+    `lowest` maps each job to its lowest new number. Returns the jobs whose Pusher channel is
+    occupied.
     """
     rows = await connection.fetch(ANNOUNCE, list(lowest), list(lowest.values()))
-    return {row[0] for row in rows}
+    return {row["job_id"] for row in rows}
 
 
 async def listen(
-    settings: DatabaseSettings, heard: Callable[[Announced], None], lost: Callable[[], None]
+    settings: DatabaseSettings, on_parts: Callable[[Announced], None], on_lost: Callable[[], None]
 ) -> asyncpg.Connection:
-    """Open a connection that hears announcements.
+    """Open a connection that receives announcements.
 
-    `lost` is called when the connection ends; what is announced from then on is not heard.
+    `on_lost` is called when the connection ends; later announcements are not received.
 
     Raises:
-        ComponentError: Postgres is out of reach, refuses us, or is a pooler.
+        ComponentError: Postgres cannot be reached, rejects the login, or is a pooler.
     """
     connection = await connect_directly(settings, "logflume listener")
 
-    def tell(_connection: object, _pid: int, _channel: str, payload: object) -> None:
-        heard(Announced(*map(int, str(payload).split())))
+    def receive(_connection: object, _pid: int, _channel: str, payload: object) -> None:
+        on_parts(Announced(*map(int, str(payload).split())))
 
-    connection.add_termination_listener(lambda _: lost())
-    await connection.add_listener(CHANNEL, tell)
+    connection.add_termination_listener(lambda _: on_lost())
+    await connection.add_listener(CHANNEL, receive)
     return connection

@@ -1,4 +1,4 @@
-"""The write path of parts: one transaction for a batch."""
+"""The write path: commits a batch of parts in one transaction."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -9,7 +9,7 @@ from db.notify import announce
 from logflume.domain import LAST, Part, StoredAttempt
 
 OPEN_ATTEMPTS = "SELECT * FROM open_attempts($1, $2, $3, $4)"
-# After the attempts: making or beginning one took the row of its log, so that nobody waits here.
+# After the attempts: opening one locked the row of its log, so this does not wait.
 NOTE_NOT_EMPTY = """
 UPDATE logs SET empty = false, expired_at = NULL
 WHERE id = ANY ($1) AND (empty OR expired_at IS NOT NULL)
@@ -18,10 +18,9 @@ COLUMNS = ("log_id", "attempt_id", "created_at", "number", "final", "content")
 
 
 class AttemptParts:
-    """The parts of one attempt in a batch; `bytes` is the length of their contents.
+    """The parts of one attempt in a batch; `bytes` is the total length of their contents.
 
-    `final`: a numbered part of them is final; `last_final`: a `last` part is. `lowest`: the
-    lowest of their numbers.
+    `final`: a numbered part is final; `last_final`: a `last` part is. `lowest`: the lowest number.
     """
 
     __slots__ = ("begins_at", "bytes", "final", "job_id", "last_final", "lowest", "parts", "uuid")
@@ -33,7 +32,7 @@ class AttemptParts:
         self.bytes = 0
         self.final = self.last_final = False
         self.lowest = LAST
-        self.begins_at: datetime | None = None  # stays None for `last` parts, which begin nothing
+        self.begins_at: datetime | None = None  # None for `last` parts, which begin nothing
 
     def add(self, part: Part) -> None:
         """Add a part of this attempt."""
@@ -71,12 +70,12 @@ def _lowest(groups: Iterable[AttemptParts]) -> dict[int, int]:
 async def store_batch(
     connection: Connection, parts: Sequence[Part]
 ) -> list[tuple[AttemptParts, StoredAttempt]]:
-    """Commit the parts of open attempts and count those of closed ones.
+    """Commit a batch: store the parts of open attempts, count those of closed ones.
 
-    Returns where each attempt's parts went. Any error leaves nothing stored.
+    Returns each attempt's parts with where they were stored. On any error nothing is stored.
 
     Raises:
-        UnderMaintenance: an operator keeps everyone away from parts.
+        UnderMaintenance: maintenance is on.
     """
     groups = by_attempt(parts)
     async with connection.transaction():
@@ -93,18 +92,18 @@ async def store_batch(
             (group, StoredAttempt(**row, occupied=group.job_id in occupied))
             for group, row in zip(groups, rows, strict=True)
         ]
-        # A log that has a part has an attempt that began, or parts that begin none.
+        # A log with parts has an attempt that began, or parts that begin none.
         filled = {
-            place.log_id
-            for group, place in placed
-            if place.is_open and (place.begun or group.begins_at is None)
+            stored.log_id
+            for group, stored in placed
+            if stored.is_open and (stored.begun or group.begins_at is None)
         }
         if filled:
             await connection.execute(NOTE_NOT_EMPTY, filled)
         records = [
-            (place.log_id, place.attempt_id, p.received_at, p.number, p.final, p.content)
-            for group, place in placed
-            if place.is_open
+            (stored.log_id, stored.attempt_id, p.received_at, p.number, p.final, p.content)
+            for group, stored in placed
+            if stored.is_open
             for p in group.parts
         ]
         await connection.copy_records_to_table("log_parts", records=records, columns=COLUMNS)

@@ -1,4 +1,4 @@
-"""What readers ask of a log: its row, its parts by the content rule, slices of its content."""
+"""Reads logs: rows, parts by the content rule, slices of content."""
 
 from array import array
 from collections.abc import Sequence
@@ -11,46 +11,43 @@ import msgspec
 
 from db import maintenance
 from db.connect import Connection
-from db.maintenance import SECONDS_LEFT
 from logflume.domain import LAST, Attempt, Log, StoredPart
 from logflume.errors import ContentReplaced, UnknownLog
 
-# What is known of content that is no longer the log's is not told.
-LOG_COLUMNS = """
-    id, job_id, CASE WHEN aggregated_at IS NOT NULL THEN content_bytes END AS content_bytes,
-    CASE WHEN aggregated_at IS NOT NULL THEN encode(content_sha256, 'hex') END AS content_sha256,
-    CASE WHEN aggregated_at IS NOT NULL THEN part_count END AS part_count,
-    CASE WHEN aggregated_at IS NOT NULL THEN missing_parts END AS missing_parts,
-    created_at, updated_at, aggregated_at, archiving, archived_at, archive_verified, purged_at,
-    removed_at, removed_by, generation, late_parts, step_count, expired_at,
-    CASE WHEN aggregated_at IS NOT NULL THEN left_out_bytes END AS left_out_bytes
+FIND_BY_JOB = "SELECT * FROM log_rows WHERE job_id = $1"
+FIND_BY_ID = "SELECT * FROM log_rows WHERE id = $1"
+FIND_MANY = "SELECT * FROM log_rows WHERE job_id = ANY ($1)"
+# With the content, if it is all of the log and at most this long.
+FIND_WHOLE_BY_JOB = """
+SELECT r.*, (
+    SELECT content FROM logs WHERE id = r.id AND NOT late_parts AND content_bytes <= $2
+) AS whole
+FROM log_rows r WHERE job_id = $1
 """
-FIND_BY_JOB = f"SELECT {LOG_COLUMNS} FROM logs WHERE job_id = $1"
-FIND_BY_ID = f"SELECT {LOG_COLUMNS} FROM logs WHERE id = $1"
-FIND_MANY = f"SELECT {LOG_COLUMNS} FROM logs WHERE job_id = ANY ($1)"
-# With what the row holds, where that is the log and at most so long.
-FIND_WHOLE = f"""
-SELECT {LOG_COLUMNS}, CASE WHEN NOT late_parts AND content_bytes <= $2 THEN content END AS whole
-FROM logs WHERE {{key}} = $1
+FIND_WHOLE_BY_ID = """
+SELECT r.*, (
+    SELECT content FROM logs WHERE id = r.id AND NOT late_parts AND content_bytes <= $2
+) AS whole
+FROM log_rows r WHERE id = $1
 """
-NEWEST = f"SELECT {LOG_COLUMNS} FROM logs WHERE id < $1 ORDER BY id DESC LIMIT $2"
+NEWEST = "SELECT * FROM log_rows WHERE id < $1 ORDER BY id DESC LIMIT $2"
 
 LOG_ATTEMPT = "SELECT log_attempt($1)"
-# That of a log which was imported from an archive begins at infinity, so that it remains the log.
+# The attempt of a log imported from an archive begins at infinity, so that it remains the log.
 ATTEMPTS = """
 SELECT id, uuid, nullif(began_at, 'infinity') AS began_at, closed_at, stale_parts,
     id = log_attempt($1) IS TRUE AS is_log
 FROM log_attempts WHERE log_id = $1 ORDER BY 3 NULLS LAST, uuid
 """
-# In the order of a log, which is that of its key; contents are read apart, some at a time.
+# In content order, which is that of the key; the contents are read separately, in pages.
 LIST_PARTS = """
 SELECT attempt_id, number, created_at, id, octet_length(content) AS bytes, final
 FROM content_parts($1, $2) ORDER BY number, created_at, id
 """
-# What `last` parts and content written whole say belongs to the log, not to an earlier attempt.
+# `last` parts and content written whole belong to the log, not to an earlier attempt.
 LIST_PARTS_OF_EARLIER = """
 SELECT attempt_id, number, created_at, id, octet_length(content) AS bytes, final
-FROM content_parts($1, $2) WHERE number BETWEEN 0 AND 2147483646
+FROM content_parts($1, $2) WHERE number BETWEEN 0 AND number_last() - 1
 ORDER BY number, created_at, id
 """
 READ_PARTS = """
@@ -61,11 +58,11 @@ JOIN log_parts p ON p.log_id = $1 AND p.attempt_id = k.attempt_id AND p.number =
     AND p.created_at = k.created_at AND p.id = k.id
 ORDER BY k.place
 """
-# Numbered parts that stand one after the other: by range that costs half of what it does by key.
+# Consecutive numbered parts: reading them by range takes half the time of reading them by key.
 READ_RANGE = """
 SELECT id, content FROM content_parts($1, $2) WHERE number BETWEEN $3 AND $4 LIMIT $5
 """
-# Parts that were rescued from an expired partition since they were listed have another time.
+# Parts moved out of an expired partition since they were listed have another receive time.
 READ_MOVED_PARTS = """
 SELECT p.id, p.number, p.final, p.content
 FROM unnest($2::bigint[], $3::integer[], $4::bigint[]) WITH ORDINALITY
@@ -74,17 +71,19 @@ JOIN log_parts p ON p.log_id = $1 AND p.attempt_id = k.attempt_id AND p.number =
     AND p.id = k.id
 ORDER BY k.place
 """
-# A small log in one statement, and so of one moment; of a larger one no more than bounds tell. One
-# with a number as high as the most parts is long, or has so many gaps that it may as well be.
-SMALL_FROM_PARTS = f"""
+# A small log in one statement, and so in one snapshot; null for a larger one, at a bounded cost. A
+# log with a number above the most parts is long, or has so many gaps that it is treated as long.
+SMALL_FROM_PARTS = """
 WITH log AS MATERIALIZED (
     SELECT attempt, EXISTS (
         SELECT FROM log_parts WHERE log_id = $1 AND attempt_id = attempt
-            AND number BETWEEN $4 AND {LAST - 1}
+            AND number BETWEEN $4 AND number_last() - 1
     ) AS is_long
     FROM log_attempt($1) attempt
 )
-SELECT ({SECONDS_LEFT}) AS held, CASE WHEN count(*) <= $4 AND count(content) = count(*)
+SELECT (
+        SELECT extract(epoch FROM until - now()) FROM maintenance WHERE until > now()
+    ) AS maintenance_seconds, CASE WHEN count(*) <= $4 AND count(content) = count(*)
         AND coalesce(sum(octet_length(content)), 0) <= $2
         AND NOT (SELECT is_long FROM log)
         AND (SELECT aggregated_at IS NULL FROM logs WHERE id = $1)
@@ -95,7 +94,7 @@ FROM (
     ORDER BY number, created_at, id LIMIT $4 + 1
 ) p
 """
-# Without the first of the parts it was made of, a log's parts are not all there.
+# Partitions are dropped oldest first: while the oldest aggregated part exists, all of them do.
 HAS_ALL_PARTS = """
 SELECT EXISTS (SELECT FROM log_parts p WHERE p.log_id = l.id AND p.created_at = l.parts_since)
 FROM logs l WHERE l.id = $1
@@ -104,12 +103,12 @@ SLICE = """
 SELECT substring(content FROM $3::integer + 1 FOR $4) FROM logs
 WHERE id = $1 AND content_sha256 = decode($2, 'hex') AND content IS NOT NULL
 """
-ROWS_AT_ONCE = 5000
+ROWS_PER_PAGE = 5000
 SMALL_PARTS, SMALL_PART_BYTES = 500, 16 * 1024
 
 
 class PartList:
-    """The parts of a log in their order, without their contents: some 60 bytes for each."""
+    """The parts of a log in content order, without their contents: about 60 bytes each."""
 
     def __init__(self) -> None:
         self.attempt_ids = array("q")
@@ -117,11 +116,11 @@ class PartList:
         self.created: list[datetime] = []
         self.ids = array("q")
         self.final = bytearray()
-        # Where each part begins in the content, in bytes; one more for where the last one ends.
+        # The byte offset of each part in the content, and the end of the last one.
         self.offsets = array("q", [0])
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return the number of parts."""
         return len(self.ids)
 
     def add(self, rows: Sequence[asyncpg.Record]) -> None:
@@ -136,11 +135,10 @@ class PartList:
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """What a log is made of at one moment.
+    """What a log consists of in one database snapshot.
 
-    `parts` is None where the row's content (or the archive, once it is purged) holds all of it.
-    `attempt_id` is 0 there, and where no attempt has begun; `is_log`: it is the one that readers
-    see.
+    `parts` is None if the row's content (or the archive, once purged) is all of it. `attempt_id`
+    is 0 then, and if no attempt has begun. `is_log`: the attempt is the log.
     """
 
     log: Log
@@ -153,7 +151,7 @@ async def find(connection: Connection, job_id: int) -> Log:
     """Read the row of a job's log.
 
     Raises:
-        UnknownLog: no part and no content ever came for this job.
+        UnknownLog: the job has no log.
     """
     return _log(await connection.fetchrow(FIND_BY_JOB, job_id), f"job {job_id}")
 
@@ -162,7 +160,7 @@ async def find_by_id(connection: Connection, log_id: int) -> Log:
     """Read the row of a log by its own id.
 
     Raises:
-        UnknownLog: there is no such log.
+        UnknownLog: no log has this id.
     """
     return _log(await connection.fetchrow(FIND_BY_ID, log_id), f"id {log_id}")
 
@@ -170,58 +168,60 @@ async def find_by_id(connection: Connection, log_id: int) -> Log:
 async def find_whole(
     connection: Connection, id_: int, most: int, *, by: Literal["job_id", "id"]
 ) -> tuple[Log, bytes | None]:
-    """Read a log's row, by its job's id or its own, and its content if that is small.
+    """Read a log's row by job id or log id, and its content if that is small.
 
-    None: it is of more than `most` bytes or many parts, or elsewhere; `snapshot` tells where.
+    The content is None if it has more than `most` bytes or many parts, or is only in the archive;
+    then use `snapshot`.
 
     Raises:
-        UnknownLog: there is no such log.
-        UnderMaintenance: an operator keeps everyone away from its parts.
+        UnknownLog: no log has this id.
+        UnderMaintenance: maintenance is on and the log must be read from parts.
     """
-    row = await connection.fetchrow(FIND_WHOLE.format(key=by), id_, most)
+    query = FIND_WHOLE_BY_JOB if by == "job_id" else FIND_WHOLE_BY_ID
+    row = await connection.fetchrow(query, id_, most)
     if row is None:
-        raise UnknownLog(f"there is no log for {'job' if by == 'job_id' else by} {id_}")
+        raise UnknownLog(f"no log for {'job' if by == 'job_id' else by} {id_}")
     columns = dict(row)
     whole: bytes | None = columns.pop("whole")
     log = Log(**columns)
     if log.aggregated_at is None and log.expired_at is None:
-        found = await connection.fetchrow(
+        small = await connection.fetchrow(
             SMALL_FROM_PARTS, log.id, most, SMALL_PART_BYTES, SMALL_PARTS
         )
-        assert found  # noqa: S101 - aggregates always have a row
-        maintenance.check_off(found["held"])
-        whole = found["whole"]
+        assert small  # noqa: S101 - aggregates always return a row
+        maintenance.check_off(small["maintenance_seconds"])
+        whole = small["whole"]
     return log, whole
 
 
 def _log(row: asyncpg.Record | None, name: str) -> Log:
     if row is None:
-        raise UnknownLog(f"there is no log for {name}")
+        raise UnknownLog(f"no log for {name}")
     return Log(**row)
 
 
 async def find_many(connection: Connection, job_ids: Sequence[int]) -> dict[int, Log]:
-    """Read the rows of many jobs' logs, by job id; jobs without one are left out."""
+    """Read the rows of many jobs' logs, by job id; jobs without a log are omitted."""
     rows = await connection.fetch(FIND_MANY, job_ids)
     return {row["job_id"]: Log(**row) for row in rows}
 
 
 async def newest(connection: Connection, before: int, count: int) -> list[Log]:
-    """Read the rows of the `count` newest logs whose own id is below `before`."""
+    """Read the rows of the `count` newest logs with log ids below `before`."""
     return [Log(**row) for row in await connection.fetch(NEWEST, before, count)]
 
 
 async def attempts(connection: Connection, log_id: int) -> list[Attempt]:
-    """List the runs of a job that a log heard of, in the order they began."""
+    """List the attempts of a log in the order they began."""
     return [Attempt(**row) for row in await connection.fetch(ATTEMPTS, log_id)]
 
 
 async def snapshot(connection: Connection, log: Log, attempt: str | None = None) -> Snapshot:
-    """List what a log is made of now; with `attempt`, what that run of the job said.
+    """List what a log consists of now; with `attempt`, the parts of that attempt.
 
     Raises:
-        UnknownLog: the log has no such attempt, or its parts are gone.
-        UnderMaintenance: an operator keeps everyone away from parts.
+        UnknownLog: the log has no such open attempt.
+        UnderMaintenance: maintenance is on.
     """
     if attempt is None and log.aggregated_at is not None and not log.late_parts:
         return Snapshot(log, 0, None)
@@ -248,49 +248,49 @@ async def _open_attempt(connection: Connection, log: Log, uuid: str) -> int:
 
 
 async def _is_in_row(connection: Connection, log: Log) -> bool:
-    """Whether the row tells it all, or at least all that is left."""
+    """Whether the row holds all of the log, or all that is left of it."""
     return log.aggregated_at is not None and not (
         log.late_parts and await connection.fetchval(HAS_ALL_PARTS, log.id)
     )
 
 
 async def _list(connection: Connection, query: str, log_id: int, attempt_id: int) -> PartList:
-    found = PartList()
+    parts = PartList()
     cursor = await connection.cursor(query, log_id, attempt_id)
-    while rows := await cursor.fetch(ROWS_AT_ONCE):
-        found.add(rows)
-    return found
+    while rows := await cursor.fetch(ROWS_PER_PAGE):
+        parts.add(rows)
+    return parts
 
 
 async def has_all_parts(connection: Connection, log_id: int) -> bool:
-    """Whether all the parts that an aggregated log was made of are still there."""
+    """Whether all the parts that a log was aggregated from still exist."""
     return bool(await connection.fetchval(HAS_ALL_PARTS, log_id))
 
 
 async def read_parts(
     connection: Connection, log_id: int, parts: PartList, which: Sequence[int]
 ) -> list[StoredPart]:
-    """Read the parts at these places of a list, in the order given.
+    """Read the parts at these indices of a list, in the order given.
 
     Raises:
-        ContentReplaced: some of them are gone, because content was written whole.
+        ContentReplaced: some of them were deleted because content was written whole.
     """
     columns = (parts.attempt_ids, parts.numbers, parts.created, parts.ids)
-    keys = [[column[place] for place in which] for column in columns]
+    keys = [[column[index] for index in which] for column in columns]
     rows = await connection.fetch(READ_PARTS, log_id, *keys)
     if len(rows) < len(which):
         attempt_ids, numbers, _, ids = keys
         rows = await connection.fetch(READ_MOVED_PARTS, log_id, attempt_ids, numbers, ids)
     if len(rows) < len(which):
-        raise ContentReplaced(f"the content of log {log_id} was written anew")
-    return [StoredPart(*row) for row in rows]
+        raise ContentReplaced(f"the content of log {log_id} was replaced")
+    return [StoredPart(**row) for row in rows]
 
 
 async def read_bytes(connection: Connection, log_id: int, parts: PartList, which: range) -> bytes:
-    """Read the bytes of the parts at these places of a list.
+    """Read the bytes of the parts at these indices of a list.
 
     Raises:
-        ContentReplaced: some of them are gone, because content was written whole.
+        ContentReplaced: some of them were deleted because content was written whole.
     """
     first, last = parts.numbers[which[0]], parts.numbers[which[-1]]
     ids = parts.ids[which.start : which.stop]
@@ -301,20 +301,20 @@ async def read_bytes(connection: Connection, log_id: int, parts: PartList, which
         contents = {row["id"]: row["content"] for row in rows}
     try:
         return b"".join(map(contents.__getitem__, ids))
-    except KeyError:  # others came between them since
-        found = await read_parts(connection, log_id, parts, which)
-        return b"".join(part.content for part in found)
+    except KeyError:  # parts with numbers between them arrived since
+        stored = await read_parts(connection, log_id, parts, which)
+        return b"".join(part.content for part in stored)
 
 
 async def content_slice(
     connection: Connection, log_id: int, sha256: str, start: int, size: int
 ) -> bytes:
-    """Read `size` bytes from `start` of the content whose SHA-256 (hex) is given.
+    """Read `size` bytes from `start` of the content with this SHA-256 (hex).
 
     Raises:
-        ContentReplaced: the log has other content by now, or none.
+        ContentReplaced: the row holds other content by now, or none.
     """
-    found: bytes | None = await connection.fetchval(SLICE, log_id, sha256, start, size)
-    if found is None:
+    content: bytes | None = await connection.fetchval(SLICE, log_id, sha256, start, size)
+    if content is None:
         raise ContentReplaced(f"the content of log {log_id} is no longer {sha256[:12]}")
-    return found
+    return content

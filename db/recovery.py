@@ -1,4 +1,4 @@
-"""What reconciling the database with the archive asks of rows, and what it makes of them."""
+"""Reconciliation with the archive: reads rows to compare, and adopts archived logs into rows."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -11,17 +11,16 @@ from db.holds import check_holds
 from db.logs import LOCK_ATTEMPTS, LOCK_WHOLE, MAKE_LOGS, delete_text
 from db.maintenance import check_writing
 from db.notify import announce
-from logflume.domain import LAST, WHOLE, Origin
+from logflume.domain import WHOLE, Origin
 from logflume.markers import Step
 
-COLUMNS = """
-l.job_id, l.updated_at, l.uploads, l.generation, l.archive_verified AS verified,
+PAGE = """
+SELECT l.job_id, l.updated_at, l.uploads, l.generation, l.archive_verified AS verified,
     l.archive_outdated AS outdated, l.content_bytes AS bytes,
     encode(l.content_sha256, 'hex') AS sha256,
     l.aggregated_at IS NOT NULL OR EXISTS (SELECT FROM log_parts WHERE log_id = l.id) AS has_text
+FROM logs l WHERE l.job_id BETWEEN $1 AND $2 ORDER BY l.job_id LIMIT $3
 """
-PAGE = f"SELECT {COLUMNS} FROM logs l WHERE l.job_id BETWEEN $1 AND $2 ORDER BY l.job_id LIMIT $3"
-FIND = f"SELECT {COLUMNS} FROM logs l WHERE l.job_id = $1"
 CAN_MAKE = """
 SELECT content IS NOT NULL
     OR EXISTS (SELECT FROM log_parts WHERE log_id = l.id AND created_at = l.parts_since)
@@ -33,8 +32,8 @@ WHERE l.job_id = $1 AND p.created_at > $2
 """
 
 KNOWN = "SELECT id, uploads, generation FROM logs WHERE job_id = $1"
-# Where nobody knows what the content was made of, nothing may take its place by itself: as with
-# logs that were imported from an archive.
+# An attempt that begins at infinity remains the log. It stands for content of unknown composition,
+# as that of logs imported from an archive.
 MAKE_ATTEMPT = """
 INSERT INTO log_attempts AS a (log_id, uuid, began_at)
 SELECT $1, $2, $3::text::timestamptz WHERE $2::text IS NOT NULL
@@ -42,14 +41,14 @@ ON CONFLICT (log_id, uuid) DO UPDATE SET began_at = CASE WHEN excluded.began_at 
     THEN excluded.began_at ELSE least(a.began_at, excluded.began_at) END
 RETURNING id
 """
-# No part came at the epoch: those that the content was made of are taken for gone.
-ADOPT = f"""
+# No part was received at the epoch, so the parts of the content count as dropped.
+ADOPT = """
 UPDATE logs SET
     content = NULL, content_bytes = $2, content_sha256 = decode($3, 'hex'),
     content_attempt_id = $4, part_count = $5, content_runs = $6::text::content_run[],
     missing_parts = (
         SELECT coalesce(max(last) + 1 - sum(last - first + 1), 0)
-        FROM unnest($6::text::content_run[]) WHERE first BETWEEN 0 AND {LAST - 1}
+        FROM unnest($6::text::content_run[]) WHERE first BETWEEN 0 AND number_last() - 1
     ),
     parts_since = 'epoch', late_parts = false, aggregated_at = now(), archiving = false,
     archived_at = now(), archive_verified = true, archive_outdated = false, purged_at = now(),
@@ -57,7 +56,7 @@ UPDATE logs SET
     created_at = least(created_at, $10), updated_at = now()
 WHERE id = $1
 """
-# Parts that came since, or that the archived content lacks, are late ones or begin another log.
+# Parts that the archived content lacks are late ones, or another attempt is the log.
 NOTE_LATE = """
 UPDATE logs l SET late_parts = true
 WHERE id = $1 AND content_runs IS NOT NULL
@@ -68,7 +67,7 @@ UPDATE logs l SET aggregated_at = NULL, archived_at = NULL, archive_verified = f
     purged_at = NULL, late_parts = false
 WHERE id = $1 AND content_runs IS NOT NULL AND content_attempt_id IS DISTINCT FROM log_attempt(id)
 """
-OWE_DELETION = """
+ADD_PENDING_DELETION = """
 UPDATE logs l SET archive_outdated = true, empty = false, updated_at = now()
 WHERE job_id = $1 AND uploads >= $2 AND aggregated_at IS NULL
     AND NOT EXISTS (SELECT FROM log_parts WHERE log_id = l.id)
@@ -81,10 +80,10 @@ WHERE l.archive_verified ORDER BY l.job_id
 
 
 class Row(msgspec.Struct, frozen=True):
-    """What a row says of its log; SHA-256 in hex.
+    """What the database knows about a log; SHA-256 in hex.
 
-    `uploads`: those that it knows of. `outdated`: an object of it is owed deletion. `has_text`: it
-    has content, here or in the archive, or parts.
+    `uploads`: the number of uploads it started. `outdated`: a deletion from the archive is pending.
+    `has_text`: it has content, here or in the archive, or parts.
     """
 
     job_id: int
@@ -99,7 +98,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Archived(msgspec.Struct, frozen=True):
-    """An archived object that was read to its end, and what it says of itself; SHA-256 in hex."""
+    """An archived object that was read completely, with its metadata; SHA-256 in hex."""
 
     job_id: int
     bytes: int
@@ -116,41 +115,41 @@ async def page(connection: Connection, first: int, last: int, count: int) -> lis
 
 
 async def find(connection: Connection, job_id: int) -> Row | None:
-    """Read the row of a job's log; None where there is none."""
-    row = await connection.fetchrow(FIND, job_id)
-    return Row(**row) if row else None
+    """Read the row of a job's log; None if the job has none."""
+    rows = await page(connection, job_id, job_id, 1)
+    return rows[0] if rows else None
 
 
 async def can_make(connection: Connection, job_id: int) -> bool:
-    """Whether a log's content is in its row, or can be made of parts that are all there."""
+    """Whether a log's content is in its row, or can be aggregated from all of its parts."""
     return bool(await connection.fetchval(CAN_MAKE, job_id))
 
 
 async def stored_since(connection: Connection, job_id: int, since: datetime) -> int:
-    """How many parts of a log are here that were received after `since`."""
+    """Count the stored parts of a log that were received after `since`."""
     count: int = await connection.fetchval(STORED_SINCE, job_id, since)
     return count
 
 
 async def adopt(connection: Connection, found: Archived) -> bool:
-    """Make a log's row what it was when its object was archived; False where it knows of that.
+    """Set a log's row to its state when its object was archived; False if it knows the upload.
 
-    Of parts that are here, those that the content has are left out and the others are late ones; of
-    an object that does not say what it was made of, all are left out. If content was written whole
-    since the row's time, what is here is deleted as it was then.
+    Stored parts that the content lacks become late parts; if the object does not say what it
+    consists of, all stored parts are ignored. If content was written whole after the restore point,
+    the text stored here is deleted, as it was then.
 
     Raises:
-        UnderHold: that would be so, and the log is under legal hold.
-        UnderMaintenance: an operator keeps everyone away from parts.
+        UnderHold: text would be deleted, but the log is under legal hold.
+        UnderMaintenance: maintenance is on.
     """
     origin = found.origin
     async with connection.transaction():
         await check_writing(connection)
-        made = await connection.execute(MAKE_LOGS, [found.job_id])
+        inserted = await connection.execute(MAKE_LOGS, [found.job_id])
         await connection.fetch(LOCK_WHOLE, [found.job_id])
         row = await connection.fetchrow(KNOWN, found.job_id)
         assert row  # noqa: S101 - it is locked
-        if row["uploads"] >= origin.upload and made == "INSERT 0 0":
+        if row["uploads"] >= origin.upload and inserted == "INSERT 0 0":
             return False
         if origin.generation > row["generation"]:
             await check_holds(connection, [row["id"]])
@@ -170,16 +169,16 @@ async def adopt(connection: Connection, found: Archived) -> bool:
     return True
 
 
-async def owe_deletion(connection: Connection, job_id: int, upload: int) -> bool:
-    """Note that a log without text has an object, of this upload, which must go.
+async def add_pending_deletion(connection: Connection, job_id: int, upload: int) -> bool:
+    """Record that the archived object of a log without text, from this upload, must be deleted.
 
-    False where it has text by now; then nothing is noted.
+    False if the log has text by now; then nothing is recorded.
     """
-    return await connection.execute(OWE_DELETION, job_id, upload) == "UPDATE 1"
+    return await connection.execute(ADD_PENDING_DELETION, job_id, upload) == "UPDATE 1"
 
 
 async def held(connection: Connection, job_ids: Collection[int]) -> set[int]:
-    """Which of these jobs' logs are under legal hold."""
+    """Return those of these jobs whose logs are under legal hold."""
     return {row["job_id"] for row in await connection.fetch(HELD, list(job_ids))}
 
 

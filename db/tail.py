@@ -1,4 +1,4 @@
-"""The one query behind every live reader of a log: what came since a cursor."""
+"""The query behind every live reader of a log: parts since a cursor."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -10,25 +10,27 @@ import msgspec
 from db.connect import Connection
 from logflume.domain import StoredPart
 
-# For each place that is asked about, in the order of number: a window of numbers from the first
-# there is, at most its share of a megabyte (a longer part comes alone); `last` parts, but those
-# known, only after every numbered one. To begin costs Postgres more than several logs do.
-LOOK = """
-SELECT l.place, l.id, l.generation, l.attempt_id, l.aggregated, l.highest,
+# For each position, in the order of number: a window of numbers from the first that exists, at most
+# its share of a megabyte (a longer part comes alone); unknown `last` parts only after every
+# numbered one. One query for several logs: starting it costs Postgres more than another log does.
+READ = """
+SELECT l.place, l.id AS log_id, l.generation, l.attempt_id, l.aggregated, l.highest,
     (SELECT last_value FROM log_parts_id_seq) AS top,
-    coalesce(l.first::bigint + 500 <= l.highest, false) AS more, pg_current_snapshot()::text,
+    coalesce(l.first::bigint + 500 <= l.highest, false) AS more,
+    pg_current_snapshot()::text AS snapshot,
     n.found, n.id, n.number, n.final, n.content
 FROM (
     SELECT s.place, s.lasts, l.id, l.generation, coalesce(a.id, 0) AS attempt_id,
         l.aggregated_at IS NOT NULL AND NOT l.late_parts AS aggregated,
-        CASE WHEN s.number < 0 THEN -1 ELSE (
+        CASE WHEN s.number < 0 THEN number_whole() ELSE (
             SELECT min(p.number) FROM log_parts p
             WHERE p.log_id = l.id AND p.attempt_id = a.id
-                AND p.number BETWEEN s.number AND 2147483646
+                AND p.number BETWEEN s.number AND number_last() - 1
         ) END AS first,
         coalesce((
             SELECT max(p.number) FROM log_parts p
-            WHERE p.log_id = l.id AND p.attempt_id = a.id AND p.number BETWEEN 0 AND 2147483646
+            WHERE p.log_id = l.id AND p.attempt_id = a.id
+                AND p.number BETWEEN 0 AND number_last() - 1
         ), -1) AS highest
     FROM unnest($1::bigint[], $2::integer[], $3::text[])
         WITH ORDINALITY s (job_id, number, lasts, place)
@@ -42,18 +44,18 @@ FROM (
     FROM (
         SELECT * FROM content_parts(l.id, l.attempt_id) c
         WHERE c.number >= l.first AND c.number::bigint < l.first::bigint + 500
-            AND c.number < 2147483647
+            AND c.number < number_last()
         UNION ALL
         SELECT * FROM content_parts(l.id, l.attempt_id) c
-        WHERE c.number = 2147483647
+        WHERE c.number = number_last()
             AND left(encode(sha256(c.content), 'hex'), 12) <> ALL (string_to_array(l.lasts, ' '))
             AND coalesce(l.first::bigint + 500 > l.highest, true)
     ) p
 ) n ON n.before < 1048576 / cardinality($1)
 ORDER BY l.place, n.number, n.created_at, n.id
 """
-# Below a cursor: numbers in its gaps, and numbers that hold other bytes by now. A part that was
-# only delivered again is neither. By id, a page at a time, about a megabyte.
+# Below a cursor: numbers in its gaps, and numbers that have other bytes by now, but not parts that
+# were only redelivered. By id, in pages of about a megabyte.
 LATE = """
 SELECT l.id, l.number, l.final, l.content FROM (
     SELECT n.id, n.number, n.final, n.content,
@@ -76,26 +78,26 @@ ORDER BY l.id
 
 
 class Horizon(NamedTuple):
-    """Which transactions a look saw: those below `end` that were not `running`."""
+    """The transactions visible to a query: those below `end` that were not `running`."""
 
     end: int
     running: frozenset[int]
 
     @classmethod
     def parse(cls, snapshot: str) -> "Horizon":
-        """Read Postgres' form of a snapshot, `xmin:xmax:xid,xid`."""
+        """Parse Postgres' text form of a snapshot, `xmin:xmax:xid,xid`."""
         _, end, running = snapshot.split(":")
         return cls(int(end), frozenset(map(int, filter(None, running.split(",")))))
 
     def saw(self, transaction: int) -> bool:
-        """Whether what it wrote was there already."""
+        """Whether what the transaction wrote was visible."""
         return transaction < self.end and transaction not in self.running
 
 
 class Since(NamedTuple):
-    """Where to look: a job's parts from `number` on.
+    """A position: a job's parts from `number` on, without known `last` parts.
 
-    `lasts` are the first 12 digits of the SHA-256 of `last` parts that are known.
+    `lasts` are the first 12 hex digits of the SHA-256 of those.
     """
 
     job_id: int
@@ -103,10 +105,10 @@ class Since(NamedTuple):
     lasts: Sequence[str] = ()
 
 
-class Look(msgspec.Struct, frozen=True):
-    """What a reader found: which log it is now, and its parts from the number asked for on.
+class TailPage(msgspec.Struct, frozen=True):
+    """A page of a log's parts since a position, and the state of the log in the same snapshot.
 
-    `aggregated`: no more is expected of it. `highest`: the highest number it has, -1 where none.
+    `aggregated`: no more parts are expected. `highest`: its highest number, -1 if it has none.
     `top`: no part has a higher id. `more`: there are more parts than these.
     """
 
@@ -121,42 +123,51 @@ class Look(msgspec.Struct, frozen=True):
     parts: list[StoredPart]
 
 
-async def look(connection: Connection, places: Sequence[Since]) -> list[Look | None]:
-    """Look at several places, of which each may have its share of about a megabyte of parts.
+async def read_tails(connection: Connection, positions: Sequence[Since]) -> list[TailPage | None]:
+    """Read a page at each position; together they hold about a megabyte of parts.
 
     None for a job that has no log.
     """
-    jobs, numbers = [one.job_id for one in places], [one.number for one in places]
-    lasts = [" ".join(one.lasts) for one in places]
-    looks: list[Look | None] = [None] * len(places)
-    rows = await connection.fetch(LOOK, jobs, numbers, lasts)
-    for place, group in groupby(map(tuple, rows), itemgetter(0)):
-        found = [*group]
-        *log, more, snapshot, count = found[0][1:10]
-        log_id, generation, attempt_id, aggregated, highest, top = log
-        parts = [StoredPart(*row[10:]) for row in found if row[11] is not None]
-        more = more or len(parts) < (count or 0)
-        horizon = Horizon.parse(snapshot)
-        looks[place - 1] = Look(
-            log_id, generation, attempt_id, aggregated, highest, top, more, horizon, parts
+    jobs, numbers = [since.job_id for since in positions], [since.number for since in positions]
+    lasts = [" ".join(since.lasts) for since in positions]
+    pages: list[TailPage | None] = [None] * len(positions)
+    rows = await connection.fetch(READ, jobs, numbers, lasts)
+    for place, group in groupby(rows, itemgetter("place")):
+        page = [*group]
+        log = page[0]
+        parts = [
+            StoredPart(row["id"], row["number"], row["final"], row["content"])
+            for row in page
+            if row["number"] is not None
+        ]
+        pages[place - 1] = TailPage(
+            log_id=log["log_id"],
+            generation=log["generation"],
+            attempt_id=log["attempt_id"],
+            aggregated=log["aggregated"],
+            highest=log["highest"],
+            top=log["top"],
+            more=log["more"] or len(parts) < (log["found"] or 0),
+            horizon=Horizon.parse(log["snapshot"]),
+            parts=parts,
         )
-    return looks
+    return pages
 
 
 async def late(
     connection: Connection,
-    log: Look,
+    log: TailPage,
     gaps: Sequence[tuple[int, int]],
     numbers: tuple[int, int],
     after_id: int,
 ) -> list[StoredPart]:
-    """Read parts that came late, by id, a page of them: in `gaps`, or new ones between `numbers`.
+    """Read a page of late parts, by id: in `gaps`, or new ones with a number within `numbers`.
 
-    New are parts with an id above `after_id` whose bytes were not there before. There may be more
-    where there are any.
+    New are parts with an id above `after_id` whose bytes were not stored before. If the page is
+    not empty, there may be more.
     """
     firsts, lasts = [gap[0] for gap in gaps], [gap[1] for gap in gaps]
     rows = await connection.fetch(
         LATE, log.log_id, log.attempt_id, firsts, lasts, numbers[0], numbers[1], after_id
     )
-    return [StoredPart(*row) for row in rows]
+    return [StoredPart(**row) for row in rows]

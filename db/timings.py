@@ -1,4 +1,4 @@
-"""The timed steps of verified logs; `steps_of` is what everyone reads them by."""
+"""The timed steps of verified logs."""
 
 from collections.abc import Sequence
 
@@ -14,18 +14,18 @@ FROM log_timings WHERE log_id = $1 ORDER BY place
 
 
 async def replace(connection: Connection, log_id: int, steps: Sequence[Step]) -> None:
-    """Put these steps in the place of those of a log; inside the caller's transaction."""
+    """Replace the steps of a log; inside the caller's transaction."""
     await delete(connection, [log_id])
     records = [
-        (log_id, place, one.id, one.event, one.fold, one.line, one.start_ns, one.finish_ns)
-        for place, one in enumerate(steps)
+        (log_id, place, step.id, step.event, step.fold, step.line, step.start_ns, step.finish_ns)
+        for place, step in enumerate(steps)
     ]
     if records:
         await connection.copy_records_to_table("log_timings", records=records, columns=COLUMNS)
 
 
 async def delete(connection: Connection, log_ids: Sequence[int]) -> None:
-    """Delete the steps of logs whose text goes: their names are part of it."""
+    """Delete the steps of logs whose text is deleted: their names are part of the text."""
     await connection.execute(DELETE, log_ids)
 
 

@@ -1,7 +1,7 @@
-"""Reading a travis-logs database: its rows job by job, its texts as bytes.
+"""Reads a travis-logs database: rows by job, texts as bytes.
 
-Facts of its schema: times are UTC without a zone, of all columns only the ids are never null, and
-nothing keeps two rows of `logs` from having the same job.
+Facts about its schema: times are UTC without a zone; every column except the ids may be null;
+several rows of `logs` may have the same job.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ import asyncpg
 import msgspec
 
 from db.connect import Connection
+from logflume.domain import LAST
 from logflume.errors import ComponentError
 
 Kind = Literal["archived", "content", "parts", "empty"]
@@ -33,7 +34,7 @@ NEEDED = {
     },
     "log_parts": {"id", "log_id", "content", "number", "final", "created_at"},
 }
-# Our own tables have columns of the same names; their content is no text.
+# Our own tables have columns of the same names, but their content is not of type text.
 COLUMNS = """
 SELECT table_name, column_name FROM information_schema.columns
 WHERE table_schema = ANY (current_schemas(false)) AND table_name IN ('logs', 'log_parts')
@@ -43,7 +44,7 @@ ENCODING = "SELECT current_setting('server_encoding')"
 
 PAGE = "SELECT id, job_id FROM logs WHERE id > $1 ORDER BY id LIMIT $2"
 HIGHEST = "SELECT coalesce(max(id), 0) FROM logs"
-# The connection's time zone is UTC. Lengths of texts are known without reading them.
+# The connection's time zone is UTC. The lengths of texts are read without the texts.
 ROWS = """
 SELECT l.id, l.job_id, l.created_at::timestamptz, l.updated_at::timestamptz,
     l.aggregated_at::timestamptz, l.archived_at::timestamptz,
@@ -61,17 +62,17 @@ WHERE l.job_id = ANY ($1)
 ORDER BY l.id
 """
 CONTENT = "SELECT convert_to(content, 'UTF8') FROM logs WHERE id = $1"
-# As travis-logs puts them in order.
+# In the order of travis-logs. $2: the number of parts without one.
 PARTS = """
-SELECT coalesce(number, 2147483647) AS number, final IS TRUE AS final,
+SELECT coalesce(number, $2::integer) AS number, final IS TRUE AS final,
     created_at::timestamptz AS created_at, convert_to(coalesce(content, ''), 'UTF8') AS content
 FROM log_parts WHERE log_id = ANY ($1) ORDER BY number, id
 """
-PARTS_AT_ONCE = 500
+PARTS_PER_PAGE = 500
 
 
 class SourceRow(msgspec.Struct, frozen=True):
-    """A row of its `logs` without the text; `bytes` is the text's length, None for no text."""
+    """A row of `logs` without the text; `bytes` is the length of the text, None if it has none."""
 
     id: int
     job_id: int
@@ -89,23 +90,23 @@ class SourceRow(msgspec.Struct, frozen=True):
 
     @property
     def is_archived(self) -> bool:
-        """Whether only the archive has its text; content written whole leaves `purged_at`."""
+        """Whether only the archive holds its text; writing content whole keeps `purged_at`."""
         return self.bytes is None and self.archived_at is not None and self.archive_verified
 
 
 class SourceLog(msgspec.Struct, frozen=True):
-    """All rows of one job, in order of their ids; the first gives the log its id and its times."""
+    """All rows of one job, by id; the first determines the id and the times of the log."""
 
     rows: list[SourceRow]
 
     @property
     def first(self) -> SourceRow:
-        """The row that gives the log its id and its times."""
+        """The row that determines the id and the times of the log."""
         return self.rows[0]
 
     @property
     def kind(self) -> Kind:
-        """Where its text is; an archived row wins, for there is one object for each job."""
+        """Where its text is; an archived row takes precedence: there is one object per job."""
         if any(row.is_archived for row in self.rows):
             return "archived"
         if any(row.parts for row in self.rows):
@@ -114,22 +115,22 @@ class SourceLog(msgspec.Struct, frozen=True):
 
     @property
     def removed(self) -> SourceRow:
-        """The row that tells by whom and when its text was removed, if it was."""
+        """The row that records who removed its text and when, if it was removed."""
         return next((row for row in self.rows if row.removed_at is not None), self.first)
 
     @property
     def written_at(self) -> datetime | None:
-        """When content was last written whole; travis-logs updates the time for nothing else."""
+        """When content was last written whole; nothing else updates this time in travis-logs."""
         return max((row.updated_at for row in self.rows if row.updated_at), default=None)
 
     @property
     def seen(self) -> bytes:
-        """A digest that changes with anything of it but the text under the same length."""
+        """A digest of everything but the text, of which only the length counts."""
         return hashlib.blake2b(msgspec.msgpack.encode(self.rows), digest_size=16).digest()
 
 
 class SourcePart(msgspec.Struct, frozen=True):
-    """A row of its `log_parts`; without a number it comes after all others, as there."""
+    """A row of `log_parts`; without a number it comes after all others, as in travis-logs."""
 
     number: int
     final: bool
@@ -138,34 +139,34 @@ class SourcePart(msgspec.Struct, frozen=True):
 
 
 async def check_source(connection: Connection, name: str) -> None:
-    """Find out whether a database is one of travis-logs; `name` is its name for a person.
+    """Check that a database has the schema of travis-logs; `name` describes it in errors.
 
     Raises:
-        ComponentError: tables or columns are missing, or not to be seen by this user.
+        ComponentError: tables or columns are missing, or this user may not read them.
     """
-    found = {(row["table_name"], row["column_name"]) for row in await connection.fetch(COLUMNS)}
-    lacking = [
+    columns = {(row["table_name"], row["column_name"]) for row in await connection.fetch(COLUMNS)}
+    missing = [
         f"{table}.{column}"
-        for table, columns in NEEDED.items()
-        for column in sorted(columns)
-        if (table, column) not in found
+        for table, needed in NEEDED.items()
+        for column in sorted(needed)
+        if (table, column) not in columns
     ]
-    if lacking:
+    if missing:
         raise ComponentError(
-            f"{name} is no travis-logs database, or this user may not read it: it lacks "
-            f"{', '.join(lacking)} (content must be of type text)"
+            f"{name} is not a travis-logs database, or this user may not read it: it lacks "
+            f"{', '.join(missing)} (content must be of type text)"
         )
     if (encoding := await connection.fetchval(ENCODING)) == "SQL_ASCII":
         raise ComponentError(
-            f"{name} has the encoding {encoding}, so nobody knows what its bytes mean: restore a "
-            "dump of it into a database with the encoding UTF8, and import that"
+            f"{name} has the encoding {encoding}, which leaves its bytes undefined: restore a dump "
+            "of it into a database with the encoding UTF8, and import that"
         )
 
 
 async def highest_id(connection: Connection) -> int:
-    """The highest id of a log."""
-    found: int = await connection.fetchval(HIGHEST)
-    return found
+    """Return the highest id of a log."""
+    highest: int = await connection.fetchval(HIGHEST)
+    return highest
 
 
 async def page(
@@ -173,28 +174,29 @@ async def page(
 ) -> tuple[list[tuple[int, int | None]], list[SourceLog]]:
     """Read the next `count` rows with ids above `after`.
 
-    Returns each one's id and job, and the logs that begin among them; a log's other rows come
-    along, wherever they are.
+    Returns the id and job of each row, and the logs whose first row is among them, with all of
+    their rows.
     """
     rows = [(row["id"], row["job_id"]) for row in await connection.fetch(PAGE, after, count)]
     job_ids = {job_id for _, job_id in rows if job_id is not None}
     by_job: dict[int, list[SourceRow]] = {}
     for row in await connection.fetch(ROWS, job_ids):
         by_job.setdefault(row["job_id"], []).append(SourceRow(**row))
-    return rows, [SourceLog(found) for found in by_job.values() if found[0].id > after]
+    return rows, [SourceLog(log) for log in by_job.values() if log[0].id > after]
 
 
 async def texts(connection: Connection, log: SourceLog) -> list[bytes]:
-    """Read the texts of a log's rows into memory, in order of the rows, equal ones once."""
-    found: list[bytes] = []
+    """Read the texts of a log's rows into memory, in the order of the rows, equal ones once."""
+    texts: list[bytes] = []
     for row in log.rows:
-        if row.bytes and (text := await connection.fetchval(CONTENT, row.id)) not in found:
-            found.append(text)
-    return found
+        if row.bytes and (text := await connection.fetchval(CONTENT, row.id)) not in texts:
+            texts.append(text)
+    return texts
 
 
 async def parts(connection: Connection, log: SourceLog) -> AsyncIterator[list[SourcePart]]:
-    """Read the parts of a log's rows in their order, some at a time."""
-    cursor: asyncpg.cursor.Cursor = await connection.cursor(PARTS, [row.id for row in log.rows])
-    while rows := await cursor.fetch(PARTS_AT_ONCE):
+    """Read the parts of a log's rows in their order, in pages."""
+    log_ids = [row.id for row in log.rows]
+    cursor: asyncpg.cursor.Cursor = await connection.cursor(PARTS, log_ids, LAST)
+    while rows := await cursor.fetch(PARTS_PER_PAGE):
         yield [SourcePart(**row) for row in rows]

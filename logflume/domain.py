@@ -1,7 +1,7 @@
-"""The domain's types; imports nothing of ours but the errors.
+"""The domain types, named as in the wire contract.
 
-Names are the wire contract's: a *part* is one message of a job's output, an *attempt* the parts of
-one run of the job, a *batch* what the drain commits at once, a *log* what a reader sees.
+A *part* is one message of a job's output, an *attempt* the parts of one run of the job, a *batch*
+what the drain commits in one transaction, a *log* what a reader sees.
 """
 
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
-# The number of a part that comes after every numbered one (`"last"` on the wire).
+# The number of `"last"` parts, which come after every numbered part; `number_last()` in SQL.
 LAST = 2_147_483_647
-# The number of content written whole, before every part.
+# The number of content written whole, which comes before every part; `number_whole()` in SQL.
 WHOLE = -1
-# The longest content of a log, in bytes; one value in Postgres has no place for 1 GiB.
+# The longest content of a log, in bytes; a value in Postgres must be smaller than 1 GiB.
 MAX_LOG_BYTES = 1_000_000_000
-# Postgres and Temporal both count in signed 64 bits.
+# Postgres and Temporal both use signed 64-bit integers.
 MAX_JOB_ID = 2**63 - 1
-# Leaves room for an object's other metadata.
+# The longest `Origin.text`; leaves space for an object's other metadata.
 ORIGIN_CHARACTERS = 1500
 
 Phase = Literal[
@@ -38,8 +38,8 @@ Phase = Literal[
 class Part(msgspec.Struct, frozen=True, gc=False):
     """One part of a job's log, as received.
 
-    `attempt` is the run's uuid, `''` for parts without one; `published_at` is None where the
-    publisher gave no time. `queued_at`, of a first part: when its job was queued.
+    `attempt` is the run's uuid, `''` for parts without one. `published_at` is None if the message
+    has no timestamp. `queued_at`: when the job was queued, in its first part.
     """
 
     job_id: int
@@ -53,11 +53,11 @@ class Part(msgspec.Struct, frozen=True, gc=False):
 
 
 class StoredAttempt(msgspec.Struct, frozen=True, gc=False):
-    """Where the parts of one attempt in a batch went.
+    """Where the parts of one attempt in a batch were stored.
 
-    `is_open`: the attempt takes parts (else they were stale and only counted); `is_log`: it is the
-    attempt that readers see; `begun`: this batch began it; `moved`: this batch moved its begin, so
-    that another attempt may be the log now; `occupied`: somebody watches the job over Pusher.
+    `is_open`: the attempt accepts parts (otherwise they were stale and only counted). `is_log`: the
+    attempt is the log. `begun`: this batch began it. `moved`: this batch moved its begin, so that
+    another attempt may be the log now. `occupied`: the job's Pusher channel is occupied.
     """
 
     log_id: int
@@ -70,7 +70,7 @@ class StoredAttempt(msgspec.Struct, frozen=True, gc=False):
 
 
 class StoredPart(msgspec.Struct, frozen=True, gc=False):
-    """A part as it lies in the database; number -1 is content written whole."""
+    """A part in the database; `WHOLE` as its number marks content written whole."""
 
     id: int
     number: int
@@ -79,7 +79,7 @@ class StoredPart(msgspec.Struct, frozen=True, gc=False):
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One run of a job as its log heard of it; `is_log`: it is what readers see."""
+    """An attempt of a log; `is_log`: it is what readers see."""
 
     id: int
     uuid: str
@@ -110,17 +110,17 @@ class Log(msgspec.Struct, frozen=True):
     generation: int
     """How often content was written whole."""
     late_parts: bool
-    """Parts came after the aggregation: the content is not all of the log."""
+    """Parts arrived after the aggregation: the content is incomplete."""
     step_count: int | None
-    """Timed steps that were read from the content when it was verified; None: nobody looked."""
+    """Timed steps found in the content when it was verified; None: it was not searched."""
     expired_at: datetime | None
-    """When retention deleted its text; None again once it gets parts or content."""
+    """When retention deleted the text; None again once parts or content arrive."""
     left_out_bytes: int | None
-    """Bytes that the content lacks because it would be too long with them; None: it lacks none."""
+    """Bytes that the content lacks because of the size limit; None if it is complete."""
 
     @property
     def phase(self) -> Phase:
-        """The phase as far as the row alone tells it; the workflow knows it finer."""
+        """The phase, as precisely as the row records it; the workflow knows finer phases."""
         if self.purged_at or self.expired_at:
             return "done"
         if self.archive_verified:
@@ -131,11 +131,11 @@ class Log(msgspec.Struct, frozen=True):
 
 
 class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a row knew of the content that it sent to the archive; the object carries it.
+    """The row's state when its content was uploaded, stored as metadata of the archived object.
 
-    `upload`: which of the log's uploads it was, from 1 on. `generation`: that of the row. The run
-    `attempt`, which began at `began_at`, was the log; None where no run was. `runs`: the row's own
-    column. The last three are as Postgres writes them, and None where they are too long to carry.
+    `upload`: the number of the upload, from 1. `generation`: that of the row. `attempt`: the uuid
+    of the attempt that was the log, which began at `began_at`; None if there was none. `runs`: the
+    row's `content_runs`. The last three are in Postgres' text format, None if they are too long.
     """
 
     upload: int
@@ -146,7 +146,7 @@ class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def text(self) -> str:
-        """It as plain characters, of which an object's metadata may have 2 KB."""
+        """The origin as ASCII text: an object's metadata may have 2 KB."""
         text = quote(msgspec.json.encode(self), safe='{}()":,')
         if len(text) <= ORIGIN_CHARACTERS:
             return text
@@ -154,17 +154,17 @@ class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """Read what `text` gave."""
+        """Parse a `text`."""
         return msgspec.json.decode(unquote_to_bytes(text), type=cls)
 
 
 @dataclass(frozen=True)
 class Policy:
-    """When retention deletes logs, and what of them.
+    """A retention policy: which logs are deleted, and when.
 
-    `state`: `done`, archived and purged; `removed`, such a one whose text a person removed;
-    `empty`, without text. Age counts from when the log came to that. `delete`: `archive`, its text;
-    `row`, all there is of it. `larger_than_bytes` None: of any size.
+    `state`: `done` (archived and purged), `removed` (done, and a user removed its text) or `empty`
+    (without text). The age counts from when the log reached that state. `delete`: `archive` deletes
+    its text, `row` deletes everything. `larger_than_bytes`: None for any size.
     """
 
     name: str
@@ -176,14 +176,14 @@ class Policy:
 
 @dataclass(frozen=True)
 class Content:
-    """What aggregation found and made of a log; `sha256` is hex, sizes are bytes.
+    """The result of an aggregation; `sha256` is hex, sizes are bytes.
 
-    `ended`: the log has its final part or was written whole. Without it and unforced nothing was
-    aggregated and `sha256` is empty, as for a log without any part. `archived`: the archive
-    already holds these very bytes, verified; `purged`: and the row has let go of its copy.
-    `archive_outdated`: it holds what was there before content was written whole. `needs_archived`:
-    nothing was made yet, for parts are gone that only the archived object holds. `left_out_bytes`:
-    what the content lacks because it would be too long with it.
+    `ended`: the log has its final part or was written whole. If not, and unless forced, nothing was
+    aggregated and `sha256` is empty, as for a log without parts. `archived`: the archive already
+    holds these bytes, verified; `purged`: and the row no longer does. `archive_outdated`: a
+    deletion from the archive is pending. `needs_archived`: nothing was aggregated, because parts
+    were dropped that only the archived object holds. `left_out_bytes`: bytes that the content lacks
+    because of the size limit.
     """
 
     ended: bool = False

@@ -11,7 +11,7 @@ from pydantic import SecretStr, ValidationError
 
 from db import travis_logs
 from db.connect import UNREACHABLE, Connection, check_schema, describe, open_pool
-from db.importing import Importer, Told, reserve_ids
+from db.importing import Importer, ImportResult, reserve_ids
 from db.travis_logs import SourceLog
 from logflume.errors import ComponentError, LogflumeError
 from logflume.settings import load_settings
@@ -20,7 +20,7 @@ from logflume.settings.groups import DatabaseSettings
 PAGE_ROWS = 1000
 PROGRESS_ROWS = 100_000
 
-OnPage = Callable[[list[SourceLog]], Awaitable[list[Told]]]
+OnPage = Callable[[list[SourceLog]], Awaitable[list[ImportResult]]]
 
 
 class _Source(click.ParamType[DatabaseSettings]):

@@ -1,4 +1,5 @@
 -- Deploy logflume:partman to pg
+-- pg_partman, in a schema of its own.
 
 BEGIN;
 

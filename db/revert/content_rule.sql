@@ -2,7 +2,6 @@
 
 BEGIN;
 
-DROP FUNCTION content_parts;
-DROP FUNCTION log_attempt;
+DROP FUNCTION write_content, content_summary, content_source, merged_parts, content_parts, log_attempt;
 
 COMMIT;

@@ -2,7 +2,8 @@
 
 BEGIN;
 
-DROP TABLE log_attempts;
-DROP TABLE logs;
+DROP VIEW log_rows;
+DROP TABLE imported_logs, log_timings, log_attempts, logs;
+DROP TYPE content_run;
 
 COMMIT;

@@ -2,9 +2,8 @@
 
 BEGIN;
 
-DROP INDEX logs_empty;
-DROP INDEX logs_archived;
+DROP FUNCTION expirable_logs;
+DROP INDEX logs_empty, logs_archived;
 DROP TABLE log_holds;
-ALTER TABLE logs DROP COLUMN expired_at;
 
 COMMIT;

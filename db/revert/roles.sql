@@ -1,11 +1,10 @@
 -- Revert logflume:roles from pg
---
--- The roles stay: other databases of the cluster may use them, and users are members of them. Without
--- what was granted they may do nothing here.
+-- The roles stay: other databases of the cluster may use them, and users are members of them. All
+-- their privileges in this database are revoked.
 
 BEGIN;
 
-DROP FUNCTION analyze_parts, drop_partition, make_partition, configure_partitions, open_partitions;
+REVOKE ALL ON FUNCTION configure_partitions, make_partition, drop_partition, analyze_parts FROM logflume_worker;
 
 DO $$
 DECLARE

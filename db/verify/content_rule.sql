@@ -1,4 +1,52 @@
 -- Verify logflume:content_rule on pg
 
-SELECT has_function_privilege('log_attempt(bigint)', 'execute');
-SELECT id, attempt_id, number, created_at, final, content FROM content_parts(0, log_attempt(0));
+BEGIN;
+
+DO $$
+DECLARE
+    log bigint;
+    older bigint;
+    newer bigint;
+    unnamed bigint;
+    closed bigint;
+    summary record;
+BEGIN
+    INSERT INTO logs (job_id) VALUES (9223372036854775807) RETURNING id INTO log;
+    INSERT INTO log_attempts (log_id, uuid, began_at) VALUES (log, 'a', '2000-01-01') RETURNING id INTO older;
+    INSERT INTO log_attempts (log_id, uuid, began_at) VALUES (log, 'b', '2000-01-02') RETURNING id INTO newer;
+    INSERT INTO log_attempts (log_id, uuid) VALUES (log, '') RETURNING id INTO unnamed;
+    INSERT INTO log_attempts (log_id, uuid, began_at, closed_at) VALUES (log, 'c', now(), now())
+    RETURNING id INTO closed;
+    ASSERT log_attempt(log) = newer;
+
+    INSERT INTO log_parts (log_id, attempt_id, created_at, number, final, content) VALUES
+        (log, older, now(), 0, false, 'of an earlier attempt'), (log, closed, now(), 0, false, 'closed'),
+        (log, newer, now(), 1, false, 'replaced'), (log, newer, now() + interval '1 s', 1, false, '1'),
+        (log, newer, now(), 0, false, '0'), (log, newer, now(), 3, true, '3'),
+        (log, unnamed, now(), number_whole(), false, 'w'),
+        (log, unnamed, now(), number_last(), false, 'l'), (log, older, now(), number_last(), false, 'l');
+    ASSERT (SELECT string_agg(content, '' ORDER BY number, created_at, id) FROM content_parts(log, newer)) = 'w013l';
+    ASSERT (SELECT string_agg(content, '' ORDER BY first, created_at, id)
+        FROM content_source(log, newer, false)) = 'w013l';
+    SELECT * INTO summary FROM content_summary(log, newer, false, 10);
+    ASSERT (summary.parts, summary.bytes, summary.missing_parts, summary.ended, summary.has_new, summary.has_old)
+        = (5, 5, 1, true, true, false);
+    ASSERT (SELECT runs IS NULL FROM content_summary(log, newer, false, 3));
+
+    PERFORM write_content(log, newer, false, false, now(), 5, 1, summary.runs, 100, NULL, NULL);
+    ASSERT (SELECT content = 'w013l' AND content_sha256 = sha256('w013l') FROM logs WHERE id = log);
+    ASSERT (SELECT (content_bytes, part_count, missing_parts) = (5, 5, 1) FROM log_rows WHERE id = log);
+
+    -- Once the parts are gone, late ones are merged into the content.
+    DELETE FROM log_parts WHERE log_id = log;
+    INSERT INTO log_parts (log_id, attempt_id, created_at, number, final, content) VALUES
+        (log, newer, now(), 2, false, '2'), (log, newer, now(), 0, false, 'in the content already');
+    ASSERT (SELECT string_agg(content, '' ORDER BY first, created_at, id) FROM merged_parts(log, newer)) = 'w0123l';
+    SELECT * INTO summary FROM content_summary(log, newer, true, 10);
+    ASSERT (summary.parts, summary.missing_parts, summary.has_new, summary.has_old) = (6, 0, true, true);
+    PERFORM write_content(log, newer, true, false, now(), 6, 0, NULL, 4, '!', 2);
+    ASSERT (SELECT content = 'w012!' AND left_out_bytes = 2 FROM logs WHERE id = log), 'the log is not cut';
+END
+$$;
+
+ROLLBACK;

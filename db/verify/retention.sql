@@ -1,6 +1,37 @@
 -- Verify logflume:retention on pg
 
-SELECT l.expired_at, h.held_at, h.reason
-FROM logs l JOIN log_holds h ON h.log_id = l.id WHERE false;
-SELECT 1 / (count(*) = 2)::integer FROM pg_index
-WHERE indexrelid IN ('logs_archived'::regclass, 'logs_empty'::regclass) AND indisvalid;
+BEGIN;
+
+SELECT log_id, held_at, reason FROM log_holds WHERE false;
+
+DO $$
+DECLARE
+    job CONSTANT bigint := 9223372036854775807;
+    old CONSTANT timestamptz := now() - interval '9 days';
+    log bigint;
+    refused text;
+BEGIN
+    ASSERT (SELECT count(*) FROM pg_index
+        WHERE indexrelid IN ('logs_archived'::regclass, 'logs_empty'::regclass) AND indisvalid) = 2;
+    INSERT INTO logs (job_id, archived_at, archive_verified, purged_at, content_bytes, content_sha256)
+    VALUES (job, old, true, old, 2, '\x00') RETURNING id INTO log;
+    INSERT INTO log_holds (log_id, reason) VALUES (log, '');
+    FOREACH refused IN ARRAY ARRAY[
+        'INSERT INTO log_holds (log_id, reason) VALUES ($1, '''')',
+        'INSERT INTO log_holds (log_id, reason) VALUES (-1, '''')'
+    ] LOOP
+        BEGIN
+            EXECUTE refused USING log;
+        EXCEPTION WHEN integrity_constraint_violation THEN
+            CONTINUE;
+        END;
+        RAISE 'not refused: %', refused;
+    END LOOP;
+    ASSERT (SELECT (job_id, at, bytes, sha256, matches, held) = (job, old, 2, '00', true, true)
+        FROM expirable_logs('done', 8, 1) WHERE id = log);
+    ASSERT (SELECT NOT matches FROM expirable_logs('removed', 8, 1) WHERE id = log);
+    ASSERT NOT EXISTS (SELECT FROM expirable_logs('empty', 8, 1) WHERE id = log);
+END
+$$;
+
+ROLLBACK;

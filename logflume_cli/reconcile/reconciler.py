@@ -181,7 +181,7 @@ class Reconciler:
 
     async def _owe_deletion(self, job_id: int, upload: int) -> bool:
         async with self._pool.acquire() as connection:
-            return await recovery.owe_deletion(connection, job_id, upload)
+            return await recovery.add_pending_deletion(connection, job_id, upload)
 
     async def _restore_object(self, row: Row, info: ObjectInfo | None) -> None:
         """Restore the object that the row describes."""

@@ -21,8 +21,8 @@ async def connection(pool):
 
 def notice(left_out: int) -> bytes:
     return (
-        f"\n\x1b[0m\nlogflume: this log was cut after {LIMIT:,} bytes, the most that is kept; "
-        f"{left_out:,} bytes more were left out.\n"
+        f"\n\x1b[0m\nlogflume: this log was cut after {LIMIT:,} bytes, the size limit; "
+        f"{left_out:,} more bytes were left out.\n"
     ).encode()
 
 

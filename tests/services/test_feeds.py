@@ -26,14 +26,14 @@ def count_polls(monkeypatch):
     """Call it to start recording the queries of the poller."""
 
     def count_polls():
-        queries, real = [], tail.look
+        queries, real = [], tail.read_tails
 
         async def recorded(connection, polls):
             pages = await real(connection, polls)
             queries.append(polls)
             return pages
 
-        monkeypatch.setattr(poller, "look", recorded)
+        monkeypatch.setattr(poller, "read_tails", recorded)
         return queries
 
     return count_polls

@@ -21,7 +21,7 @@ from db import aggregation, logs
 from db.connect import open_pool
 from db.maintenance import switch_off, switch_on
 from db.parts import store_batch
-from db.stats import OLDEST_UNARCHIVED, figures
+from db.stats import EXAMINED, OLDEST_UNARCHIVED, read_stats
 from drain.metrics import readings as drain_readings
 from logflume import contract
 from logflume.errors import ComponentError
@@ -112,12 +112,12 @@ async def _is_not_ready(client) -> bool:
 
 
 async def oldest_hours(connection) -> float:
-    return (await figures(connection)).oldest_unarchived_seconds / 3600
+    return (await read_stats(connection)).oldest_unarchived_seconds / 3600
 
 
 async def test_stats_of_the_database(pool, job_id):
     async with pool.acquire() as connection:
-        found = await figures(connection)
+        found = await read_stats(connection)
         assert (found.oldest_unarchived_seconds, found.default_partition_parts) == (0, 0)
         assert not found.is_under_maintenance
         # One fewer if midnight has passed since the servers started.
@@ -141,9 +141,9 @@ async def test_stats_of_the_database(pool, job_id):
             " VALUES ($1, $2, now() + interval '1 year', 9, false, '')",
             *stray,
         )
-        assert (await figures(connection)).default_partition_parts == 1
+        assert (await read_stats(connection)).default_partition_parts == 1
         await switch_on(connection, timedelta(minutes=1))
-        found = await figures(connection)
+        found = await read_stats(connection)
         assert found.is_under_maintenance and found.default_partition_parts == 0
         await switch_off(connection)
 
@@ -157,7 +157,7 @@ async def test_finding_the_oldest_unarchived_log_does_not_scan_archived_ones(poo
         await connection.execute("INSERT INTO logs (job_id) SELECT generate_series(30001, 30010)")
         await connection.execute("ANALYZE logs")
         rows = await connection.fetch(
-            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {OLDEST_UNARCHIVED}"
+            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {OLDEST_UNARCHIVED}", EXAMINED
         )
         plan = json.loads(rows[0][0])[0]["Plan"]
         assert "logs_unarchived" in rows[0][0]

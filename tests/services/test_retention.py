@@ -13,7 +13,7 @@ from activities.logs import ArchiveActivities
 from activities.types import ArchiveInput, DeleteInput
 from db import aggregation, holds, logs, maintenance, retention
 from db.parts import store_batch
-from db.retention import LOOK, _limits, _query
+from db.retention import PAGE, criteria
 from logflume.archive.store import Archive, hold_key, key
 from logflume.domain import LAST
 from logflume.errors import PartsGone, UnderHold
@@ -208,14 +208,14 @@ async def test_nothing_new_is_archived_while_the_old_object_is_deleted(keeper, p
     await keeper.store(part(job_id, 0, b"new", attempt="b", final=True))
     async with pool.acquire() as connection, pool.acquire() as worker:
         made = await aggregation.aggregate(worker, job_id, force=True, restore=False)
-        async with retention.deleting(connection, [job_id]) as owed:
+        async with retention.pending_deletions(connection, [job_id]) as owed:
             assert owed == [job_id]
             # The log's own workflow deletes it too, then goes on.
             await logs.mark_archive_deleted(worker, job_id)
             archiving = asyncio.create_task(logs.mark_archiving(worker, job_id, made.sha256))
             await until_blocked(pool, worker.get_server_pid())
         assert await archiving
-        async with retention.deleting(connection, [job_id]) as owed:
+        async with retention.pending_deletions(connection, [job_id]) as owed:
             assert owed == []
 
 
@@ -241,10 +241,10 @@ async def test_what_is_young_or_gone_costs_retention_nothing(keeper, pool, job_i
     )
     await keeper.finish(job_id, days=40)
     await pool.execute("VACUUM ANALYZE logs")
-    query = _query(LOOK, OLD)
     epoch = retention.PageToken()
-    plan = await pool.fetch("EXPLAIN " + query, *_limits(OLD), *epoch, 500)
-    assert "logs_archived" in "\n".join(row[0] for row in plan)
+    plan = await pool.fetch("EXPLAIN " + PAGE, *criteria(OLD), *epoch, 500)
+    text = "\n".join(row[0] for row in plan)
+    assert "logs_archived" in text and "Seq Scan on logs" not in text
 
 
 @pytest.fixture

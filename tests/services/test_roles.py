@@ -158,7 +158,7 @@ async def test_partitions_live_and_die_by_the_workers_user(pool, pools, job_id):
         assert len(gone) >= 3
         assert await partitions.expired(worker, old) == []
         await partitions.analyze(worker, 0.5)
-        told = await stats.figures(worker)
+        told = await stats.read_stats(worker)
         assert (told.partitions_ahead, told.default_partition_parts) == (9, 0)
     # A partition that the worker's user made holds parts, and is his to read by name.
     newest = (await partitions.partitions(pool)).ranges[-1]
@@ -235,23 +235,23 @@ async def test_the_worker_sweeps_restores_and_deletes(pool, pools, job_id):
             await archived(worker, job)
         await aggregation.restore_content(worker, job_id, pieces(b"text"))
         await aggregation.aggregate(worker, job_id, force=True, restore=True)
-        assert await pending.find_unfinished(worker, 0, -1, 0, 10)
+        assert await pending.find_pending(worker, 0, -1, 0, 10)
         assert await pending.mark_empty(worker, bare)
         found = await backfill.find_in_ranges(worker, [(job_id, gone)], 0, 10)
         assert len(found.logs) == 4
         await backfill.find_of_kind(worker, backfill.Kind("not_archived", -1, 0), 0, 10)
-        assert len(await backfill.follow(worker, [(job_id, 0.0, True)])) == 1
-        assert await logs.owes_deletion(worker, job_id) is None
+        assert len(await backfill.check_progress(worker, [(job_id, 0.0, True)])) == 1
+        assert await logs.pending_deletion(worker, job_id) is None
         await logs.mark_archive_deleted(worker, job_id)
     async with pool.acquire() as owner:
         await holds.put_on(owner, held, "because")
         await owner.execute("UPDATE logs SET archived_at = archived_at - interval '40 days'")
     async with pools["worker"].acquire() as worker:
         old = Policy("old", 30, "row")
-        page = await retention.look(worker, old, retention.PageToken(), 100)
+        page = await retention.find_expirable(worker, old, retention.PageToken(), 100)
         expired = await retention.expire(worker, old, page.log_ids)
         assert [one.job_id for one in expired] == [gone]
-        async with retention.deleting(worker, [gone]) as owed:
+        async with retention.pending_deletions(worker, [gone]) as owed:
             assert owed == [gone]
         assert await retention.delete_rows(worker, [gone]) == 1
 
@@ -299,7 +299,7 @@ async def test_the_schema_is_kept_by_an_owner_who_is_no_superuser(servers, name)
         await admin.execute(f"CREATE DATABASE {name} OWNER {owner}")
         await asyncio.to_thread(migrate.deploy, url)
         await admin.execute(f"ALTER ROLE {owner} NOSUPERUSER")
-        await asyncio.to_thread(migrate.run, "revert", url, "-y", "--to", "cut_logs")
+        await asyncio.to_thread(migrate.run, "revert", url, "-y", "--to", "retention")
         await asyncio.to_thread(migrate.deploy, url)
         own = servers.database_url(name, "worker")
         worker = await asyncpg.connect(own, server_settings={"timezone": "UTC"})
@@ -339,7 +339,7 @@ async def test_two_databases_of_a_cluster_may_be_deployed_at_once(servers, datab
 
 
 async def test_a_revert_takes_nothing_from_another_database(servers, database_url):
-    await asyncio.to_thread(migrate.run, "revert", database_url, "-y", "--to", "cut_logs")
+    await asyncio.to_thread(migrate.run, "revert", database_url, "-y", "--to", "retention")
     place = database_url.rsplit("/", 1)[1]
     here, there = [
         await asyncpg.connect(servers.database_url(database, "drain"))

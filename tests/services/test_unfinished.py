@@ -8,7 +8,7 @@ import pytest
 
 from db import aggregation, logs
 from db.parts import store_batch
-from db.pending import FIND, find_unfinished, mark_empty
+from db.pending import FIND, find_pending, mark_empty
 from logflume.domain import LAST
 from tests.support.parts import part, write_whole
 from tests.support.waiting import until_blocked
@@ -23,7 +23,7 @@ class Finder:
         self.connection = connection
 
     async def find(self, after: int = 0, count: int = 100):
-        return await find_unfinished(self.connection, after, QUIET, PURGE, count)
+        return await find_pending(self.connection, after, QUIET, PURGE, count)
 
     async def jobs(self) -> list[int]:
         return [one.job_id for one in await self.find()]
@@ -184,7 +184,7 @@ async def test_what_is_finished_costs_the_sweep_nothing(finder, job_id):
     await store_batch(finder.connection, [part(job_id, 0, b"a")])
     await finder.pass_seconds(2 * QUIET)
     await finder.connection.execute("VACUUM ANALYZE logs")
-    size = await finder.connection.fetchval("SELECT pg_relation_size('logs_unfinished')")
+    size = await finder.connection.fetchval("SELECT pg_relation_size('logs_pending')")
     plan = await finder.connection.fetch("EXPLAIN " + FIND, 0, QUIET, PURGE, 100)
-    assert "logs_unfinished" in "\n".join(row[0] for row in plan)
+    assert "logs_pending" in "\n".join(row[0] for row in plan)
     assert size < 10 * 8192

@@ -21,7 +21,7 @@ async def test_an_oversized_log_is_archived_cut_with_a_notice(driver):
     text = b"".join(one.content for one in parts)
     archived = driver.archived()
     assert archived.startswith(text[:1000] + b"\n")
-    assert b"cut after 1,000 bytes" in archived and b" 1,000 bytes more were left out" in archived
+    assert b"cut after 1,000 bytes" in archived and b" 1,000 more bytes were left out" in archived
     row = await driver.row()
     assert row.purged_at and (row.left_out_bytes, row.content_bytes) == (1000, len(archived))
     assert (outcome.bytes, outcome.parts) == (len(archived), 6)

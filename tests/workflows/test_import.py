@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from db.pending import find_unfinished
+from db.pending import find_pending
 from tests.support.driver import OPTIONS
 from tests.support.services import serving
 from tests.support.travis_logs import THEN, travis_logs
@@ -50,7 +50,7 @@ async def test_an_imported_log_is_archived_and_purged(driver, logflume, servers,
         assert (done.returncode, done.stdout) == (0, "1 logs in travis-logs: 1 same (parts)\n")
 
     async with driver.pool.acquire() as connection:
-        [found] = await find_unfinished(connection, 0, 0, 0, 10)
+        [found] = await find_pending(connection, 0, 0, 0, 10)
     workflows = LogWorkflows(driver.client, driver.task_queue, OPTIONS)
     assert await workflows.start(found.job_id, found.heard_at, found.archived_at)
     outcome = await driver.result()

@@ -10,7 +10,7 @@ import structlog
 
 from db.connect import UNREACHABLE, Connection
 from db.notify import Announced
-from db.tail import Horizon, Look, Since, late
+from db.tail import Horizon, Since, TailPage, late
 from logflume.domain import LAST, StoredPart
 from web.streams.cursor import Cursor
 from web.streams.poller import ACQUIRE_SECONDS, MARK_SECONDS, BatchedPoller
@@ -209,7 +209,7 @@ class Feed:
             ready = [*cursor.reachable(parts)]
         return ready
 
-    async def _poll(self, cursor: Cursor) -> tuple[Look, list[StoredPart]]:
+    async def _poll(self, cursor: Cursor) -> tuple[TailPage, list[StoredPart]]:
         """Read the next page of parts, and the late ones below the cursor."""
         announced, self._announced = self._announced, []
         lowest = min((one.lowest if one else 0 for one in announced), default=LAST)
@@ -257,7 +257,7 @@ class Feed:
 
 
 async def read_late(
-    connection: Connection, page: Look, cursor: Cursor, lowest: int
+    connection: Connection, page: TailPage, cursor: Cursor, lowest: int
 ) -> list[StoredPart]:
     """Read a page of parts from `lowest` to below the cursor: in its gaps, or with new bytes."""
     if not cursor.is_in(page.generation, page.attempt_id):

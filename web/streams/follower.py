@@ -11,7 +11,7 @@ from typing import NamedTuple
 from db import reading
 from db.connect import Connection
 from db.reading import Snapshot
-from db.tail import Look, Since, look
+from db.tail import Since, TailPage, read_tails
 from logflume.domain import LAST, StoredPart
 from web.streams.cursor import Cursor
 from web.streams.feed import Subscriber, Update, read_late
@@ -121,7 +121,7 @@ class Follower:
             if not page.more or len(parts) < len(page.parts):
                 return
 
-    def _is_possible(self, page: Look) -> bool:
+    def _is_possible(self, page: TailPage) -> bool:
         """Whether the cursor can come from this log; others are from an earlier one, or forged."""
         cursor = self.cursor
         return (
@@ -130,15 +130,15 @@ class Follower:
             and cursor.top <= page.top
         )
 
-    async def _poll(self) -> Look:
+    async def _poll(self) -> TailPage:
         async with self._hub.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
             since = Since(self._job_id, self.cursor.next, self.cursor.lasts)
-            (page,) = await look(connection, [since])
+            (page,) = await read_tails(connection, [since])
         if page is None:
             raise ConnectionError("the log was deleted")
         return page
 
-    async def _late(self, page: Look) -> AsyncIterator[PartEvent]:
+    async def _late(self, page: TailPage) -> AsyncIterator[PartEvent]:
         """On resuming, yield the late parts below the cursor once."""
         while self._resumes:
             async with self._hub.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:

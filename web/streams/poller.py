@@ -7,7 +7,7 @@ from typing import NamedTuple
 import asyncpg
 
 from db.notify import watch
-from db.tail import Look, Since, look
+from db.tail import Since, TailPage, read_tails
 
 # Feeds in one query; they share about a megabyte of parts.
 FEEDS_PER_QUERY = 32
@@ -20,7 +20,7 @@ ACQUIRE_SECONDS = 5.0
 class _Poll(NamedTuple):
     since: Since
     mark: bool
-    result: asyncio.Future[Look | None]
+    result: asyncio.Future[TailPage | None]
 
 
 class BatchedPoller:
@@ -31,7 +31,7 @@ class BatchedPoller:
         self._waiting: deque[_Poll] = deque()
         self._task: asyncio.Task[None] | None = None
 
-    async def poll(self, since: Since, *, mark: bool) -> Look | None:
+    async def poll(self, since: Since, *, mark: bool) -> TailPage | None:
         """Read what is new since a position; None if the job has no log.
 
         With `mark` the log is first marked as watched: for a minute its parts are announced.
@@ -39,7 +39,7 @@ class BatchedPoller:
         Raises:
             OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError: the query failed.
         """
-        result: asyncio.Future[Look | None] = asyncio.get_running_loop().create_future()
+        result: asyncio.Future[TailPage | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Poll(since, mark, result))
         if self._task is None:
             self._task = asyncio.create_task(self._run())
@@ -50,7 +50,7 @@ class BatchedPoller:
             count = min(FEEDS_PER_QUERY, len(self._waiting))
             batch = [self._waiting.popleft() for _ in range(count)]
             try:
-                pages: list[Look | None] | Exception = await self._query(batch)
+                pages: list[TailPage | None] | Exception = await self._query(batch)
             except Exception as error:  # noqa: BLE001 - raised in each feed that waits
                 pages = error
             for index, poll in enumerate(batch):
@@ -62,8 +62,8 @@ class BatchedPoller:
                     poll.result.set_result(pages[index])
         self._task = None
 
-    async def _query(self, batch: list[_Poll]) -> list[Look | None]:
+    async def _query(self, batch: list[_Poll]) -> list[TailPage | None]:
         async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
             if marks := {poll.since.job_id for poll in batch if poll.mark}:
                 await watch(connection, marks, MARK_SECONDS)
-            return await look(connection, [poll.since for poll in batch])
+            return await read_tails(connection, [poll.since for poll in batch])

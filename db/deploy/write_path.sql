@@ -1,58 +1,57 @@
--- Deploy logflume:content_runs to pg
---
--- What a log's content was made of stays known when its parts are gone with their partition, so that
--- parts which come after that find their place in it.
---
--- open_attempts waits for an aggregation under way with every part that is late, also where others
--- were noted before it: what the aggregation does not see is noted anew. And it leaves alone an
--- attempt that begins at infinity, as of logs that were imported from an archive.
+-- Deploy logflume:write_path to pg
+-- How a batch of parts is written, and the locks that writers, maintenance and archiving share.
 
 BEGIN;
 
-CREATE TYPE content_run AS (first integer, last integer, bytes bigint);
+CREATE TABLE maintenance (
+    is_on boolean PRIMARY KEY DEFAULT true CHECK (is_on),
+    until timestamptz NOT NULL
+);
 
-ALTER TABLE logs ADD COLUMN content_runs content_run[];
+COMMENT ON TABLE maintenance IS
+    'The maintenance switch: at most one row. Until then parts are neither read nor written.';
 
-COMMENT ON COLUMN logs.content_runs IS
-    'The content, as runs of numbers without a gap and their lengths in bytes, in its order; content '
-    'written whole and each `last` part are runs of their own. Null where there are too many.';
+-- Advisory locks: 7001001 for writers of parts, (7001002, job) for the archived object of a job.
 
--- The content rule once parts are gone: what was made of them, and where what is new belongs.
-CREATE FUNCTION merged_parts(log bigint, attempt bigint)
-RETURNS TABLE (
-    first integer, last integer, created_at timestamptz, id bigint, bytes bigint, final boolean,
-    is_new boolean, content bytea
-)
-LANGUAGE sql STABLE AS $$
-    WITH run AS NOT MATERIALIZED (
-        SELECT r.first, r.last, r.place, r.bytes,
-            substring(l.content FROM r.begin::integer FOR r.bytes::integer) AS content
-        FROM logs l, LATERAL (
-            SELECT u.*, sum(u.bytes) OVER (ORDER BY u.place) - u.bytes + 1 AS begin
-            FROM unnest(l.content_runs) WITH ORDINALITY u (first, last, bytes, place)
-        ) r
-        -- Of another attempt only what belongs to the log, whichever attempt it is.
-        WHERE l.id = log
-            AND (l.content_attempt_id IS NOT DISTINCT FROM attempt OR r.first IN (-1, 2147483647))
-    )
-    SELECT r.first, r.last, '-infinity'::timestamptz, r.place, r.bytes, false, false, r.content
-    FROM run r
-    UNION ALL
-    SELECT p.number, p.number, p.created_at, p.id, octet_length(p.content), p.final, true, p.content
-    FROM content_parts(log, attempt) p
-    WHERE NOT EXISTS (
-        SELECT FROM run r
-        WHERE p.number BETWEEN r.first AND r.last
-            AND (p.number < 2147483647 OR r.content = p.content)
-    )
+-- The second statement sees what was committed while the first one waited.
+CREATE FUNCTION join_writers() RETURNS numeric
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(7001001);
+    RETURN (SELECT extract(epoch FROM until - now()) FROM maintenance WHERE until > now());
+END
 $$;
 
-COMMENT ON FUNCTION merged_parts IS
-    'The content of a log whose parts are gone, as runs of numbers, and the parts that are not in '
-    'it; the bytes are theirs in the order of first, created_at, id. A number that is in it stays '
-    'as it is. Without the row''s copy of the content, runs have none, and every `last` part is new.';
+COMMENT ON FUNCTION join_writers IS
+    'Registers a transaction that writes parts: wait_for_writers() waits for it. Returns for how '
+    'many more seconds maintenance is on, or null.';
 
-CREATE OR REPLACE FUNCTION open_attempts(
+CREATE FUNCTION wait_for_writers() RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(7001001);
+END
+$$;
+
+COMMENT ON FUNCTION wait_for_writers IS
+    'Waits for every transaction that writes parts, and blocks new ones until this one ends.';
+
+CREATE FUNCTION lock_archived_object(job bigint, is_shared boolean) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF is_shared THEN
+        PERFORM pg_advisory_xact_lock_shared(7001002, (job % 2147483647)::integer);
+    ELSE
+        PERFORM pg_advisory_xact_lock(7001002, (job % 2147483647)::integer);
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION lock_archived_object IS
+    'Locks the archived object of a job until the transaction ends: shared to start an upload, '
+    'exclusive to delete the object outside of the log''s workflow.';
+
+CREATE FUNCTION open_attempts(
     job_ids bigint[], uuids text[], begins timestamptz[], part_counts integer[]
 )
 RETURNS TABLE (
@@ -70,9 +69,9 @@ BEGIN
     ORDER BY j
     ON CONFLICT DO NOTHING;
 
-    -- Whatever may change which attempt is the log, or adds to one that was aggregated, waits for
-    -- an aggregation under way, and makes the next one wait. Before any attempt: writing content
-    -- whole locks in this order too.
+    -- A batch that may change which attempt is the log, or that adds to an aggregated log, waits
+    -- for an aggregation in progress and makes the next one wait. Logs before attempts: writing
+    -- content whole locks in this order too.
     WITH locked AS (
         SELECT l.id, l.aggregated_at IS NOT NULL AS is_aggregated FROM logs l
         WHERE l.id IN (
@@ -87,7 +86,7 @@ BEGIN
     )
     SELECT array_agg(locked.id) FILTER (WHERE is_aggregated) INTO aggregated FROM locked;
 
-    WITH made AS (
+    WITH inserted AS (
         INSERT INTO log_attempts AS a (log_id, uuid, began_at)
         SELECT l.id, i.uuid, i.begin_at
         FROM unnest(job_ids, uuids, begins) i (job_id, uuid, begin_at)
@@ -97,14 +96,28 @@ BEGIN
         ON CONFLICT DO NOTHING
         RETURNING a.id, a.began_at
     )
-    SELECT array_agg(made.id) INTO new_attempts FROM made WHERE made.began_at IS NOT NULL;
+    SELECT array_agg(inserted.id) INTO new_attempts FROM inserted WHERE inserted.began_at IS NOT NULL;
 
+    -- Until the batch is committed, content written whole waits for these: a part is either visible
+    -- to it and deleted, or finds its attempt closed and is stale.
     PERFORM FROM unnest(job_ids, uuids) i (job_id, uuid)
     JOIN logs l ON l.job_id = i.job_id
     JOIN log_attempts a ON a.log_id = l.id AND a.uuid = i.uuid
     ORDER BY a.id
     FOR KEY SHARE OF a;
 
+    -- A log whose row is not locked here may have been aggregated since the first statement, and
+    -- even purged. It cannot be purged any more, now that its attempts are locked: retry the batch.
+    IF EXISTS (
+        SELECT FROM unnest(job_ids, uuids) i (job_id, uuid)
+        JOIN logs l ON l.job_id = i.job_id
+        JOIN log_attempts a ON a.log_id = l.id AND a.uuid = i.uuid
+        WHERE l.aggregated_at IS NOT NULL AND a.closed_at IS NULL AND l.id <> ALL (coalesce(aggregated, '{}'))
+    ) THEN
+        RAISE serialization_failure USING MESSAGE = 'a log of this batch was aggregated meanwhile';
+    END IF;
+
+    -- An attempt that begins at infinity, as that of an imported log does, keeps its begin.
     WITH earlier AS (
         SELECT a.id, i.begin_at, a.began_at IS NULL AS first
         FROM unnest(job_ids, uuids, begins) i (job_id, uuid, begin_at)
@@ -123,8 +136,8 @@ BEGIN
         array_agg(moved.id) FILTER (WHERE NOT moved.first)
     INTO new_attempts, moved_attempts FROM moved;
 
-    -- A log that another attempt has become is no longer the one aggregated and archived. What is
-    -- known of the content stays: its parts may be gone, and some of it may belong to this one too.
+    -- If another attempt is the log now, the aggregation and the archive are superseded. The row
+    -- keeps the content: its parts may be gone, and some of it may belong to the new log too.
     UPDATE logs l
     SET aggregated_at = NULL, archiving = false, archived_at = NULL, archive_verified = false,
         purged_at = NULL, updated_at = now()
@@ -132,7 +145,7 @@ BEGIN
     WHERE a.id = ANY (new_attempts || moved_attempts) AND l.id = a.log_id AND l.aggregated_at IS NOT NULL
         AND l.content_attempt_id IS DISTINCT FROM log_attempt(l.id);
 
-    -- Parts of open attempts come to it: until it is aggregated anew, its content is not all of it.
+    -- The log gets parts of open attempts: until the next aggregation its content is incomplete.
     UPDATE logs l SET late_parts = true
     WHERE l.id = ANY (aggregated) AND l.aggregated_at IS NOT NULL AND EXISTS (
         SELECT FROM unnest(job_ids, uuids) i (job_id, uuid)
@@ -154,5 +167,12 @@ BEGIN
     ORDER BY i.place;
 END
 $$;
+
+COMMENT ON FUNCTION open_attempts IS
+    'Creates and locks the rows that a batch needs. For each (job, uuid), in the order given: the '
+    'log and attempt its parts belong to, whether the attempt is open, whether it is the log, '
+    'whether this batch begins it, and whether it moves the begin, which may make another attempt '
+    'the log. A null begin means only `last` parts, which begin nothing. Every caller locks logs, '
+    'then attempts, each by id, so that no deadlock is possible.';
 
 COMMIT;

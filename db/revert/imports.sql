@@ -1,7 +1,0 @@
--- Revert logflume:imports from pg
-
-BEGIN;
-
-DROP TABLE imported_logs;
-
-COMMIT;

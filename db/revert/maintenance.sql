@@ -1,7 +1,0 @@
--- Revert logflume:maintenance from pg
-
-BEGIN;
-
-DROP TABLE maintenance;
-
-COMMIT;

@@ -1,7 +1,0 @@
--- Revert logflume:open_attempts from pg
-
-BEGIN;
-
-DROP FUNCTION open_attempts;
-
-COMMIT;

@@ -1,3 +1,0 @@
--- Revert logflume:unarchived from pg
-
-DROP INDEX logs_unarchived;

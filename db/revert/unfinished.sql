@@ -1,8 +1,0 @@
--- Revert logflume:unfinished from pg
-
-BEGIN;
-
-DROP INDEX logs_unfinished;
-ALTER TABLE logs DROP COLUMN empty;
-
-COMMIT;

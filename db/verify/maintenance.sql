@@ -1,3 +1,0 @@
--- Verify logflume:maintenance on pg
-
-SELECT until FROM maintenance WHERE false;

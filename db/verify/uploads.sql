@@ -1,3 +1,0 @@
--- Verify logflume:uploads on pg
-
-SELECT uploads FROM logs WHERE false;

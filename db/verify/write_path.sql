@@ -1,0 +1,40 @@
+-- Verify logflume:write_path on pg
+
+BEGIN;
+
+DO $$
+DECLARE
+    job CONSTANT bigint := 9223372036854775807;
+    opened record;
+BEGIN
+    INSERT INTO maintenance (until) VALUES (now() + interval '1 hour')
+    ON CONFLICT (is_on) DO UPDATE SET until = excluded.until;
+    BEGIN
+        INSERT INTO maintenance (is_on, until) VALUES (false, now());
+        RAISE 'the maintenance switch has two rows';
+    EXCEPTION WHEN check_violation THEN NULL;
+    END;
+    ASSERT join_writers() = 3600;
+
+    SELECT * INTO opened FROM open_attempts(ARRAY[job], ARRAY['a'], ARRAY[now()], ARRAY[1]);
+    ASSERT (opened.is_open, opened.is_log, opened.begun, opened.moved) = (true, true, true, false);
+    ASSERT EXISTS (SELECT FROM logs WHERE id = opened.log_id AND job_id = job);
+    SELECT * INTO opened FROM open_attempts(ARRAY[job], ARRAY['a'], ARRAY[now() - interval '1 s'], ARRAY[1]);
+    ASSERT (opened.begun, opened.moved) = (false, true);
+    UPDATE log_attempts SET closed_at = now() WHERE id = opened.attempt_id;
+    SELECT * INTO opened FROM open_attempts(ARRAY[job], ARRAY['a'], ARRAY[now()], ARRAY[3]);
+    ASSERT NOT opened.is_open AND (SELECT stale_parts = 3 FROM log_attempts WHERE id = opened.attempt_id);
+
+    PERFORM lock_archived_object(job, true);
+    PERFORM lock_archived_object(job, false);
+    PERFORM wait_for_writers();
+    ASSERT (SELECT array_agg((classid, objid, mode)::text ORDER BY classid, mode) FROM pg_locks
+        WHERE pid = pg_backend_pid() AND locktype = 'advisory') = ARRAY[
+            '(0,7001001,ExclusiveLock)', '(0,7001001,ShareLock)',
+            format('(7001002,%s,ExclusiveLock)', job % number_last()),
+            format('(7001002,%s,ShareLock)', job % number_last())
+        ];
+END
+$$;
+
+ROLLBACK;
