@@ -4,27 +4,25 @@ BEGIN;
 
 DO $$
 DECLARE
-    log bigint;
-    older bigint;
-    newer bigint;
-    unnamed bigint;
-    closed bigint;
+    log CONSTANT bigint := -1;
+    older CONSTANT bigint := -1;
+    newer CONSTANT bigint := -2;
+    unnamed CONSTANT bigint := -3;
+    closed CONSTANT bigint := -4;
     summary record;
 BEGIN
-    INSERT INTO logs (job_id) VALUES (9223372036854775807) RETURNING id INTO log;
-    INSERT INTO log_attempts (log_id, uuid, began_at) VALUES (log, 'a', '2000-01-01') RETURNING id INTO older;
-    INSERT INTO log_attempts (log_id, uuid, began_at) VALUES (log, 'b', '2000-01-02') RETURNING id INTO newer;
-    INSERT INTO log_attempts (log_id, uuid) VALUES (log, '') RETURNING id INTO unnamed;
-    INSERT INTO log_attempts (log_id, uuid, began_at, closed_at) VALUES (log, 'c', now(), now())
-    RETURNING id INTO closed;
+    INSERT INTO logs (id, job_id) VALUES (log, 9223372036854775807);
+    INSERT INTO log_attempts (id, log_id, uuid, began_at, closed_at) VALUES
+        (older, log, 'a', '2000-01-01', NULL), (newer, log, 'b', '2000-01-02', NULL),
+        (unnamed, log, '', NULL, NULL), (closed, log, 'c', now(), now());
     ASSERT log_attempt(log) = newer;
 
-    INSERT INTO log_parts (log_id, attempt_id, created_at, number, final, content) VALUES
-        (log, older, now(), 0, false, 'of an earlier attempt'), (log, closed, now(), 0, false, 'closed'),
-        (log, newer, now(), 1, false, 'replaced'), (log, newer, now() + interval '1 s', 1, false, '1'),
-        (log, newer, now(), 0, false, '0'), (log, newer, now(), 3, true, '3'),
-        (log, unnamed, now(), number_whole(), false, 'w'),
-        (log, unnamed, now(), number_last(), false, 'l'), (log, older, now(), number_last(), false, 'l');
+    INSERT INTO log_parts (id, log_id, attempt_id, created_at, number, final, content) VALUES
+        (-1, log, older, now(), 0, false, 'of an earlier attempt'), (-2, log, closed, now(), 0, false, 'closed'),
+        (-3, log, newer, now(), 1, false, 'replaced'), (-4, log, newer, now() + interval '1 s', 1, false, '1'),
+        (-5, log, newer, now(), 0, false, '0'), (-6, log, newer, now(), 3, true, '3'),
+        (-7, log, unnamed, now(), number_whole(), false, 'w'),
+        (-8, log, unnamed, now(), number_last(), false, 'l'), (-9, log, older, now(), number_last(), false, 'l');
     ASSERT (SELECT string_agg(content, '' ORDER BY number, created_at, id) FROM content_parts(log, newer)) = 'w013l';
     ASSERT (SELECT string_agg(content, '' ORDER BY first, created_at, id)
         FROM content_source(log, newer, false)) = 'w013l';
@@ -39,8 +37,8 @@ BEGIN
 
     -- Once the parts are gone, late ones are merged into the content.
     DELETE FROM log_parts WHERE log_id = log;
-    INSERT INTO log_parts (log_id, attempt_id, created_at, number, final, content) VALUES
-        (log, newer, now(), 2, false, '2'), (log, newer, now(), 0, false, 'in the content already');
+    INSERT INTO log_parts (id, log_id, attempt_id, created_at, number, final, content) VALUES
+        (-10, log, newer, now(), 2, false, '2'), (-11, log, newer, now(), 0, false, 'in the content already');
     ASSERT (SELECT string_agg(content, '' ORDER BY first, created_at, id) FROM merged_parts(log, newer)) = 'w0123l';
     SELECT * INTO summary FROM content_summary(log, newer, true, 10);
     ASSERT (summary.parts, summary.missing_parts, summary.has_new, summary.has_old) = (6, 0, true, true);

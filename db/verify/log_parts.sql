@@ -9,19 +9,18 @@ CREATE TEMP TABLE partition_fixture (LIKE log_parts INCLUDING ALL) ON COMMIT DRO
 
 DO $$
 DECLARE
-    log bigint := -nextval('log_parts_id_seq');
+    log CONSTANT bigint := -1;
     refused text;
     config record;
 BEGIN
     ASSERT (number_whole(), number_last()) = (-1, 2147483647);
-    INSERT INTO log_parts (log_id, attempt_id, created_at, number, final, content)
-    VALUES (log, 1, now(), 0, false, 'x'), (log, 1, now(), number_last(), true, 'y'),
-        (log, 1, '2000-01-01', number_whole(), false, 'z');
-    ASSERT (SELECT count(*) FROM log_parts WHERE log_id = log AND id > 0) = 3;
+    INSERT INTO log_parts (id, log_id, attempt_id, created_at, number, final, content)
+    VALUES (-1, log, 1, now(), 0, false, 'x'), (-2, log, 1, now(), number_last(), true, 'y'),
+        (-3, log, 1, '2000-01-01', number_whole(), false, 'z');
     ASSERT (SELECT (created_at, final) = (now(), true) FROM last_part(log));
     FOREACH refused IN ARRAY ARRAY[
-        'INSERT INTO log_parts (log_id, attempt_id, created_at, number, final, content)
-            VALUES ($1, 1, now(), -2, false, '''')',
+        'INSERT INTO log_parts (id, log_id, attempt_id, created_at, number, final, content)
+            VALUES (-4, $1, 1, now(), -2, false, '''')',
         'INSERT INTO log_parts SELECT * FROM log_parts WHERE log_id = $1'
     ] LOOP
         BEGIN
@@ -33,7 +32,8 @@ BEGIN
     END LOOP;
     ASSERT (SELECT attstorage = 'e' FROM pg_attribute
         WHERE attrelid = 'log_parts'::regclass AND attname = 'content');
-    ASSERT pg_get_serial_sequence('log_parts', 'id') = 'public.log_parts_id_seq';
+    ASSERT (SELECT atthasdef FROM pg_attribute WHERE attrelid = 'log_parts'::regclass AND attname = 'id')
+        AND pg_get_serial_sequence('log_parts', 'id') = 'public.log_parts_id_seq';
 
     -- Now and the time ahead have partitions, and there is a default one.
     ASSERT (SELECT count(*) FROM log_partitions WHERE "begin" <= now() AND now() < "end") = 1;

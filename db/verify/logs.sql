@@ -14,12 +14,12 @@ SELECT job_id, kind, seen, written_at, generation, note FROM imported_logs WHERE
 DO $$
 DECLARE
     job CONSTANT bigint := 9223372036854775807;
-    log bigint;
+    log CONSTANT bigint := -1;  -- Fixtures have negative ids, to leave the sequences alone.
     found log_rows;
     refused text;
 BEGIN
-    INSERT INTO logs (job_id) VALUES (job) RETURNING id INTO log;
-    INSERT INTO log_attempts (log_id, uuid) VALUES (log, 'a');
+    INSERT INTO logs (id, job_id) VALUES (log, job);
+    INSERT INTO log_attempts (id, log_id, uuid) VALUES (-1, log, 'a');
     INSERT INTO log_timings VALUES (log, 0, '', '', '', 0, 1, 1);
     INSERT INTO imported_logs (job_id, kind, seen) VALUES (job, 'empty', '');
     ASSERT (SELECT uploads = 0 AND NOT archive_outdated AND NOT empty FROM logs WHERE id = log);
@@ -27,13 +27,13 @@ BEGIN
     ASSERT (SELECT generation = 0 FROM imported_logs WHERE job_id = job);
 
     FOREACH refused IN ARRAY ARRAY[
-        'INSERT INTO logs (job_id) VALUES (-1)',
-        'INSERT INTO logs (job_id) VALUES ($2)',
+        'INSERT INTO logs (id, job_id) VALUES (-2, -1)',
+        'INSERT INTO logs (id, job_id) VALUES (-2, $2)',
         'INSERT INTO logs (id, job_id) VALUES ($1, $2 - 1)',
-        'INSERT INTO log_attempts (log_id, uuid) VALUES (-1, ''a'')',
-        'INSERT INTO log_attempts (log_id, uuid) VALUES ($1, ''a'')',
-        'INSERT INTO log_attempts (id, log_id, uuid) SELECT id, $1, ''b'' FROM log_attempts WHERE log_id = $1',
-        'INSERT INTO log_timings VALUES (-1, 0, '''', '''', '''', 0, 1, 1)',
+        'INSERT INTO log_attempts (id, log_id, uuid) VALUES (-2, -2, ''a'')',
+        'INSERT INTO log_attempts (id, log_id, uuid) VALUES (-2, $1, ''a'')',
+        'INSERT INTO log_attempts (id, log_id, uuid) VALUES (-1, $1, ''b'')',
+        'INSERT INTO log_timings VALUES (-2, 0, '''', '''', '''', 0, 1, 1)',
         'INSERT INTO log_timings VALUES ($1, 0, '''', '''', '''', 0, 1, 1)',
         'INSERT INTO log_timings VALUES ($1, 1, '''', '''', '''', 0, 1, 0)',
         'INSERT INTO imported_logs (job_id, kind, seen) VALUES ($2, ''empty'', '''')',

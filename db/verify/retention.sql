@@ -8,17 +8,17 @@ DO $$
 DECLARE
     job CONSTANT bigint := 9223372036854775807;
     old CONSTANT timestamptz := now() - interval '9 days';
-    log bigint;
+    log CONSTANT bigint := -1;
     refused text;
 BEGIN
     ASSERT (SELECT count(*) FROM pg_index
         WHERE indexrelid IN ('logs_archived'::regclass, 'logs_empty'::regclass) AND indisvalid) = 2;
-    INSERT INTO logs (job_id, archived_at, archive_verified, purged_at, content_bytes, content_sha256)
-    VALUES (job, old, true, old, 2, '\x00') RETURNING id INTO log;
+    INSERT INTO logs (id, job_id, archived_at, archive_verified, purged_at, content_bytes, content_sha256)
+    VALUES (log, job, old, true, old, 2, '\x00');
     INSERT INTO log_holds (log_id, reason) VALUES (log, '');
     FOREACH refused IN ARRAY ARRAY[
         'INSERT INTO log_holds (log_id, reason) VALUES ($1, '''')',
-        'INSERT INTO log_holds (log_id, reason) VALUES (-1, '''')'
+        'INSERT INTO log_holds (log_id, reason) VALUES (-2, '''')'
     ] LOOP
         BEGIN
             EXECUTE refused USING log;
