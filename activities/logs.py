@@ -1,7 +1,8 @@
 """The activities of a lifecycle. All are idempotent: each checks the row first."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import asyncpg
@@ -41,7 +42,7 @@ class DatabaseActivities:
     async def aggregate(self, argument: AggregateInput) -> Content:
         """Aggregate the log's parts into its content."""
         async with heartbeating(), self._pool.acquire() as connection:
-            try:
+            with _size_limit(argument.job_id):
                 content = await aggregation.aggregate(
                     connection,
                     argument.job_id,
@@ -49,8 +50,6 @@ class DatabaseActivities:
                     restore=argument.restore,
                     max_bytes=argument.max_bytes,
                 )
-            except asyncpg.ProgramLimitExceededError as error:
-                raise ContentTooLarge(f"job {argument.job_id}: {error}") from error
         if content.sha256:
             metrics.AGGREGATED_LOGS.inc()
         if content.left_out_bytes:
@@ -166,8 +165,10 @@ class ArchiveActivities:
     async def restore(self, job_id: int) -> None:
         """Read purged content back into the row, to merge late parts into it."""
         async with heartbeating(), self._restores, self._pool.acquire() as connection:
+            archived = self._archive.stream(job_id)
             try:
-                await aggregation.restore_content(connection, job_id, self._archive.stream(job_id))
+                with _size_limit(job_id):
+                    await aggregation.restore_content(connection, job_id, archived)
             except NotArchived as error:
                 if (await reading.find(connection, job_id)).expired_at:
                     return  # expired meanwhile
@@ -202,6 +203,14 @@ class ArchiveActivities:
             return await self._archive.head(job_id)
         except NotArchived:
             return None
+
+
+@contextmanager
+def _size_limit(job_id: int) -> Iterator[None]:
+    try:
+        yield
+    except asyncpg.ProgramLimitExceededError as error:
+        raise ContentTooLarge(f"job {job_id}: {error}") from error
 
 
 def _upload_of(stored: ObjectInfo | None) -> int:
