@@ -106,12 +106,12 @@ class Ours:
 class System:
     """Everything, in a folder of its own.
 
-    `small`: S3 has no file system of its own that could be full, and silence is short.
+    `small`: S3 has no file system of its own that could be full, and the idle timeout is short.
     """
 
     def __init__(self, folder: Path, *, small: bool = False) -> None:
-        silence = {"idle_timeout_seconds": 5 if small else 20}
-        self.stack = LocalStack(folder, TIMES | {"lifecycle": TIMES["lifecycle"] | silence})
+        idle = {"idle_timeout_seconds": 5 if small else 20}
+        self.stack = LocalStack(folder, TIMES | {"lifecycle": TIMES["lifecycle"] | idle})
         self.home: Home = self.stack.home
         self.settings = load_settings(stack={"data_dir": folder})
         self.ours: dict[str, Ours] = {}
