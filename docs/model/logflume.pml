@@ -80,7 +80,7 @@ bool byte_lost, byte_doubled, from_closed_attempt, runs_mixed, purged_unverified
 #define IS_OPEN(a) (HAS(began, a) && !IS_CLOSED(a))
 #define CONTENT_PARTS(a) ((log_parts[0] | log_parts[1]) & PARTS_OF(a))
 #define GONE (parts_since == 0 && dropped)
-/* db/pending.py UNFINISHED; db/partitions.py UNFINISHED */
+/* db/deploy/pending.sql logs_pending; db/partitions.py UNFINISHED */
 #define PENDING ((!purged_at || late_parts || archive_outdated) && !is_empty)
 #define IS_BARE ((log_parts[0] | log_parts[1]) == 0 && !aggregated_at && !archive_outdated)
 #define UNFINISHED (!archive_verified || !purged_at || late_parts)
