@@ -20,7 +20,8 @@ from workflows.client.signal_history import SignalHistory
 
 PAGE_ROWS = 1000
 CONCURRENCY = 16
-# Stores round times to seconds; an object older than a complete rewrite of its log is deleted.
+# Stores report whole seconds. On a tie the object is newer than the rewrite of its log: a rewrite
+# deletes older objects.
 SECOND = timedelta(seconds=1)
 # Maximum assumed difference between the clocks of the store and of Postgres.
 SKEW = timedelta(minutes=5)
