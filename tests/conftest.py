@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from typing import Any
 
-import aio_pika
 import asyncpg
 import pytest
 import structlog
@@ -18,16 +17,32 @@ from pydantic import SecretStr
 
 from db import partitions
 from db.connect import open_pool
-from logflume import amqp
 from logflume.settings import Settings, load_settings, stack_file
 from logflume_cli.devstack.home import Home
+from logflume_cli.devstack.postgres import OPTIONS
 from logflume_cli.devstack.stack import LocalStack
-from tests.support.broker import manage
+from tests.support.broker import manage, open_channel
+from tests.support.databases import new_database
 from tests.support.s3 import s3
 
-# The folders whose modules take longest, a module at a time: who begins last is waited for by all.
-LONGEST = ("end_to_end", "faults", "workflows", "browser", "services")
+# Modules and folders by duration: the longest start first, or all workers wait for the last one.
+LONGEST = (
+    "end_to_end/test_whole.py",
+    "end_to_end/test_operator.py",
+    "browser/test_hostile.py",
+    "workflows/test_sweep.py",
+    "end_to_end",
+    "faults",
+    "workflows",
+    "browser",
+    "cli",
+    "services/test_openapi.py",
+    "services/test_killed_workers.py",
+    "services",
+)
 SERVERS = ("rabbitmq", "postgres", "temporal", "s3")
+# No test cuts the power: what a killed process wrote is safe in the kernel.
+OPTIONS["fsync"] = "off"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,9 +51,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest."""
-    places = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path.parent.name, len(places)))
+    """Start with the longest modules."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+
+    def rank(item: pytest.Item) -> int:
+        folder = item.path.parent.name
+        return ranks.get(f"{folder}/{item.path.name}", ranks.get(folder, len(ranks)))
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -94,15 +114,9 @@ def job_id(numbers: Iterator[int]) -> int:
 
 @pytest.fixture
 async def database_url(servers: Home, name: str) -> AsyncIterator[str]:
-    """A database with the schema."""
-    admin = await asyncpg.connect(servers.database_url("postgres"))
-    try:
-        # Files are copied for a third of the CPU that writing all of it to the log takes.
-        await admin.execute(f"CREATE DATABASE {name} TEMPLATE logflume STRATEGY FILE_COPY")
-        yield servers.database_url(name)
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    finally:
-        await admin.close()
+    """The URL of a new database with the schema."""
+    async with new_database(servers, name) as url:
+        yield url
 
 
 @pytest.fixture
@@ -155,10 +169,7 @@ def amqp_settings(settings: Settings, amqp_url: str) -> Settings:
 @pytest.fixture
 async def channel(amqp_settings: Settings) -> AsyncIterator[AbstractChannel]:
     """A channel in that vhost, where exchange and queue of the parts are declared."""
-    url = amqp_settings.amqp.url.get_secret_value()
-    async with await aio_pika.connect(url) as connection:
-        channel = await connection.channel()
-        await amqp.declare(channel)
+    async with open_channel(amqp_settings) as channel:
         yield channel
 
 

@@ -1,13 +1,15 @@
 """Chromium against the real web service, which can be restarted on the same port."""
 
-import os
 import shutil
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import asyncpg
 import pytest
+import pytest_asyncio
+from aio_pika.abc import AbstractChannel
 from playwright.async_api import (
     Browser,
     async_playwright,
@@ -15,7 +17,11 @@ from playwright.async_api import (
 )
 from pydantic import SecretStr
 
+from db.connect import open_pool
 from logflume.settings import Settings
+from logflume_cli.devstack.home import Home
+from tests.support.broker import open_channel
+from tests.support.databases import new_database
 from tests.support.pages import LINK_SECRET, WAIT_SECONDS, Site, Visits
 
 expect.set_options(timeout=WAIT_SECONDS * 1000)
@@ -43,7 +49,32 @@ def site_port() -> int:
     return 0
 
 
-@pytest.fixture
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run these tests in one event loop, so that one Playwright driver serves all of them."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent and isinstance(item, pytest.Function):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def database_url(servers: Home, name: str) -> AsyncIterator[str]:
+    async with new_database(servers, name) as url:
+        yield url
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
+    async with await open_pool(settings.database) as pool:
+        yield pool
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def channel(settings: Settings) -> AsyncIterator[AbstractChannel]:
+    async with open_channel(settings) as channel:
+        yield channel
+
+
+@pytest_asyncio.fixture(loop_scope="session")
 async def site(
     settings: Settings, pool: asyncpg.Pool, public_reads, site_port
 ) -> AsyncIterator[Site]:
@@ -71,21 +102,15 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.terminate()
 
 
-@pytest.fixture(scope="session")
-def _compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Cache the compiled code of Playwright's driver, which starts once per test."""
-    os.environ["NODE_COMPILE_CACHE"] = str(tmp_path_factory.mktemp("compiled"))
-
-
-@pytest.fixture
-async def browser(chromium: str, _compiled: None) -> AsyncIterator[Browser]:
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser(chromium: str) -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.connect_over_cdp(chromium)
         yield browser
         await browser.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def visits(browser: Browser, site: Site) -> AsyncIterator[Visits]:
     visits = Visits(browser, site)
     yield visits

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import expect
 
 from tests.support.pages import finish, first_line, numbers, settled, store, texts
@@ -25,7 +26,7 @@ LOG = (
 )
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def page(visits, pool, job_id):
     await finish(pool, job_id, LOG)
     return await visits.open(f"/jobs/{job_id}")

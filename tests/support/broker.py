@@ -3,6 +3,8 @@
 import asyncio
 import json
 import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,7 +12,7 @@ import aio_pika
 import httpx
 from aio_pika.abc import AbstractChannel
 
-from logflume import contract
+from logflume import amqp, contract
 from logflume.settings import Settings
 from logflume_cli.devstack.home import Home
 from tests.support.waiting import until
@@ -43,6 +45,15 @@ async def close_connections(servers: Home, vhost: str, client: str) -> None:
 
     # The management's own list of connections lags behind by some seconds.
     await until(lambda: asyncio.to_thread(close))
+
+
+@asynccontextmanager
+async def open_channel(settings: Settings) -> AsyncIterator[AbstractChannel]:
+    """A channel whose vhost has the exchange and the queue of the parts."""
+    async with await aio_pika.connect(settings.amqp.url.get_secret_value()) as connection:
+        channel = await connection.channel()
+        await amqp.declare(channel)
+        yield channel
 
 
 async def publish(channel: AbstractChannel, *bodies: bytes, **properties: Any) -> None:
