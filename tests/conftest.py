@@ -1,4 +1,4 @@
-"""Real servers, started once; each test gets a database, a vhost and a bucket of its own."""
+"""Real servers, started once per process; each test gets its own database, vhost and bucket."""
 
 import asyncio
 import itertools
@@ -46,7 +46,7 @@ OPTIONS["fsync"] = "off"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--record-histories` keeps the history of each lifecycle test for the replay tests."""
+    """Add `--record-histories`, which stores the history of each workflow test for replay."""
     parser.addoption("--record-histories", action="store_true")
 
 
@@ -63,16 +63,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_settings_from_outside() -> Iterator[None]:
-    """A stack or settings of the developer's own must not leak into the tests."""
+    """Hide the developer's own settings from the tests."""
     names = [name for name in os.environ if name.startswith("LOGFLUME_")]
-    kept = {name: os.environ.pop(name) for name in names}
+    hidden = {name: os.environ.pop(name) for name in names}
     yield
-    os.environ.update(kept)
+    os.environ.update(hidden)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _log_lines_on_standard_error() -> None:
-    """As in production: what a command prints is told apart from them."""
+    """Log to standard error as in production, apart from what commands print."""
     structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 
@@ -87,7 +87,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 @pytest.fixture(scope="session")
 def pusher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """A stack of its own that holds a Pusher server; its webhooks go to the port of its web."""
+    """A separate stack with a Pusher server; its webhooks go to the stack's web port."""
     stack = LocalStack(tmp_path_factory.mktemp("pusher"))
     asyncio.run(stack.up(["pusher"]))
     yield stack
@@ -96,19 +96,19 @@ def pusher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
 
 @pytest.fixture(scope="session")
 def numbers() -> Iterator[int]:
-    """Numbers that no two tests share: job ids, names."""
+    """Unique numbers for job ids and names."""
     return itertools.count(1000)
 
 
 @pytest.fixture
 def name(numbers: Iterator[int]) -> str:
-    """A name that no other test uses."""
+    """A unique name."""
     return f"t{next(numbers)}"
 
 
 @pytest.fixture
 def job_id(numbers: Iterator[int]) -> int:
-    """A job id that no other test uses."""
+    """A unique job id."""
     return next(numbers)
 
 
@@ -121,7 +121,7 @@ async def database_url(servers: Home, name: str) -> AsyncIterator[str]:
 
 @pytest.fixture
 def amqp_url(servers: Home, name: str) -> str:
-    """A vhost of the test's own."""
+    """The URL of a new vhost."""
     manage(servers, "PUT", f"vhosts/{name}", {})
     permissions = {"configure": ".*", "write": ".*", "read": ".*"}
     manage(servers, "PUT", f"permissions/{name}/logflume", permissions)
@@ -130,7 +130,7 @@ def amqp_url(servers: Home, name: str) -> str:
 
 @pytest.fixture
 def at_any_hour(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Partitions are made and filled as at noon: no minutes after midnight belong to yesterday."""
+    """Create and fill partitions as at noon, without the grace minutes after midnight."""
     monkeypatch.setattr(partitions, "COMMITTED_AFTER", timedelta())
 
 
@@ -138,7 +138,7 @@ def at_any_hour(monkeypatch: pytest.MonkeyPatch) -> None:
 def settings(
     servers: Home, database_url: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Settings]:
-    """Settings of the test's own database, bucket and task queue; short times."""
+    """Settings with a new database, bucket and task queue, and short times."""
     monkeypatch.setenv("LOGFLUME_STACK__DATA_DIR", str(servers.data_dir))
     given: dict[str, Any] = json.loads(stack_file(servers.data_dir).read_text())
     given["database"] = {"url": database_url, "connections": 8}
@@ -154,13 +154,13 @@ def settings(
     settings = load_settings(**given)
     s3(settings).create_bucket(Bucket=settings.s3.bucket)
     yield settings
-    # Each bucket with an object holds one of the store's volumes: free disk space / 128 MB of them.
+    # A bucket with objects occupies one of the store's volumes (free disk space / 128 MB).
     s3(settings).delete_bucket(Bucket=settings.s3.bucket)
 
 
 @pytest.fixture
 def amqp_settings(settings: Settings, amqp_url: str) -> Settings:
-    """The same, with a vhost of the test's own."""
+    """The same settings with a new vhost."""
     return settings.model_copy(
         update={"amqp": settings.amqp.model_copy(update={"url": SecretStr(amqp_url)})}
     )
@@ -168,14 +168,14 @@ def amqp_settings(settings: Settings, amqp_url: str) -> Settings:
 
 @pytest.fixture
 async def channel(amqp_settings: Settings) -> AsyncIterator[AbstractChannel]:
-    """A channel in that vhost, where exchange and queue of the parts are declared."""
+    """A channel in that vhost; exchange and queue of the parts are declared."""
     async with open_channel(amqp_settings) as channel:
         yield channel
 
 
 @pytest.fixture
 async def pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
-    """A pool on the test's database."""
+    """A connection pool of the test's database."""
     pool = await open_pool(settings.database)
     yield pool
     await pool.close()

@@ -1,4 +1,4 @@
-"""The soak in short: faults of nearly every kind under load, and the oracle after them."""
+"""A short soak test: almost every kind of fault under load, then the oracle."""
 
 import pytest
 
@@ -11,14 +11,14 @@ from tests.support.soak.system import System
 
 pytestmark = [
     pytest.mark.timeout(900),
-    # Of the AMQP library's connections that could not be made, collected in another thread.
+    # From failed AMQP connection attempts, garbage-collected in another thread.
     pytest.mark.filterwarnings("ignore:coroutine 'Connection.close' was never awaited"),
 ]
-# Chosen for its jobs: nearly each of the first is of another shape.
+# Chosen because its first jobs have almost all shapes.
 SEED = "281"
 
 
-async def test_no_part_is_lost_doubled_or_misplaced_by_any_fault(tmp_path):
+async def test_no_fault_loses_doubles_or_misplaces_a_part(tmp_path):
     system = System(tmp_path, small=True)
     try:
         await system.start()
@@ -46,13 +46,13 @@ def test_a_seed_replays_its_faults():
         ((0, 1, 2, 3, 4), (0, 0, 1)),  # of another run
     ],
 )
-def test_the_oracle_tells_what_is_lost_doubled_and_misplaced(order, found):
+def test_the_oracle_counts_lost_doubled_and_misplaced_parts(order, found):
     job, verdict = Job(SEED, FIRST_JOB, "tiny"), Verdict()
     contents = [*job._contents(4, 10, 20), *job._contents(1, 10, 20)]
     for number, content in enumerate(contents[:4]):
         job.model.receive(part(job.id, number, content))
-    told = b"".join(contents[place] for place in order)
-    compare_bytes(verdict, job, "an object", told)
+    content = b"".join(contents[place] for place in order)
+    compare_bytes(verdict, job, "an object", content)
     assert (verdict.lost, verdict.doubled, verdict.misplaced) == found
     assert bool(verdict.wrong) == any(found)
-    assert is_possible(job, told) == (found in ((0, 0, 0), (1, 0, 0)))
+    assert is_possible(job, content) == (found in ((0, 0, 0), (1, 0, 0)))

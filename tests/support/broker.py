@@ -1,4 +1,4 @@
-"""RabbitMQ as an operator and as a publisher of parts use it."""
+"""RabbitMQ's management API and a publisher of parts."""
 
 import asyncio
 import json
@@ -23,14 +23,14 @@ def manage(servers: Home, method: str, path: str, body: dict[str, Any] | None = 
     login, _, address = servers.management_url.removeprefix("http://").rpartition("@")
     user, _, password = login.partition(":")
     url = f"http://{address}/api/{path}"
-    # Reading certificates, which nobody shows here, takes longer than the call.
+    # Loading CA certificates, which are not needed here, takes longer than the call.
     answer = httpx.request(method, url, auth=(user, password), json=body, timeout=30, verify=False)
     answer.raise_for_status()
     return answer.json() if answer.content else None
 
 
 async def close_connections(servers: Home, vhost: str, client: str) -> None:
-    """Have the broker close the connections of one of our clients, as an operator may."""
+    """Close the connections of one of our clients at the broker."""
 
     def close() -> bool:
         found = manage(servers, "GET", f"vhosts/{vhost}/connections")
@@ -43,7 +43,7 @@ async def close_connections(servers: Home, vhost: str, client: str) -> None:
             manage(servers, "DELETE", "connections/" + one.replace(" ", "%20").replace(">", "%3E"))
         return bool(mine)
 
-    # The management's own list of connections lags behind by some seconds.
+    # The management API lists new connections some seconds late.
     await until(lambda: asyncio.to_thread(close))
 
 
@@ -57,7 +57,7 @@ async def open_channel(settings: Settings) -> AsyncIterator[AbstractChannel]:
 
 
 async def publish(channel: AbstractChannel, *bodies: bytes, **properties: Any) -> None:
-    """Publish with confirms, so that all are in the queue when it returns."""
+    """Publish with confirms: all messages are in the queue when this returns."""
     exchange = await channel.get_exchange(contract.EXCHANGE)
     for body in bodies:
         await exchange.publish(aio_pika.Message(body, **properties), contract.ROUTING_KEY)
@@ -69,7 +69,7 @@ def message(job_id: int, number: int | str, log: str = "", **fields: Any) -> byt
 
 
 async def publish_raw(settings: Settings, body: bytes, properties: bytes) -> None:
-    """Publish with property bytes as given, by a client of a few lines."""
+    """Publish with these raw property bytes, using a minimal AMQP client."""
     url = urlsplit(settings.amqp.url.get_secret_value())
     reader, writer = await asyncio.open_connection(url.hostname, url.port)
 
@@ -102,7 +102,7 @@ async def publish_raw(settings: Settings, body: bytes, properties: bytes) -> Non
     writer.write(frame(2, 1, struct.pack(">HHQ", 60, 0, len(body)) + properties))
     writer.write(frame(3, 1, body))
     writer.write(call(1, 20, 40, struct.pack(">H", 0) + short("") + struct.pack(">HH", 0, 0)))
-    await read()  # closed: all before it was taken
+    await read()  # channel closed: everything before was processed
     writer.close()
 
 

@@ -1,4 +1,4 @@
-"""What stands for a collector of traces, and for Sentry: both keep what our processes send them."""
+"""Stands in for a trace collector and for Sentry: records what processes send."""
 
 import gzip
 import json
@@ -20,7 +20,7 @@ class Sent(NamedTuple):
 
 
 class Span(NamedTuple):
-    """A span as the collector has it, ids in hex."""
+    """A received span; ids in hex."""
 
     process: str
     trace_id: str
@@ -35,14 +35,14 @@ class Span(NamedTuple):
 
 
 class Collector:
-    """Takes whatever is posted."""
+    """Records every POST request."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.sent: list[Sent] = []
 
     def spans(self) -> list[Span]:
-        """All spans that came, in the order they came."""
+        """All received spans in order."""
         return [
             _span(_values(service.resource)["service.name"], one)
             for sent in self.sent
@@ -52,7 +52,7 @@ class Collector:
         ]
 
     def events(self) -> list[dict[str, Any]]:
-        """All events in the envelopes that came."""
+        """All events in the received Sentry envelopes."""
         lines = [line for sent in self.sent for line in sent.body.splitlines()]
         return [one for line in lines if "event_id" in (one := json.loads(line)) and "level" in one]
 
@@ -70,7 +70,7 @@ def _span(process: str, one: Any) -> Span:
 
 @contextmanager
 def collecting() -> Iterator[Collector]:
-    """Listen on a port of its own."""
+    """Listen on a free port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -83,7 +83,7 @@ def collecting() -> Iterator[Collector]:
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         collector = Collector(server.server_port)

@@ -1,4 +1,4 @@
-"""Activities that are ended at one of their awaits, as workers end."""
+"""Ends activities at one of their awaits, as a dying worker does."""
 
 import asyncio
 import functools
@@ -8,12 +8,12 @@ from typing import Any
 
 
 class Ending:
-    """Awaits a coroutine up to one of its awaits; the result tells whether it came to its end.
+    """Awaits a coroutine up to one of its awaits; the result says whether it completed.
 
-    They are counted in halves: 0 is when the first was asked for what it waits for, 1 when that
-    was there, before the coroutine heard of it, 2 when the second was asked, and so on. Then
-    `cancel` is called, or where it is None the coroutine is never heard of again, as in a process
-    that was killed: until it is closed, it does not even clean up.
+    Each await counts twice: 0 is before the first operation runs, 1 is after it, before the
+    coroutine resumes; 2 and 3 are the same for the second, and so on. At `at`, `cancel` is called;
+    if it is None, the coroutine never resumes, as in a killed process: it does not clean up until
+    it is closed.
     """
 
     def __init__(

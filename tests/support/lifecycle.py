@@ -1,4 +1,4 @@
-"""A log's life as its workflow leads it, a step at a time, without Temporal."""
+"""Runs a log's activities in its workflow's order, step by step, without Temporal."""
 
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -26,7 +26,7 @@ from logflume.errors import NotArchived
 def activities_of(
     pool: asyncpg.Pool, archive: Archive
 ) -> dict[str, Callable[..., Coroutine[Any, Any, Any]]]:
-    """The activities of a log's life, by name."""
+    """The activities of a log's lifecycle by name."""
     database, worker = DatabaseActivities(pool), ArchiveActivities(pool, archive)
     return {
         AGGREGATE: database.aggregate,
@@ -39,24 +39,24 @@ def activities_of(
 
 
 class Life:
-    """What the workflow was told of its log, and what it does next."""
+    """The workflow's state of one log, and its next activity."""
 
     def __init__(self, pool: asyncpg.Pool, archive: Archive, job_id: int) -> None:
         self.job_id = job_id
         self.made = Content()
         self.next = AGGREGATE
-        self.is_over = False  # the last step was the last there is to do
+        self.is_over = False  # after the last activity of a pass
         self._force, self._restore = True, False
         self._archive = archive
         self._activities = activities_of(pool, archive)
 
     def look_again(self, *, force: bool = True, restore: bool = False) -> None:
-        """Begin anew, as after a signal; with `restore` as after the one to archive again."""
+        """Start over as after a signal; with `restore` as after `archive_again`."""
         self.next, self._force, self._restore = AGGREGATE, force, restore
 
     @property
     def order(self) -> Any:
-        """What the next activity is given."""
+        """The input of the next activity."""
         if self.next == AGGREGATE:
             return AggregateInput(
                 self.job_id, MAX_LOG_BYTES, force=self._force, restore=self._restore
@@ -66,7 +66,7 @@ class Life:
         return ArchiveInput(self.job_id, self.made.sha256, self.made.bytes, self.made.parts)
 
     async def step(self) -> None:
-        """Run the next activity, and find out which comes after it."""
+        """Run the next activity and choose the one after it."""
         self.is_over = False
         activity = self._activities[self.next]
         answer = await ActivityEnvironment().run(activity, self.order)
@@ -97,20 +97,20 @@ class Life:
         return PURGE if self.made.archived else ARCHIVE
 
     async def go_on(self) -> None:
-        """Go on from the next step to the end, as the workflow does that hears of nothing new."""
+        """Run all remaining steps, as the workflow does when no signal arrives."""
         self.is_over = False
         while not self.is_over:
-            # A session of a worker that died may hold its locks for a moment: tried again.
+            # The session of a dead worker may hold its locks for a moment: retry.
             with suppress(asyncpg.LockNotAvailableError):
                 await self.step()
 
     async def until(self, step: str) -> None:
-        """Go on until this step is the next."""
+        """Run steps until this one is next."""
         while self.next != step:
             await self.step()
 
     async def archived(self) -> bytes | None:
-        """What lies in the archive."""
+        """The archived bytes; None if there is no object."""
         try:
             return b"".join([piece async for piece in self._archive.stream(self.job_id)])
         except NotArchived:

@@ -1,4 +1,4 @@
-"""The content rule as the wire contract says it, in plain Python, and parts to try it with."""
+"""The content rule of the wire contract in plain Python, and strategies for parts."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -11,30 +11,30 @@ from tests.support.parts import BEGIN, part
 
 @dataclass
 class Model:
-    """What the wire contract says of one log, in plain Python."""
+    """One log by the content rule of the wire contract."""
 
     whole: bytes = b""
     parts: list[Part] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     closed: set[str] = field(default_factory=set)
-    kept: tuple[str | None, frozenset[int]] = (None, frozenset())
+    fixed: tuple[str | None, frozenset[int]] = (None, frozenset())
     lost: bool = False
     stale: int = 0
 
     def write(self, content: bytes) -> None:
-        self.whole, self.parts, self.kept, self.lost = content, [], (None, frozenset()), False
+        self.whole, self.parts, self.fixed, self.lost = content, [], (None, frozenset()), False
         self.closed |= self.seen - {""}
 
     def receive(self, part: Part) -> None:
         self.seen.add(part.attempt)
         if part.attempt in self.closed:
             self.stale += 1
-        elif part.attempt != self.kept[0] or part.number not in self.kept[1]:
+        elif part.attempt != self.fixed[0] or part.number not in self.fixed[1]:
             self.parts.append(part)
 
     def lose_parts(self) -> None:
-        """The parts are gone with their partition: the numbers they had stay as they are."""
-        self.kept, self.lost = (self.attempt, frozenset(self.numbered)), True
+        """Drop the parts with their partition; their numbers and content are final."""
+        self.fixed, self.lost = (self.attempt, frozenset(self.numbered)), True
 
     @property
     def attempt(self) -> str | None:
@@ -50,7 +50,7 @@ class Model:
     def numbered(self) -> dict[int, Part]:
         attempt = self.attempt
         mine = [p for p in self.parts if p.attempt == attempt and p.number != LAST]
-        return {one.number: one for one in mine}  # the one received last counts
+        return {one.number: one for one in mine}  # the last one received wins
 
     @property
     def content(self) -> bytes:
@@ -77,7 +77,7 @@ parts = st.builds(
         content,
         attempt=attempt,
         final=final,
-        # Whole seconds, as AMQP gives them: attempts often begin in the same one.
+        # Whole seconds, as in AMQP: attempts often begin in the same second.
         published_at=BEGIN + timedelta(seconds=second),
     ),
     st.sampled_from(["", "a", "b"]),

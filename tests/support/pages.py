@@ -23,7 +23,7 @@ WAIT_SECONDS = 30
 
 
 class Site:
-    """The web service on a port of its own, which it keeps when it is started again."""
+    """The web service on a free port; a restart uses the same port."""
 
     def __init__(self, settings: Settings, pool: asyncpg.Pool, port: int, **web: Any) -> None:
         self.settings = settings.model_copy(update={"web": settings.web.model_copy(update=web)})
@@ -43,7 +43,7 @@ class Site:
 
 
 class Visits:
-    """Opens pages, and keeps what no page of ours may do."""
+    """Opens pages and records errors and requests that no page may cause."""
 
     def __init__(self, browser: Browser, site: Site) -> None:
         self.browser = browser
@@ -52,7 +52,7 @@ class Visits:
         self.closing = AsyncExitStack()
 
     async def open(self, path: str, *, rows: bool = True, **options: Any) -> Page:
-        """Open a page; with `rows`, wait until there are rows with text in it."""
+        """Open a page; with `rows`, wait until its rows have text."""
         options = {"viewport": {"width": 1280, "height": 720}, "reduced_motion": "reduce"} | options
         context = await self.browser.new_context(base_url=self.site.url, **options)
         self.closing.push_async_callback(context.close)
@@ -76,9 +76,9 @@ class Visits:
 
 
 async def until(page: Page, check: str, given: Any = None) -> None:
-    """Wait until a function of JavaScript is true, asked in every frame.
+    """Wait until a JavaScript function returns true, checked every frame.
 
-    Playwright's own way of waiting compiles text in the page, which our policy forbids.
+    Playwright's own waiting uses eval in the page, which our content security policy forbids.
     """
     async with asyncio.timeout(WAIT_SECONDS):
         await page.evaluate(
@@ -91,14 +91,14 @@ async def until(page: Page, check: str, given: Any = None) -> None:
 
 
 async def settled(page: Page) -> None:
-    """Wait until every row that is there has its text."""
+    """Wait until every row has its text."""
     await until(
         page, "() => document.querySelector('.row') && !document.querySelector('.row.waiting')"
     )
 
 
 async def first_line(page: Page, line: int) -> None:
-    """Wait until the first row that is there is that of this line."""
+    """Wait until the first rendered row is this line."""
     check = "(line) => Number(document.querySelector('.row .number')?.textContent) === line"
     await until(page, check, line)
     await settled(page)
@@ -114,14 +114,14 @@ async def store(
 
 
 async def finish(pool: asyncpg.Pool, job_id: int, content: bytes) -> None:
-    """Store a log that has ended and is aggregated."""
+    """Store a complete log and aggregate it."""
     await store(pool, job_id, content, final=True)
     async with pool.acquire() as connection:
         await aggregation.aggregate(connection, job_id, force=False, restore=False)
 
 
 async def texts(page: Page) -> list[str]:
-    """The text of the rows that are there, without numbers and tags."""
+    """The text of the rendered rows, without numbers and tags."""
     found: list[str] = await page.eval_on_selector_all(
         ".row .text", "rows => rows.map(row => row.textContent)"
     )
@@ -129,7 +129,7 @@ async def texts(page: Page) -> list[str]:
 
 
 async def numbers(page: Page) -> list[int]:
-    """The line numbers of the rows that are there."""
+    """The line numbers of the rendered rows."""
     found: list[str] = await page.eval_on_selector_all(
         ".row .number", "rows => rows.map(row => row.textContent)"
     )

@@ -27,7 +27,7 @@ def old_part(job_id: int, number: int, text: bytes = b"", *, at: datetime, **fie
 
 
 async def make_past(connection: Connection, days: int = 10) -> None:
-    """The partitions that maintenance would have made day by day."""
+    """Create the past days' partitions that maintenance would have created."""
     begins = [ago(day).replace(hour=0) for day in range(1, days + 1)]
     await connection.execute(
         "SELECT partman.create_partition_time('public.log_parts', $1::timestamptz[])", begins

@@ -15,7 +15,7 @@ BEGIN = datetime.now(UTC).replace(microsecond=0)
 
 
 def part(job_id: int, number: int, content: bytes = b"", **fields: Any) -> Part:
-    """A part, received after every one made before it."""
+    """A part with a later receive time than every part made before."""
     received_at = BEGIN + timedelta(microseconds=next(_clock))
     defaults: dict[str, Any] = {"attempt": "a", "final": False, "published_at": received_at}
     return Part(
@@ -28,12 +28,12 @@ def part(job_id: int, number: int, content: bytes = b"", **fields: Any) -> Part:
 
 
 async def write_whole(connection: Any, job_id: int, content: bytes) -> None:
-    """Write a log's content whole, as `PUT /logs/{id}` does."""
+    """Replace a log's content, as `PUT /logs/{id}` does."""
     await logs.replace_contents(connection, [logs.WholeContent(job_id, content)])
 
 
 async def content(connection: Any, job_id: int) -> bytes:
-    """The bytes of a log by the content rule, read from its parts."""
+    """A log's bytes by the content rule, read from its parts."""
     found = await reading.snapshot(connection, await reading.find(connection, job_id))
     assert found.parts is not None
     if not found.parts:
@@ -43,6 +43,7 @@ async def content(connection: Any, job_id: int) -> bytes:
 
 
 async def stored_content(pool: asyncpg.Pool, job_id: int) -> bytes:
+    """A log's bytes by the content rule, read with a connection of the pool."""
     async with pool.acquire() as connection:
         return await content(connection, job_id)
 

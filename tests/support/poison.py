@@ -1,6 +1,6 @@
-"""Messages and bodies that nobody should send: a corpus, mutated by a seeded hand.
+"""Malformed messages and bodies: a corpus and seeded mutations of it.
 
-Its seed is another each time and told where something fails; POISON_SEED sets it again.
+Each run uses a new seed, which is logged; set POISON_SEED to reproduce a failure.
 """
 
 import base64
@@ -12,17 +12,17 @@ from random import Random
 from typing import Any
 
 PRECIOUS = "precious"
-"""A word of the logs in the corpus: no reason may repeat it."""
+"""A word of the corpus' log text: no rejection reason may contain it."""
 
 
 def seed() -> int:
-    """The seed of a run: the one asked for, or another each time."""
+    """The seed of this run: POISON_SEED or a random one."""
     found = int(os.environ.get("POISON_SEED") or int.from_bytes(os.urandom(4), "big"))
     logging.getLogger(__name__).warning("POISON_SEED=%d", found)
     return found
 
 
-# What fields may hold that are of the wrong type, out of bounds or hardly in them.
+# Field values of wrong types, out of bounds, or at the bounds.
 VALUES: list[Any] = [
     None, True, False, 0, -0.0, 1, -1, 7, 1.5, 1e300, 2**31 - 1, 2**31, 2**53 + 1, 2**63 - 1, 2**63,
     2**64, -(2**63), 10**400, "", "last", "LAST", "0", "007", "-1", "+7", "1e3", "٣", " 7", "7\n",
@@ -30,7 +30,7 @@ VALUES: list[Any] = [
     "base64", "BASE64", "rot13", "/wA=", "YQ", "YQ==\r\n", "=", "====",
     [], {}, [[]], {"a": {}}, ["log"], {"log": "x"}, "\\", '"', "log_part", "<b>", "\x1b[31m",
 ]  # fmt: skip
-# Pieces that mean something to those who read JSON, UTF-8, numbers or AMQP.
+# Byte sequences with a meaning in JSON, UTF-8, numbers or AMQP.
 PIECES = [
     b"\0", b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\xf4\x90\x80\x80", b"\xe2\x80\xa8",
     b"{", b"}", b"[", b"]", b'"', b"\\", b",", b":", b"/*", b"//", b"\\u0000", b"\\ud83d",
@@ -40,7 +40,7 @@ PIECES = [
 
 
 def shape(fields: dict[str, Any], dice: Random) -> bytes:
-    """A JSON object with some fields left out, strange, doubled or unknown."""
+    """A JSON object with missing, invalid, duplicate or unknown fields."""
     names = [*fields]
     found = [(name, fields[name]) for name in names if dice.random() > 0.07]
     for _ in range(dice.choice((0, 0, 1, 1, 2))):
@@ -52,7 +52,7 @@ def shape(fields: dict[str, Any], dice: Random) -> bytes:
 
 
 def spoil(body: bytes, corpus: Sequence[bytes], dice: Random) -> bytes:
-    """One change: a bit, a piece put in or left out, doubled, or taken from another."""
+    """Apply one mutation: flip a bit; insert, delete or duplicate a piece; splice another body."""
     at = dice.randrange(len(body) + 1)
     to = min(len(body), at + int(dice.expovariate(0.1)))
     other = dice.choice(corpus)
@@ -76,7 +76,7 @@ def spoil(body: bytes, corpus: Sequence[bytes], dice: Random) -> bytes:
 def cases(
     make: Callable[[Random], bytes], corpus: Sequence[bytes], count: int, dice: Random
 ) -> Iterator[bytes]:
-    """So many bodies: made, or of the corpus, as they are or changed up to four times."""
+    """`count` bodies, generated or from the corpus, each mutated up to four times."""
     for _ in range(count):
         body = make(dice) if dice.random() < 0.5 else dice.choice(corpus)
         for _ in range(dice.choice((0, 1, 1, 2, 4))):
@@ -107,6 +107,6 @@ MESSAGES = [
 
 
 def message(dice: Random) -> bytes:
-    """A message with the fields of the wire contract, whatever is in them."""
+    """A message with fields of the wire contract and arbitrary values."""
     log = {"encoding": None} if dice.random() < 0.5 else {"encoding": "base64", "log": BYTES}
     return shape({**MESSAGE, **log}, dice)

@@ -1,6 +1,6 @@
 """Statements that make Postgres fail in each way a client can see."""
 
-RAISES = "RAISE EXCEPTION 'as told' USING ERRCODE = '{}'"
+RAISES = "RAISE EXCEPTION 'injected' USING ERRCODE = '{}'"
 ENDS_THE_SESSION = "PERFORM pg_terminate_backend(pg_backend_pid()), pg_sleep(1)"
 SAYS = {
     "serialization": RAISES.format("40001"),

@@ -1,4 +1,4 @@
-"""Processes of ours, started as an operator starts them, with the settings of a test."""
+"""Runs our commands as processes with the settings of a test."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ LOGFLUME = str(Path(sys.executable).parent / "logflume")
 
 
 def environment(settings: Settings, folder: Path) -> dict[str, str]:
-    """Write settings into a folder, secrets and all, and name it as the stack's."""
+    """Write all settings into a stack's folder; returns the environment that selects it."""
     folder.mkdir(exist_ok=True)
     given = settings.model_dump(exclude={"stack"})
     stack_file(folder).write_text(json.dumps(given, default=_plain))
@@ -35,7 +35,7 @@ def _plain(value: SecretStr | Path) -> str:
 async def running(
     settings: Settings, folder: Path, *command: str, started: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a command until the block ends; begins once its log has the line `started`."""
+    """Run a command for the duration of the block, once its log contains `started`."""
     settings = as_process(settings, command[1]) if command[1] in PROCESSES else settings
     log = folder.with_suffix(".log")
     with log.open("wb") as file:

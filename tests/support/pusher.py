@@ -1,4 +1,4 @@
-"""A reader's side of Pusher: a subscriber of a few lines."""
+"""A minimal Pusher subscriber."""
 
 import hashlib
 import hmac
@@ -13,14 +13,14 @@ from logflume.settings.groups import PusherSettings
 
 
 class Subscriber:
-    """A connection to a Pusher server that speaks the protocol's version 7."""
+    """A connection to a Pusher server, protocol version 7."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
         self.socket_id = ""
 
     async def next(self, event: str) -> dict[str, Any]:
-        """The next message, which must be of this event."""
+        """The next message, which must have this event name."""
         message: dict[str, Any] = json.loads((await self._socket.receive(timeout=20)).data)
         assert message["event"] == event, message
         return message
@@ -33,7 +33,7 @@ class Subscriber:
         await self._send("pusher:unsubscribe", channel=channel)
 
     async def parts(self, count: int) -> list[dict[str, Any]]:
-        """The next so many events of a log, as readers see them."""
+        """The next `count` log events."""
         return [json.loads((await self.next("job:log"))["data"]) for _ in range(count)]
 
     async def _send(self, event: str, **data: str) -> None:
@@ -42,7 +42,7 @@ class Subscriber:
 
 @asynccontextmanager
 async def subscriber(pusher: PusherSettings) -> AsyncIterator[Subscriber]:
-    """A subscriber that is connected."""
+    """Connect a subscriber."""
     address = f"ws://{pusher.host}:{pusher.port}/app/{pusher.key}?protocol=7&client=test&version=1"
     async with aiohttp.ClientSession() as session, session.ws_connect(address) as socket:
         one = Subscriber(socket)

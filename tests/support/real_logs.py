@@ -4,5 +4,5 @@ from pathlib import Path
 
 
 def shared_logs() -> list[Path]:
-    """Real CI logs, where the folder with them lies beside the project."""
+    """Real CI logs; empty without the folder `../shared/data`."""
     return sorted((Path(__file__).parents[3] / "shared" / "data").glob("*.log.gz"))

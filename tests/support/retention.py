@@ -21,7 +21,7 @@ ROWS = replace(OLD, name="rows", delete="row")
 
 
 class Keeper:
-    """Archives logs, lets them grow old, and deletes them as the workflow does."""
+    """Archives logs, ages them and expires them as the workflow does."""
 
     def __init__(
         self, pool: asyncpg.Pool, settings: Settings, archive: Archive | None = None
@@ -38,7 +38,7 @@ class Keeper:
     async def finish(
         self, job_id: int, content: bytes = b"one log", *, days: int = 40, attempt: str = "a"
     ) -> None:
-        """Bring a log to its end, so many days ago."""
+        """Archive and purge a log as of `days` ago."""
         await self.store(part(job_id, 0, content, final=True, attempt=attempt))
         async with self.pool.acquire() as connection:
             made = await aggregation.aggregate(connection, job_id, force=True, restore=False)
@@ -65,7 +65,7 @@ class Keeper:
         )
 
     async def delete(self, policy: Policy = OLD) -> tuple[list[int], int]:
-        """One page, as the workflow does it; returns the jobs."""
+        """Expire and delete one page; returns its jobs and the number of failed deletions."""
         page = await self.expire(policy)
         order = DeleteInput(page.job_ids, rows=policy.delete == "row")
         return page.job_ids, await run_activity(self.activities.delete_expired, order)

@@ -1,4 +1,4 @@
-"""A proxy before the real S3 store that alters some of its answers on their way."""
+"""A proxy in front of the real S3 store that alters some responses."""
 
 import asyncio
 import io
@@ -17,7 +17,7 @@ CHECKSUMS = ("x-amz-checksum-crc32", "x-amz-checksum-crc64nvme", "x-amz-checksum
 
 @dataclass
 class Answer:
-    """What the store said."""
+    """A response of the store."""
 
     status: int
     headers: CIMultiDict[str]
@@ -34,12 +34,12 @@ Trouble = Callable[[web.Request, Forward], Awaitable[web.StreamResponse]]
 
 
 def says(status: int, code: str, *, done: bool = False) -> Trouble:
-    """An error in the words of S3; `done`: what was asked for is done all the same."""
+    """An S3 error response; with `done` the request is executed all the same."""
 
     async def answer(request: web.Request, forward: Forward) -> web.StreamResponse:
         if done:
             await forward()
-        body = f"<Error><Code>{code}</Code><Message>as told</Message></Error>"
+        body = f"<Error><Code>{code}</Code><Message>injected</Message></Error>"
         if request.method == "HEAD":
             return web.Response(status=status)
         return web.Response(status=status, text=body, content_type="application/xml")
@@ -48,7 +48,7 @@ def says(status: int, code: str, *, done: bool = False) -> Trouble:
 
 
 def breaks(*, done: bool) -> Trouble:
-    """No answer; the connection breaks, with what was asked for `done` or not."""
+    """The connection breaks before a response; with `done` the request was executed."""
 
     async def answer(request: web.Request, forward: Forward) -> web.StreamResponse:
         if done:
@@ -61,7 +61,7 @@ def breaks(*, done: bool) -> Trouble:
 
 
 def pretends(status: int, body: bytes = b"") -> Trouble:
-    """Success that is none: nothing is done."""
+    """A success response to a request that is not executed."""
 
     async def answer(request: web.Request, forward: Forward) -> web.StreamResponse:
         await request.read()
@@ -72,13 +72,13 @@ def pretends(status: int, body: bytes = b"") -> Trouble:
 
 
 async def is_slow(request: web.Request, forward: Forward) -> web.StreamResponse:
-    """All of it, in two pieces."""
+    """The whole body, in two pieces with a pause."""
     said = await forward()
     return said.again(request) if not said.body else await _pieces(request, said, breaks=False)
 
 
 async def is_truncated(request: web.Request, forward: Forward) -> web.StreamResponse:
-    """Half of what was announced."""
+    """Half of the announced body."""
     return await _pieces(request, await forward(), breaks=True)
 
 
@@ -98,7 +98,7 @@ async def _pieces(request: web.Request, said: Answer, *, breaks: bool) -> web.St
 
 
 def reads_wrong(*, checksums: bool) -> Trouble:
-    """Other bytes, as many; with the checksums of the right ones, or without any."""
+    """A body of the same length with one bit flipped, with the original checksums or none."""
 
     async def answer(request: web.Request, forward: Forward) -> web.StreamResponse:
         said = await forward()
@@ -112,7 +112,7 @@ def reads_wrong(*, checksums: bool) -> Trouble:
 
 
 async def is_altered(request: web.Request, forward: Forward) -> web.StreamResponse:
-    """What is sent arrives otherwise."""
+    """The request body is altered before it reaches the store."""
     body = await request.read()
     request._read_bytes = bytes([body[0] ^ 1]) + body[1:]
     return (await forward()).again(request)
@@ -120,7 +120,7 @@ async def is_altered(request: web.Request, forward: Forward) -> web.StreamRespon
 
 @dataclass
 class Proxy:
-    """By keys: what befalls which requests for an object."""
+    """Which requests for which keys get which trouble."""
 
     store: str
     session: aiohttp.ClientSession
@@ -129,7 +129,7 @@ class Proxy:
     left: dict[str, int] = field(default_factory=dict)
 
     def trouble(self, key: str, operation: str, trouble: Trouble, times: int) -> None:
-        """Let so many requests of this kind for this key meet trouble."""
+        """Apply `trouble` to the next `times` requests of this operation and key."""
         self.troubles[key], self.left[key] = (operation, trouble), times
 
     def calm(self) -> None:
@@ -168,7 +168,7 @@ class Proxy:
 
 
 def operation_of(request: web.Request) -> str:
-    """What S3 calls it, for what we ask of it."""
+    """The S3 operation of a request, of those that we use."""
     asked = request.query
     if "partNumber" in asked:
         return "UploadPart"
@@ -182,7 +182,7 @@ def operation_of(request: web.Request) -> str:
 
 @asynccontextmanager
 async def answering(store: str) -> AsyncIterator[Proxy]:
-    """The proxy, on a port of its own."""
+    """Run the proxy on a free port."""
     app = web.Application(client_max_size=64 * 1024 * 1024)
     async with aiohttp.ClientSession(auto_decompress=False) as session:
         proxy = Proxy(store, session)

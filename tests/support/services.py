@@ -25,7 +25,7 @@ from workflows.client.signaller import Signaller
 
 
 def as_process(settings: Settings, process: str) -> Settings:
-    """The same, with the user that this process has in the database."""
+    """The same settings with the database user of this process."""
     home = open_home(settings.stack.folder, {})
     owner, own = (home.database_url("", one).split("@")[0] for one in (None, process))
     changed = {
@@ -38,7 +38,7 @@ def as_process(settings: Settings, process: str) -> Settings:
 
 @asynccontextmanager
 async def draining(settings: Settings, *, sharded: bool = False) -> AsyncIterator[Drain]:
-    """A drain in this process; stopped as SIGTERM stops it."""
+    """Run a drain in this process; stop it as SIGTERM does."""
     async with AsyncExitStack() as stack:
         shards = Shards(settings.amqp) if sharded else None
         if shards:
@@ -68,7 +68,7 @@ TOKEN = "the-token"
 async def serving(
     settings: Settings, pool: asyncpg.Pool, *, port: int = 0, **web: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """The web on a port of its own, and a client of it that sends the token."""
+    """Run the web service on a free port; yields a client that sends the token."""
     changed = {"auth_token": SecretStr(TOKEN), **web}
     settings = settings.model_copy(update={"web": settings.web.model_copy(update=changed)})
     async with AsyncExitStack() as stack:

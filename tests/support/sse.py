@@ -1,4 +1,4 @@
-"""A reader of server-sent events, as small as they allow."""
+"""A minimal reader of server-sent events."""
 
 import asyncio
 import base64
@@ -22,7 +22,7 @@ class Event(NamedTuple):
 
 
 class Reader:
-    """Reads one stream; `last_id` is where another one would go on."""
+    """Reads one stream; `last_id` is where the next one resumes."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._lines = response.aiter_lines()
@@ -46,7 +46,7 @@ class Reader:
         raise EOFError
 
     async def parts(self, count: int) -> list[tuple[int, bytes]]:
-        """The next events, all of which must be parts."""
+        """The next `count` events, which must be parts."""
         events = [await self.next() for _ in range(count)]
         assert [event.name for event in events] == ["part"] * count
         return [(event.data["number"], event.content) for event in events]

@@ -1,4 +1,4 @@
-"""A database as travis-logs makes it, and rows as it writes them."""
+"""A database with the schema of travis-logs, and rows as travis-logs writes them."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,8 +9,8 @@ import asyncpg
 
 from logflume_cli.devstack.home import Home
 
-# As its migrations leave it: nearly everything may be null, times have no zone, a job may be there
-# twice, and parts lie in daily children that pg_partman makes by inheritance.
+# After all its migrations: nearly every column is nullable, times have no zone, a job may have two
+# rows, and parts are in daily child tables that pg_partman creates by inheritance.
 SCHEMA = """
 CREATE TABLE logs (
     id serial PRIMARY KEY,
@@ -43,7 +43,7 @@ THEN = datetime(2026, 11, 24, 10, tzinfo=UTC)
 
 
 class TravisLogs:
-    """Writes what travis-logs would have written."""
+    """Writes rows as travis-logs does."""
 
     def __init__(self, connection: asyncpg.Connection, url: str) -> None:
         self.connection = connection
@@ -68,7 +68,7 @@ class TravisLogs:
         await self._insert("log_parts_p2026_11_24", columns)
 
     async def archive(self, job_id: int) -> None:
-        """Do with an aggregated log what it does last."""
+        """Mark an aggregated log as archived and purge its content."""
         await self.connection.execute(
             "UPDATE logs SET content = NULL, archived_at = $2, archive_verified = true,"
             " purged_at = $2 WHERE job_id = $1",
@@ -77,7 +77,7 @@ class TravisLogs:
         )
 
     async def write(self, job_id: int, content: str | None, **columns: Any) -> None:
-        """Write content whole, as its `PUT` does, which leaves `purged_at` as it is."""
+        """Replace the content as its `PUT` does, which does not change `purged_at`."""
         await self.connection.execute(
             "DELETE FROM log_parts WHERE log_id IN (SELECT id FROM logs WHERE job_id = $1)", job_id
         )
@@ -100,7 +100,7 @@ class TravisLogs:
 
 @asynccontextmanager
 async def travis_logs(servers: Home, name: str) -> AsyncIterator[TravisLogs]:
-    """A database of this name with its schema, for a while."""
+    """Create a database with this name and the schema; drop it afterwards."""
     admin = await asyncpg.connect(servers.database_url("postgres"))
     await admin.execute(f"CREATE DATABASE {name}")
     url = servers.database_url(name)

@@ -10,7 +10,7 @@ from workflows.sweep import Sweep
 
 @workflow.defn(name=LIFECYCLE)
 class Careless(LogLifecycle):
-    """Waits once more before it settles: a command that current histories lack."""
+    """Sleeps once more before it settles: a command that current histories lack."""
 
     @workflow.init
     def __init__(self, start: LifecycleInput) -> None:

@@ -1,4 +1,4 @@
-"""Which faults there are, which the seed chooses, and how each is made."""
+"""The kinds of faults, their seeded schedule, and their injection."""
 
 import asyncio
 import random
@@ -20,10 +20,10 @@ FILLS = (
     ("statement-timeout", "postgres"),
     ("connection-limit", "postgres"),
 )
-# Of a round, in which each component is killed twice.
+# Per round, in which each component is killed twice.
 OTHERS = 2
 TERM_SECONDS = 40
-# Of whoever is no superuser: our processes.
+# Only sessions of our processes.
 END_BACKENDS = f"""
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = '{USER}' AND usename LIKE 'app_%'
@@ -32,7 +32,7 @@ WHERE datname = '{USER}' AND usename LIKE 'app_%'
 
 @dataclass(frozen=True)
 class Fault:
-    """What is done to which components at once, and for how many seconds it lasts."""
+    """A kind of fault, its targets and its duration in seconds."""
 
     kind: str
     targets: tuple[str, ...]
@@ -43,13 +43,13 @@ class Fault:
 
     @property
     def target(self) -> str:
-        """The one that it is for; kills alone are for several."""
+        """The only target; just kills have several."""
         [target] = self.targets
         return target
 
 
 def schedule(seed: str) -> Iterator[Fault]:
-    """The faults of a seed, without an end: rounds of kills of each component, others between."""
+    """The endless fault sequence of a seed: rounds of kills with other faults in between."""
     chance = random.Random(f"{seed} faults")
     others: list[tuple[str, str]] = []
     while True:
@@ -63,7 +63,7 @@ def schedule(seed: str) -> Iterator[Fault]:
 
 
 def _kills(chance: random.Random) -> Iterator[Fault]:
-    """Each component once, some of them at once; they stay away for no time, or for a second."""
+    """Kill each component once, some together, for zero or one second."""
     left = _shuffled(COMPONENTS, chance)
     while left:
         count = chance.choice((1, 3, 7, 7))
@@ -72,7 +72,7 @@ def _kills(chance: random.Random) -> Iterator[Fault]:
 
 
 def short(seed: str) -> list[Fault]:
-    """Each component killed once, some at once, and some of the other faults."""
+    """Each component killed once, some together, and some of the other faults."""
     chance = random.Random(f"{seed} faults")
     kills = [("drain", "rabbitmq"), ("worker", "postgres"), ("web", "temporal", "s3")]
     others = [
@@ -95,7 +95,7 @@ def _shuffled(items: Sequence[T], chance: random.Random) -> list[T]:
 
 
 class Injector:
-    """Makes faults, and undoes them."""
+    """Injects faults and undoes them."""
 
     def __init__(self, system: System) -> None:
         self._system = system
@@ -104,7 +104,7 @@ class Injector:
         return fault.kind != "disk-full" or self._system.store_is_small
 
     async def inject(self, fault: Fault) -> None:
-        """Make a fault, let it last, undo it; returns when all is undone, not when all is well."""
+        """Inject a fault, wait, undo it; does not wait for recovery."""
         if fault.kind in PARTITIONS:
             await self._partition(fault)
         else:
@@ -170,7 +170,7 @@ class Injector:
         await self._alter(fault, f"DATABASE {USER} CONNECTION LIMIT 2", "CONNECTION LIMIT -1")
 
     async def _alter(self, fault: Fault, change: str, undo: str) -> None:
-        """Change the database and end the sessions that do not know of it, then back again."""
+        """Alter the database, end its sessions so that it takes effect, and undo it later."""
         connection = await self._system.connect()
         try:
             await connection.execute(f"ALTER {change}")

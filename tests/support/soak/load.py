@@ -1,8 +1,8 @@
-"""Seeded jobs: what runners and the site send, and, by the model, what the logs must be then.
+"""Seeded jobs: what runners and the site send, and what the logs must contain by the model.
 
-A job's script depends on its seed alone. What was not confirmed is sent again until it is, so each
-part is known to be published; each begins with a mark of its own, by which the oracle tells which
-were lost, doubled or misplaced.
+A job's script depends only on its seed. Unconfirmed messages are sent again until they are
+confirmed, so every part is known to be published. Each part begins with a unique mark, by which the
+oracle finds lost, doubled and misplaced parts.
 """
 
 import asyncio
@@ -28,12 +28,11 @@ from tests.support.soak.system import System
 
 FIRST_JOB, FIRST_PROBE = 1_000_000, 2_000_000
 WINDOW = 50
-# Longer than any fault lasts: a runner that gave up too early could have what it sent overtake
-# what it sent again.
+# Longer than any fault: after an earlier timeout, the first message could overtake its repetition.
 CONFIRM_SECONDS = 45
 AGAIN_SECONDS = 0.3
 SEEN_SECONDS = 180
-# AMQP times have whole seconds: a run begins in a later one than the run before.
+# AMQP times have whole seconds: a run must start in a later second than the previous one.
 RUN_SECONDS = 1.1
 PART_BYTES = 1653
 SHAPES = {
@@ -57,15 +56,15 @@ TEXT = (
 
 @dataclass
 class Counts:
-    """What the whole load did."""
+    """Counts of the whole load."""
 
     messages: int = 0
-    again: int = 0  # sent once more, because nobody said that it is safe
+    again: int = 0  # sent again because no confirm arrived
     calls_again: int = 0
 
 
 class Runner:
-    """Publishes with confirms, for all jobs; what is not confirmed is published again."""
+    """Publishes with confirms for all jobs; repeats what is not confirmed."""
 
     def __init__(self, url: str, counts: Counts) -> None:
         self._url = url
@@ -84,11 +83,11 @@ class Runner:
                     await used.publish(message, contract.ROUTING_KEY, mandatory=True)
                     return
             except asyncio.CancelledError:
-                # The library cancels, too, who waits on a connection that is gone.
+                # aiormq cancels waiters of a lost connection, too.
                 task = asyncio.current_task()
                 if task and task.cancelling():
                     raise
-            except Exception:  # noqa: BLE001 - whatever it is, nobody said that the message is safe
+            except Exception:  # noqa: BLE001 - any error: the message is not confirmed
                 pass
             self._counts.again += 1
             if used is not None and used is self._exchange:
@@ -98,7 +97,7 @@ class Runner:
     async def _connected(self) -> aio_pika.abc.AbstractExchange:
         async with self._connecting:
             if self._exchange is None:
-                await self.close()  # what was left of a try that failed
+                await self.close()  # the rest of a failed attempt
                 self._connection = await aio_pika.connect(self._url, timeout=10)
                 channel = await self._connection.channel(on_return_raises=True)
                 self._exchange = await amqp.declare(channel)
@@ -113,7 +112,7 @@ class Runner:
 
 
 class Way:
-    """The ways that a job's script has to send and to ask."""
+    """The connections over which a job's script sends and reads."""
 
     def __init__(self, system: System, runner: Runner, counts: Counts) -> None:
         self.runner = runner
@@ -121,7 +120,7 @@ class Way:
         self._web, self._direct = system.web(direct=False), system.web(direct=True)
 
     async def call(self, method: str, path: str, *, direct: bool, **more: Any) -> httpx.Response:
-        """Call until it is answered with a success."""
+        """Call until the response is a success."""
         client = self._direct if direct else self._web
         while True:
             try:
@@ -134,7 +133,7 @@ class Way:
             await asyncio.sleep(AGAIN_SECONDS)
 
     async def read(self, job_id: int) -> bytes | None:
-        """A log's bytes as a reader gets them now; None where that fails."""
+        """A log's bytes as a reader gets them now; None if the request fails."""
         try:
             answer = await self._web.get(f"/logs/{job_id}/raw")
         except httpx.HTTPError:
@@ -148,7 +147,7 @@ class Way:
 
 
 class Run:
-    """One run of a job: its uuid and the parts that it has."""
+    """One run of a job: its uuid and its parts."""
 
     def __init__(self, uuid: str, contents: Sequence[bytes]) -> None:
         self.uuid = uuid
@@ -156,7 +155,7 @@ class Run:
 
 
 class Job:
-    """One job: its script, and what its log must be by what was sent so far."""
+    """One job: its script, and the model of its log by what was sent so far."""
 
     def __init__(self, seed: str, job_id: int, shape: str | None = None) -> None:
         self.id = job_id
@@ -174,7 +173,7 @@ class Job:
         await getattr(self, "_" + self.shape.replace(" ", "_"))()
         self.is_over = True
 
-    # The shapes.
+    # The shapes
 
     async def _tiny(self) -> None:
         await self._all(self._run(1, 3))
@@ -186,7 +185,7 @@ class Job:
         await self._all(self._run(100, 400, PART_BYTES, PART_BYTES), window=100)
 
     async def _huge(self) -> None:
-        """More than one slice: the upload is a multipart one."""
+        """More than one slice: a multipart upload."""
         await self._all(self._run(3300, 3500, PART_BYTES, PART_BYTES), window=200)
 
     async def _bytes(self) -> None:
@@ -196,7 +195,7 @@ class Job:
         await self._final(self._run(0, 0))
 
     async def _restarted(self) -> None:
-        """Two runs, nobody clears; the first one's end comes late, after that of the second."""
+        """Two runs without a clear; the first one's final part arrives after the second one's."""
         first = self._run(3, 40)
         await self._send(first, range(self.chance.randrange(1, len(first.contents))))
         await asyncio.sleep(RUN_SECONDS)
@@ -204,14 +203,14 @@ class Job:
         await self._final(first)
 
     async def _requeued(self) -> None:
-        """The same run again under the same uuid, with other text."""
+        """The same run again with the same uuid and other text."""
         first = self._run(3, 40)
         await self._send(first, range(self.chance.randrange(1, len(first.contents))))
         again = Run(first.uuid, self._contents(len(first.contents), 10, 400))
         await self._all(again, window=10, pause=0.2)
 
     async def _cleared(self) -> None:
-        """Given up in mid-flight, cleared by the site; only then what was left comes, stale."""
+        """Abandoned halfway and cleared by the site; the stale rest arrives afterwards."""
         first = self._run(6, 60)
         middle = self.chance.randrange(1, len(first.contents))
         await self._send(first, range(middle))
@@ -219,12 +218,12 @@ class Job:
         await self._write(b"")
         await self._send(first, range(middle, len(first.contents)))
         await self._final(first)
-        if self.chance.random() < 0.8:  # else nobody runs it again, and it ends empty
+        if self.chance.random() < 0.8:  # else there is no second run, and the log stays empty
             await asyncio.sleep(RUN_SECONDS)
             await self._all(self._run(3, 40), window=10, pause=0.2)
 
     async def _cleared_late(self) -> None:
-        """Run again when its first run may be archived already."""
+        """Run again when the first run may already be archived."""
         first = self._run(3, 40)
         await self._all(first)
         await self._until_seen()
@@ -263,7 +262,7 @@ class Job:
         await self._send(run, numbers)
         await self._final(run)
         await asyncio.sleep(self.chance.uniform(0, 5))
-        await self._send(run, range(len(run.contents)))  # once more, all of it, when it is over
+        await self._send(run, range(len(run.contents)))  # all parts again after the end
 
     async def _shuffled(self) -> None:
         run = self._run(10, 120)
@@ -295,7 +294,7 @@ class Job:
             await asyncio.gather(*(self._put_part(n, contents[n]) for n in some))
         await self._put_part(len(contents), b"", final=True)
 
-    # What they are made of.
+    # Their building blocks
 
     def _run(
         self, fewest: int, most: int, small: int = 10, big: int = 900, *, raw: bool = False
@@ -312,7 +311,7 @@ class Job:
         if raw:
             return mark + self.chance.randbytes(size).replace(b"\x1e", b"\0")
         words = "".join(self.chance.choices(TEXT, k=max(1, size // 6))).encode()
-        # At a byte, so in the middle of a character too, as runners cut.
+        # Cut at any byte, also inside a character, as runners do.
         return (mark + words * 3)[: max(size, len(mark))]
 
     def _mark(self) -> bytes:
@@ -340,7 +339,7 @@ class Job:
         return part(self.id, number, content, attempt=uuid, final=final, published_at=now)
 
     async def _publish(self, parts: Sequence[Part]) -> None:
-        """Publish parts at once, in this order; returns when all are confirmed."""
+        """Publish parts concurrently in this order; returns when all are confirmed."""
         self.messages += len(parts)
         await asyncio.gather(*(self._way.runner.publish(message_of(one)) for one in parts))
         for one in parts:
@@ -363,9 +362,9 @@ class Job:
         self.model.write(content)
 
     async def _until_seen(self) -> None:
-        """Wait until parts of the run are stored: a run nobody saw yet cannot be closed.
+        """Wait until parts of the run are stored: clearing closes only runs that were seen.
 
-        If they never are, the oracle shall tell.
+        If they never are stored, the oracle reports it.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(SEEN_SECONDS):
@@ -381,7 +380,7 @@ def message_of(one: Part) -> aio_pika.Message:
 
 
 class Load:
-    """Jobs, so many at once, one after another until told that it is enough."""
+    """Plays jobs, `at_once` at a time."""
 
     def __init__(self, system: System, seed: str, at_once: int) -> None:
         self.counts = Counts()
@@ -395,7 +394,7 @@ class Load:
 
     @asynccontextmanager
     async def playing(self) -> AsyncIterator[None]:
-        """Play jobs while the block lasts; those that have begun are played to their end."""
+        """Play jobs for the duration of the block, then finish those that started."""
         async with asyncio.TaskGroup() as group:
             for _ in range(self._at_once):
                 group.create_task(self._play())
@@ -411,7 +410,7 @@ class Load:
             await job.play(self.way)
 
     async def probe(self) -> float:
-        """Publish a log and wait until it can be read; returns the seconds that took."""
+        """Publish a log and wait until it is readable; returns the seconds it took."""
         began = time.monotonic()
         job = Job(self._seed, next(self._probes), "tiny")
         self.jobs.append(job)

@@ -1,7 +1,7 @@
-"""A soak: a seeded load, seeded faults one after another, then peace, the oracle and the report.
+"""A soak test: seeded load with one seeded fault after another, then quiet, oracle and report.
 
 Run as `bin/soak [--minutes N] [--seed S]`. The exit code is 0 only if no part was lost, doubled or
-misplaced, each log's workflow is closed, and no process of ours ended by itself once it had begun.
+misplaced, every log's workflow is closed, and none of our processes exited by itself.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from tests.support.soak.load import Load
 from tests.support.soak.system import System
 
 JOBS_AT_ONCE = 6
-# Of the faults alone; then what is under way is played to its end, and each log gets to its own.
+# Of the faults alone; running jobs and workflows finish afterwards.
 MINUTES = 30.0
 RECOVER_SECONDS = 180
 PEACE_SECONDS = 600
@@ -36,7 +36,7 @@ PEACE_SECONDS = 600
 
 @dataclass
 class Outcome:
-    """What a soak did and found; times are in seconds."""
+    """The results of a soak test; times in seconds."""
 
     seed: str
     faults: list[Fault] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Outcome:
 async def soak(
     system: System, seed: str, faults: Iterable[Fault], jobs_at_once: int = JOBS_AT_ONCE
 ) -> Outcome:
-    """Make faults under load, then have peace, and look at what is left."""
+    """Inject faults under load, wait until all workflows finish, and compare all logs."""
     outcome = Outcome(seed)
     injector, load = Injector(system), Load(system, seed, jobs_at_once)
     reading = asyncio.create_task(_read(load, outcome))
@@ -103,13 +103,13 @@ async def _endure(
     except (ComponentError, TimeoutError, OSError) as error:
         outcome.not_recovered.append(f"{fault}: {error or type(error).__name__}")
         return
-    # What it is made to last is no time that it took.
+    # The fault's own duration is not part of the recovery time.
     who = fault.targets[0] if len(fault.targets) == 1 else f"{len(fault.targets)} at once"
     outcome.recovery[fault.kind, who].append(time.monotonic() - began - fault.seconds)
 
 
 async def _read(load: Load, outcome: Outcome) -> None:
-    """Read logs while all that happens: what is read may be short, and never mixed."""
+    """Read logs meanwhile: content may be incomplete but never mixed."""
     chance = random.Random(outcome.seed)
     while True:
         if load.jobs:
@@ -123,12 +123,10 @@ async def _read(load: Load, outcome: Outcome) -> None:
 
 
 async def _peace(system: System, load: Load) -> dict[int, str]:
-    """Wait until each log is at its end; returns those that are not, and why."""
+    """Wait until every log is finished; returns the unfinished ones with the reason."""
     deadline = time.monotonic() + PEACE_SECONDS
     while (left := await oracle.unfinished(system, load.jobs)) and time.monotonic() < deadline:
-        _say(
-            f"{len(left)} logs are not at their end: {Counter(left.values()).most_common(3)}"[:200]
-        )
+        _say(f"{len(left)} logs are not finished: {Counter(left.values()).most_common(3)}"[:200])
         await asyncio.sleep(2)
     return left
 
@@ -138,7 +136,7 @@ def _say(what: str) -> None:
 
 
 def report(outcome: Outcome) -> str:
-    """What a soak did and found, for people."""
+    """Format the results."""
     verdict = outcome.verdict
     kinds = Counter(fault.kind for fault in outcome.faults for _ in fault.targets)
     lines = [f"seed {outcome.seed}", "", "faults, in this order:"]
@@ -153,24 +151,24 @@ def report(outcome: Outcome) -> str:
         "",
         "faults injected: " + ", ".join(f"{n} {kind}" for kind, n in kinds.most_common()),
         f"logs: {verdict.logs} ({shapes})",
-        f"parts to be kept: {verdict.published}",
-        f"messages: {outcome.messages}; sent again, not being confirmed: {outcome.again}",
-        f"HTTP calls made again: {outcome.calls_again}",
-        f"parts stored more than once, and read once: {verdict.stored_again}",
+        f"parts published: {verdict.published}",
+        f"messages: {outcome.messages}; sent again without a confirm: {outcome.again}",
+        f"HTTP calls repeated: {outcome.calls_again}",
+        f"parts stored more than once but read once: {verdict.stored_again}",
         f"reads meanwhile: {outcome.reads}, mixed: {len(outcome.wrong_reads)}",
-        f"seconds of peace until every log was at its end: {outcome.peace_seconds:.0f}",
+        f"seconds without faults until every log was finished: {outcome.peace_seconds:.0f}",
         f"lost: {verdict.lost}, doubled: {verdict.doubled}, misplaced: {verdict.misplaced}",
     ]
     if outcome.skipped:
         skipped = Counter(fault.kind for fault in outcome.skipped)
         lines.append(f"not possible on this machine: {dict(skipped)}")
     for name, ends in outcome.ends.items():
-        lines += [f"{name} ended by itself, {n} times: {said}" for said, n in ends.items()]
+        lines += [f"{name} exited by itself {n} times: {said}" for said, n in ends.items()]
     for title, wrong in (
-        ("logs that are not as they must be", verdict.wrong),
-        ("workflows that are not closed", verdict.open),
-        ("reads that were mixed", outcome.wrong_reads),
-        ("faults not recovered from in time", outcome.not_recovered),
+        ("wrong logs", verdict.wrong),
+        ("open workflows", verdict.open),
+        ("mixed reads", outcome.wrong_reads),
+        ("faults without recovery in time", outcome.not_recovered),
     ):
         lines += [f"{title}: {len(wrong)}", *(f"  {one}" for one in wrong[:50])]
     return "\n".join(lines)
@@ -194,8 +192,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--minutes", type=float, default=MINUTES, help="how long faults are made")
-    parser.add_argument("--seed", default=None, help="chooses load and faults; else one is drawn")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="minutes of faults")
+    parser.add_argument("--seed", default=None, help="seed of load and faults; random by default")
     given = parser.parse_args()
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)
     logging.getLogger("aio_pika").setLevel(logging.CRITICAL)
@@ -204,7 +202,7 @@ def main() -> None:
     if code == 0:
         shutil.rmtree(folder)
     else:
-        print(f"kept, to look at: {folder}")
+        print(f"data of the failed run: {folder}")
     sys.exit(code)
 
 

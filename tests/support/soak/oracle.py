@@ -1,4 +1,4 @@
-"""Compares what was published with what became of it: each row, object and answer."""
+"""Compares published parts with every row, object and response."""
 
 import asyncio
 import hashlib
@@ -37,14 +37,14 @@ WHERE p.log_id = $1
 
 @dataclass
 class Verdict:
-    """What was found; counts are of parts, `wrong` names each log that is not as it must be."""
+    """Counts of parts; `wrong` names each log that differs from the model."""
 
     logs: int = 0
     published: int = 0
     lost: int = 0
     doubled: int = 0
     misplaced: int = 0
-    stored_again: int = 0  # rows of parts that came more than once, which are no fault
+    stored_again: int = 0  # rows of repeated parts, which is allowed
     wrong: list[str] = field(default_factory=list)
     open: list[str] = field(default_factory=list)
 
@@ -57,7 +57,7 @@ class Verdict:
 
 
 def expected(job: Job) -> list[bytes]:
-    """What the log may be: `last` parts on their way at once may swap when a drain dies."""
+    """The allowed contents: concurrent `last` parts may swap when a drain dies."""
     model = job.model
     lasts = list(dict.fromkeys(p.content for p in model.parts if p.number == LAST))
     numbered = model.content[: len(model.content) - len(b"".join(lasts))]
@@ -65,12 +65,12 @@ def expected(job: Job) -> list[bytes]:
 
 
 def is_log(job: Job) -> bool:
-    """Whether there is anything to archive; a part without text is something."""
+    """Whether there is anything to archive; an empty part counts."""
     return bool(job.model.whole or job.model.parts)
 
 
 def compare_bytes(verdict: Verdict, job: Job, where: str, found: bytes) -> None:
-    """Count which parts are missing, there twice, or where they do not belong."""
+    """Count missing, doubled and misplaced parts."""
     wanted = expected(job)
     if found in wanted:
         return
@@ -92,19 +92,19 @@ def compare_bytes(verdict: Verdict, job: Job, where: str, found: bytes) -> None:
 
 
 def is_possible(job: Job, found: bytes) -> bool:
-    """Whether a reader may see this while the job runs: marks of one run, in order, none twice."""
+    """Whether a reader may see this during the job: marks of one run, in order, no repeats."""
     marks = [mark.split(b".") for mark in MARK.findall(found)]
     numbered = [mark for mark in marks if mark[1] != b"w"]
     numbers = [int(mark[2]) for mark in numbered]
     runs = {mark[1] for mark in numbered}
-    # A run under the uuid of another takes its place part by part.
+    # A run with the uuid of another replaces it part by part.
     is_one_run = len(runs) <= 1 or job.shape == "requeued"
     is_own = all(int(mark[0]) == job.id for mark in marks)
     return is_own and is_one_run and numbers == sorted(set(numbers))
 
 
 async def compare(system: System, jobs: Sequence[Job], way: Way) -> Verdict:
-    """Compare all jobs' logs, once nothing happens any more."""
+    """Compare all jobs' logs once nothing changes any more."""
     verdict, places = Verdict(), asyncio.Semaphore(AT_ONCE)
     store = client(system.settings.s3)
     bucket = system.settings.s3.bucket
@@ -122,7 +122,7 @@ async def compare(system: System, jobs: Sequence[Job], way: Way) -> Verdict:
 
 
 async def _compare_rows(verdict: Verdict, job: Job, pool: asyncpg.Pool) -> None:
-    """The parts of open attempts, superseded ones too, and what the row says of the content."""
+    """Compare parts of open attempts, also superseded ones, and the row's content columns."""
     verdict.logs += 1
     model = job.model
     wanted = Counter((p.attempt, p.number, p.content, p.final) for p in model.parts)
@@ -140,7 +140,7 @@ async def _compare_rows(verdict: Verdict, job: Job, pool: asyncpg.Pool) -> None:
     verdict.misplaced += len(foreign)
     verdict.stored_again += max(0, sum(found.values()) - len(found))
     if lost or foreign:
-        verdict.differ(job, f"of its parts {len(lost)} are not stored, {len(foreign)} are not its")
+        verdict.differ(job, f"{len(lost)} parts not stored, {len(foreign)} parts of others")
     if not is_log(job):
         return
     hashes = {hashlib.sha256(content).hexdigest() for content in expected(job)}
@@ -155,11 +155,11 @@ async def _compare_copies(verdict: Verdict, job: Job, archived: bytes | None, wa
     answer = await way.call("GET", f"/logs/{job.id}", direct=True)
     texts = {content.decode("utf-8", "replace") for content in expected(job)}
     if (answer.json()["content"] or "") not in texts:
-        verdict.differ(job, "/logs/{id} answers another text")
+        verdict.differ(job, "/logs/{id} returns other text")
     if is_log(job):
         compare_bytes(verdict, job, "its object", archived or b"")
     if is_log(job) != (archived is not None):
-        verdict.differ(job, "it has no object" if archived is None else "its object is still there")
+        verdict.differ(job, "it has no object" if archived is None else "its object still exists")
 
 
 def _archived(store: Any, bucket: str, job_id: int) -> bytes | None:
@@ -171,7 +171,7 @@ def _archived(store: Any, bucket: str, job_id: int) -> bytes | None:
 
 
 async def open_workflows(system: System) -> dict[int, str]:
-    """The logs whose workflow still runs, and the phase that it is in."""
+    """The logs whose workflow still runs, and its status and phase."""
     lifecycles = await connect_temporal(system.settings.temporal)
     query = "WorkflowType = 'LogLifecycle' AND ExecutionStatus != 'Completed'"
     names = WorkflowExecutionStatus
@@ -187,14 +187,14 @@ async def open_workflows(system: System) -> dict[int, str]:
 
 
 async def unfinished(system: System, jobs: Sequence[Job]) -> dict[int, str]:
-    """Why each log is not at its end yet: by its workflow, or by its row."""
+    """Why each unfinished log is unfinished, by its workflow or its row."""
     found = await open_workflows(system)
     connection = await system.connect()
     try:
         for job in jobs:
             row = await connection.fetchrow(ROW, job.id)
-            owes = row and (row["late_parts"] or row["archive_outdated"])
-            if row is None or owes or (is_log(job) and not row["purged"]):
+            is_pending = row and (row["late_parts"] or row["archive_outdated"])
+            if row is None or is_pending or (is_log(job) and not row["purged"]):
                 found.setdefault(job.id, f"its row says {dict(row) if row else 'nothing'}")
     finally:
         await connection.close()

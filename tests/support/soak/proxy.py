@@ -1,4 +1,4 @@
-"""A TCP proxy that treats what passes through it as a bad network does."""
+"""A TCP proxy that misbehaves like a bad network."""
 
 import asyncio
 import itertools
@@ -7,17 +7,17 @@ from contextlib import suppress
 
 HOST = "127.0.0.1"
 PIECE = 64 * 1024
-# How many halves of what the server sends a caller gets: of a handshake it is a step each.
+# How many halves of responses reach the caller; each response of a handshake is one step.
 HALVES = 14
 
 
 class Proxy:
-    """Carries connections to a port of this machine, each well or badly as `mode` says.
+    """Forwards connections to a local port, as `mode` says.
 
-    `flow`: as they are. `cut`: all are reset, and new ones too. `stall`: they stay, nothing comes
-    through until it ends, then all of it. `delay`: each piece comes late. `half-close`: the caller
-    reads an end, the other side hears of none. `break-off`: all are reset, and new ones end
-    within the first answers: before one, in the middle of it, or behind it.
+    `flow`: unchanged. `cut`: resets all connections, new ones too. `stall`: holds back all data
+    until the mode ends. `delay`: delays each piece. `half-close`: the caller reads EOF, the server
+    notices nothing. `break-off`: resets all, and resets new ones within the first responses:
+    before one, in the middle of it or after it.
     """
 
     def __init__(self, to_port: int) -> None:
@@ -38,7 +38,7 @@ class Proxy:
         return self.port
 
     def turn(self, mode: str, delay: float = 0.0) -> None:
-        """Treat connections in this way from now on; `delay` is in seconds."""
+        """Change the mode; `delay` is in seconds."""
         self.mode, self.delay = mode, delay
         if mode == "stall":
             self.flows.clear()
@@ -51,12 +51,12 @@ class Proxy:
                 link.end_answers()
 
     def break_off(self, halves: int) -> None:
-        """End each connection after so many halves of what the server sends."""
+        """Reset each new connection after this many halves of responses."""
         self._breaks = itertools.repeat(halves)
         self.turn("break-off")
 
     def close(self) -> None:
-        """Reset all connections and listen no more."""
+        """Reset all connections and stop listening."""
         self.turn("cut")
         if self._server:
             self._server.close()
@@ -77,14 +77,14 @@ class Proxy:
 
 
 class _Link:
-    """One connection: the caller's half and the other."""
+    """One proxied connection."""
 
     def __init__(self, proxy: Proxy, caller: asyncio.StreamWriter) -> None:
         self._proxy = proxy
         self._caller = caller
         self._target: asyncio.StreamWriter | None = None
         self._has_ended = False
-        self.left: int | None = None  # halves of answers until it ends
+        self.left: int | None = None  # halves of responses until the reset
 
     def abort(self) -> None:
         for writer in (self._caller, self._target):
@@ -141,7 +141,7 @@ class _Link:
             except OSError:
                 piece = b""
                 self.abort()
-            # What a caller sent that gave up must not arrive after what it sent another way.
+            # After a caller gave up, its data must not arrive later than its repetition elsewhere.
             if not piece and not is_answer and not self._proxy.flows.is_set():
                 self.abort()
             held.put_nowait(piece)

@@ -1,4 +1,4 @@
-"""The system under fault: the stack's servers, our three processes, and a proxy on each way."""
+"""The system under test: the stack's servers, our processes, and a proxy on each connection."""
 
 import asyncio
 import json
@@ -24,11 +24,11 @@ from logflume_cli.schedules import apply_schedules
 from tests.support.soak.proxy import Proxy
 
 LOGFLUME = str(Path(sys.executable).parent / "logflume")
-# By the name of the server's port in the stack.
+# Server: the name of its port in the stack.
 SERVERS = {"rabbitmq": "amqp", "postgres": "postgres", "temporal": "temporal", "s3": "s3"}
 OURS = ("drain", "worker", "web")
 COMPONENTS = (*OURS, *SERVERS)
-# Who calls whom; a runner publishes and calls the web, as readers do.
+# Who connects to whom; `outside` are runners and readers.
 WAYS = {
     "drain": ("rabbitmq", "postgres", "temporal"),
     "worker": ("postgres", "temporal", "s3"),
@@ -47,16 +47,16 @@ TIMES = {
     "s3": {"slice_bytes": 5 * 1024 * 1024},
 }
 READY_SECONDS = 120
-# All that the S3 store may have; its volumes share it.
+# The size of the S3 store's file system.
 STORE_BYTES = 3 * 1024**3
 
 
 class Ours:
-    """One of our processes, started again as often as it ends."""
+    """One of our processes, restarted whenever it exits."""
 
     def __init__(self, name: str, env: dict[str, str], log: Path) -> None:
         self.name = name
-        self.ends = Counter[str]()  # that nobody asked for, once it had started: what it said last
+        self.ends = Counter[str]()  # last line of each unrequested exit after startup
         self.may_run = asyncio.Event()
         self.may_run.set()
         self._env, self._log = env, log
@@ -78,7 +78,7 @@ class Ours:
                 )
             code = await self._process.wait()
             said = self._log.read_bytes()[self._begins_at :].decode(errors="replace")
-            # What it needs may be away when it starts: then it ends, for another try.
+            # Exiting during startup is right while a dependency is down.
             if not self._is_asked and f"{self.name}_started" in said:
                 self.ends[f"exit code {code}: {said.strip().splitlines()[-1][:160]}"] += 1
             await asyncio.sleep(0.2)
@@ -104,9 +104,9 @@ class Ours:
 
 
 class System:
-    """Everything, in a folder of its own.
+    """All servers and processes, with their data in one folder.
 
-    `small`: S3 has no file system of its own that could be full, and the idle timeout is short.
+    `small`: S3 has no separate file system to fill, and the idle timeout is short.
     """
 
     def __init__(self, folder: Path, *, small: bool = False) -> None:
@@ -148,7 +148,7 @@ class System:
         return self.home.folder("s3") / "data"
 
     def _mount(self) -> None:
-        """Give the S3 store a file system of its own that can be full, where we may."""
+        """Mount a small file system for the S3 store, if permitted."""
         self._store.mkdir(parents=True, exist_ok=True)
         mount = ["mount", "-t", "tmpfs", "-o", f"size={STORE_BYTES}", "tmpfs", str(self._store)]
         self.store_is_small = (
@@ -178,12 +178,12 @@ class System:
 
     @property
     def amqp_url(self) -> str:
-        """Where the runners publish."""
+        """The URL to which runners publish."""
         port = self.home.ports["amqp"]
         return self.home.amqp_url.replace(f":{port}/", f":{self.ports['outside', 'rabbitmq']}/")
 
     def web(self, *, direct: bool) -> httpx.AsyncClient:
-        """A client of the web; a write that was given up must not arrive later: it goes direct."""
+        """A web client; `direct` for writes, which must not arrive after a timeout."""
         token = self.settings.web.auth_token
         assert isinstance(token, SecretStr)
         port = self.home.ports["web"] if direct else self.ports["outside", "web"]
@@ -195,14 +195,14 @@ class System:
         )
 
     async def connect(self) -> asyncpg.Connection:
-        """A connection to the database that no fault is meant for."""
+        """A database connection that no fault targets."""
         return await asyncpg.connect(self.home.database_url(USER), timeout=10)
 
     async def until_ready(self) -> None:
-        """Wait until each of our processes says that all it needs is there.
+        """Wait until each of our processes is ready.
 
         Raises:
-            TimeoutError: one does not for two minutes.
+            TimeoutError: one is not ready after two minutes.
         """
         async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
             for name in OURS:
@@ -224,7 +224,7 @@ class System:
         return "ok" if body["status"] == "ok" else str(body["dependencies"])
 
     def processes(self, server: str) -> list[psutil.Process]:
-        """A server's process and those it started."""
+        """A server's process and its children."""
         pid = next(item.pid for item in self.stack.status() if item.name == server)
         if pid is None:
             return []
@@ -232,7 +232,7 @@ class System:
         return [top, *top.children(recursive=True)]
 
     async def up(self, servers: list[str]) -> None:
-        """Start servers again; a port may be held by what is just dying."""
+        """Start servers, with retries: a dying process may still hold a port."""
         for tries in range(3):
             try:
                 await self.stack.up(servers)
@@ -244,7 +244,7 @@ class System:
                 return
 
     def fill_store(self) -> None:
-        """Leave no byte of the S3 store's disk."""
+        """Fill the S3 store's file system completely."""
         with (self._store / "ballast").open("wb", buffering=0) as file, suppress(OSError):
             while True:
                 file.write(bytes(1024 * 1024))
