@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -138,8 +140,9 @@ async def connect_directly(settings: DatabaseSettings, application_name: str) ->
             timeout=CONNECT_SECONDS,
             server_settings={"application_name": application_name},
         )
-        if await _is_direct(connection):
-            return connection
+        with terminated_on_error(connection):
+            if await _is_direct(connection):
+                return connection
         connection.terminate()
     except (*UNREACHABLE, asyncpg.PostgresError, ValueError) as error:
         raise ComponentError(f"{place}: {_one_line(error)}") from error
@@ -147,6 +150,16 @@ async def connect_directly(settings: DatabaseSettings, application_name: str) ->
         f"{place} is a pooler, too: set LOGFLUME_DATABASE__DIRECT_URL to the address of Postgres "
         "itself"
     )
+
+
+@contextmanager
+def terminated_on_error(connection: Connection) -> Iterator[None]:
+    """Terminate a connection if the block raises or is cancelled."""
+    try:
+        yield
+    except BaseException:
+        connection.terminate()
+        raise
 
 
 async def _is_direct(connection: Connection) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 import asyncpg
 import msgspec
 
-from db.connect import Connection, connect_directly
+from db.connect import Connection, connect_directly, terminated_on_error
 from logflume.settings.groups import DatabaseSettings
 
 # The channel of NOTIFY; its payload is that of `Announced`.
@@ -78,5 +78,6 @@ async def listen(
         on_parts(Announced(*map(int, str(payload).split())))
 
     connection.add_termination_listener(lambda _: on_lost())
-    await connection.add_listener(CHANNEL, receive)
+    with terminated_on_error(connection):
+        await connection.add_listener(CHANNEL, receive)
     return connection
