@@ -43,7 +43,7 @@ async def test_live_log_is_followed_at_its_end(visits, pool, job_id):
     await expect(page.locator("#state")).to_have_text("")
 
 
-async def test_fold_markers_cut_between_parts(visits, pool, job_id):
+async def test_live_folds_and_steps_also_cut_between_parts(visits, pool, job_id):
     await store(pool, job_id, b"begin\ntravis_fold:st")
     page = await visits.open(f"/jobs/{job_id}")
     await store(pool, job_id, b"art:build\r\x1b[0K$ make\nworking\n", first=1)
@@ -53,6 +53,12 @@ async def test_fold_markers_cut_between_parts(visits, pool, job_id):
     await store(pool, job_id, b"done\ntravis_fold:end:build\r\x1b[0Knext\n", first=2)
     await expect(button).to_have_attribute("aria-expanded", "false")
     assert await line_texts(page, 5) == ["begin", "$ make", "next"]
+    await store(pool, job_id, b"travis_time:start:a\r\x1b[0K$ test\nok\n", first=3)
+    assert (await line_texts(page, 7))[-2:] == ["$ test", "ok"]
+    end = f"travis_time:end:a:start=158{0:016},finish=158{1_500_000_000:016}\r\x1b[0K"
+    await store(pool, job_id, end.encode(), first=4)
+    step = page.locator(".row", has_text="$ test")
+    await expect(step.locator(".tag.time")).to_have_text("1.50s")
 
 
 async def test_progress_bar_is_overwritten_in_place(visits, pool, job_id):

@@ -37,12 +37,6 @@ async def to_top(page) -> None:
     await first_line(page, 1)
 
 
-async def test_opens_at_the_end(page):
-    await expect(page.locator(".row .text").last).to_have_text("the last needle")
-    await expect(page.locator("#facts")).to_contain_text("401 lines")
-    assert len(await numbers(page)) < 100
-
-
 async def test_closed_folds_open_by_click_and_key(page):
     await to_top(page)
     assert (await numbers(page))[:3] == [1, 5, 6]
@@ -70,14 +64,10 @@ async def test_closed_folds_open_by_click_and_key(page):
     await expect(page.locator(".row .number").nth(2)).to_have_text("3")
 
 
-async def test_step_shows_its_duration(page):
+async def test_durations_colours_and_overwritten_lines(page):
     await to_top(page)
     row = page.locator(".row", has_text="$ make")
     await expect(row.locator(".tag.time")).to_have_text("1m 23s")
-
-
-async def test_colours_and_overwritten_lines(page):
-    await to_top(page)
     red = page.get_by_text("red", exact=True)
     await expect(red).to_have_css("font-weight", "700")
     await expect(page.get_by_text("true", exact=True)).to_have_css("color", "rgb(1, 2, 3)")
@@ -118,7 +108,7 @@ async def test_link_to_lines_opens_folds_and_selects(visits, pool, job_id):
     await expect(page.locator("#range")).to_have_text("Lines 3\u20137")
 
 
-async def test_lines_are_selected_by_click_and_shift_click(page):
+async def test_lines_are_selected_and_copied_without_numbers(page):
     await page.locator(".row .number", has_text=re.compile("^390$")).click()
     await expect(page).to_have_url(re.compile(r"#L390$"))
     await page.locator(".row .number", has_text=re.compile("^394$")).click(modifiers=["Shift"])
@@ -127,9 +117,6 @@ async def test_lines_are_selected_by_click_and_shift_click(page):
     await page.keyboard.press("Escape")
     await expect(page.locator(".row.selected")).to_have_count(0)
     assert "#" not in page.url
-
-
-async def test_copied_text_has_no_line_numbers(page):
     await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     await page.evaluate("location.hash = '#L7-L9'")
     await expect(page.locator(".row.selected")).to_have_count(3)
@@ -146,7 +133,10 @@ async def test_copied_text_has_no_line_numbers(page):
     assert await page.evaluate("navigator.clipboard.readText()") == copied
 
 
-async def test_download_returns_the_bytes(page, job_id):
+async def test_opens_at_the_end_and_downloads_the_bytes(page, job_id):
+    await expect(page.locator(".row .text").last).to_have_text("the last needle")
+    await expect(page.locator("#facts")).to_contain_text("401 lines")
+    assert len(await numbers(page)) < 100
     async with page.expect_download() as download:
         await page.get_by_role("link", name="Download").click()
     path = await (await download.value).path()
