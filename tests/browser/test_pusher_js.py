@@ -1,13 +1,11 @@
 """Live parts in pusher-js through a real Pusher server, as in travis-web."""
 
-import json
 from pathlib import Path
 
-import aio_pika
 import pytest
 
-from logflume import contract
 from logflume.settings import load_settings
+from tests.support import broker
 from tests.support.pages import until
 from tests.support.services import TOKEN, draining
 from tests.support.waiting import until as until_true
@@ -51,11 +49,9 @@ def site_port(pusher) -> int:
 async def test_live_parts_reach_pusher_js_and_the_page(
     visits, settings, channel, pool, job_id, secure
 ):
-    exchange = await channel.get_exchange(contract.EXCHANGE)
 
     async def publish(number: int, text: str, **fields) -> None:
-        body = {"id": job_id, "number": number, "log": text, "uuid": "u", **fields}
-        await exchange.publish(aio_pika.Message(json.dumps(body).encode()), contract.ROUTING_KEY)
+        await broker.publish(channel, broker.message(job_id, number, text, **fields))
 
     async def occupied() -> bool:
         query = "SELECT count(*) FROM watched_logs WHERE job_id = $1 AND way = 'pusher'"

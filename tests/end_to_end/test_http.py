@@ -3,22 +3,21 @@
 import asyncio
 import base64
 import hashlib
-import json
 import os
 import random
 from pathlib import Path
 
-import aio_pika
 import asyncpg
 import httpx
 import pytest
 
 from db.parts import store_batch
-from logflume import amqp, contract
+from logflume import amqp
 from logflume.archive.store import Archive
 from logflume.settings import load_settings
 from logflume_cli.devstack.runner import PART_BYTES, connect, new_job_ids, play
 from logflume_cli.devstack.stack import LocalStack
+from tests.support import broker
 from tests.support.parts import part
 from tests.support.sse import reading
 
@@ -133,11 +132,8 @@ async def test_removed_text_is_never_seen_again(web, settings, job_id, when):
             await until_phase(web, job_id, "done")
             assert await archived(settings, job_id) == secret
         else:
-            body = {"id": job_id, "log": secret.decode(), "number": 0, "uuid": "run"}
-            exchange = await amqp.declare(channel)
-            await exchange.publish(
-                aio_pika.Message(json.dumps(body).encode()), contract.ROUTING_KEY
-            )
+            await amqp.declare(channel)
+            await broker.publish(channel, broker.message(job_id, 0, secret.decode(), uuid="run"))
             await until_phase(web, job_id, "receiving")
         removed = await web.put(f"/logs/{job_id}?removed_by=7", content=notice)
         assert removed.json()["content"] == notice.decode()

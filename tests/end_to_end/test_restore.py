@@ -1,7 +1,6 @@
 """Postgres put back to an earlier time by the commands of docs/backups.md, all else being newer."""
 
 import asyncio
-import json
 import os
 import re
 import shutil
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import aio_pika
 import asyncpg
 import httpx
 import pytest
@@ -20,7 +18,7 @@ from botocore.exceptions import ClientError
 
 from db import partitions
 from db.parts import store_batch
-from logflume import contract
+from logflume import amqp, contract
 from logflume.archive.store import key
 from logflume_cli.devstack.stack import LocalStack
 from tests.support.parts import content, part
@@ -97,9 +95,14 @@ class System:
 
     async def publish(self, job_id: int, *numbers: int, final: bool = False) -> None:
         for number in numbers:
-            body = {"id": job_id, "log": f"{job_id}:{number}\n", "number": number, "uuid": "a"}
-            body["final"] = final and number == numbers[-1]
-            message = aio_pika.Message(json.dumps(body).encode(), delivery_mode=2)
+            part = contract.PartMessage.of(
+                job_id,
+                number,
+                f"{job_id}:{number}\n".encode(),
+                uuid="a",
+                final=final and number == numbers[-1],
+            )
+            message = amqp.part_message(part)
             await self._channel.default_exchange.publish(message, contract.QUEUE)
 
     async def ask(self, query: str, *arguments: object):

@@ -1,21 +1,19 @@
 """One log on its way from RabbitMQ into the archive, as a collector of traces sees it."""
 
 import asyncio
-import json
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import aio_pika
 import pytest
 import structlog
 from pydantic import SecretStr
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
-from logflume import contract
 from logflume.observability import spans
 from logflume_cli.worker import QUEUES, _worker
+from tests.support import broker
 from tests.support.collector import Collector, Span, collecting
 from tests.support.histories import recorded
 from tests.support.services import TOKEN, draining, serving
@@ -62,10 +60,8 @@ async def working(settings):
 
 
 async def publish(channel, job_id: int, number: int, text: str, *, final: bool) -> None:
-    exchange = await channel.get_exchange(contract.EXCHANGE)
-    told = {"id": job_id, "uuid": "a", "number": number, "log": text, "final": final}
-    message = aio_pika.Message(json.dumps(told).encode(), headers={"traceparent": TRACEPARENT})
-    await exchange.publish(message, contract.ROUTING_KEY)
+    body = broker.message(job_id, number, text, uuid="a", final=final)
+    await broker.publish(channel, body, headers={"traceparent": TRACEPARENT})
 
 
 async def live(settings, channel, pool, job_id) -> str:

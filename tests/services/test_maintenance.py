@@ -1,20 +1,19 @@
 """The maintenance switch: pauses reads and writes of parts, which resume after it."""
 
 import asyncio
-import json
 import os
 import re
 import subprocess
 import sys
 from datetime import timedelta
 
-import aio_pika
 import pytest
 
 from db import aggregation, maintenance
 from db.parts import store_batch
 from logflume import contract
 from logflume.errors import UnderMaintenance
+from tests.support import broker
 from tests.support.parts import content, part
 from tests.support.services import draining, serving
 from tests.support.waiting import until
@@ -28,11 +27,9 @@ def settings(amqp_settings):
 
 
 async def test_drains_pause_and_resume(settings, channel, pool, job_id):
-    exchange = await channel.get_exchange(contract.EXCHANGE)
 
     async def publish(number: int) -> None:
-        body = json.dumps({"id": job_id, "number": number, "log": f"{number},", "uuid": "u"})
-        await exchange.publish(aio_pika.Message(body.encode()), contract.ROUTING_KEY)
+        await broker.publish(channel, broker.message(job_id, number, f"{number},"))
 
     async def stored(count: int) -> bool:
         return await pool.fetchval("SELECT count(*) FROM log_parts") == count

@@ -28,6 +28,7 @@ from logflume.errors import ComponentError
 from logflume.observability.metrics import Readings
 from logflume.observability.server import metrics_server
 from logflume_cli.services import make_workflows
+from tests.support import broker
 from tests.support.metrics import parsed, scrape, shown
 from tests.support.parts import part, write_whole
 from tests.support.services import draining, serving
@@ -47,9 +48,8 @@ async def test_a_drain_serves_its_metrics_and_readiness(settings, channel, pool,
     exchange = await channel.get_exchange(contract.EXCHANGE)
 
     async def publish(uuid: str, number: int, **fields) -> None:
-        body = {"id": job_id, "uuid": uuid, "number": number, "log": "four", **fields}
-        message = aio_pika.Message(json.dumps(body).encode(), timestamp=datetime.now(UTC))
-        await exchange.publish(message, contract.ROUTING_KEY)
+        body = broker.message(job_id, number, "four", uuid=uuid, **fields)
+        await broker.publish(channel, body, timestamp=datetime.now(UTC))
 
     async with pool.acquire() as connection:
         await store_batch(connection, [part(job_id, 0, attempt="closed")])

@@ -1,11 +1,9 @@
 """What each process may do in the database, and what it must not be able to do."""
 
 import asyncio
-import json
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
-import aio_pika
 import asyncpg
 import pytest
 
@@ -27,11 +25,11 @@ from db import (
 from db.connect import Role, check_schema, open_pool
 from db.parts import store_batch
 from db.recovery import Archived
-from logflume import contract
 from logflume.domain import Origin, Policy
 from logflume.errors import ComponentError, UnderHold
 from logflume.markers import Step
 from logflume_cli.devstack.home import PROCESSES
+from tests.support import broker
 from tests.support.partitions import ago, make_past, old_part
 from tests.support.parts import part, write_whole
 from tests.support.services import as_process, draining, serving
@@ -177,12 +175,11 @@ async def archived(connection, job_id: int) -> None:
 
 async def test_the_drain_stores_and_the_web_reads_and_writes(amqp_settings, channel, pools, job_id):
     """Parts, a second run, parts after the aggregation, and of a run that was closed."""
-    pool, exchange = pools["worker"], await channel.get_exchange(contract.EXCHANGE)
+    pool = pools["worker"]
     settings = as_process(amqp_settings, "web")
 
     async def publish(number, text, uuid="a", **fields):
-        body = {"id": job_id, "log": text, "number": number, "uuid": uuid, **fields}
-        await exchange.publish(aio_pika.Message(json.dumps(body).encode()), contract.ROUTING_KEY)
+        await broker.publish(channel, broker.message(job_id, number, text, uuid=uuid, **fields))
 
     async with draining(amqp_settings), serving(settings, pools["web"]) as web:
 

@@ -1,4 +1,4 @@
-"""Signals to real Temporal: coalesced, kept while it is away, never dropped."""
+"""Signals to real Temporal: coalesced, retried while it is down, never dropped."""
 
 import asyncio
 
@@ -15,8 +15,8 @@ from workflows.lifecycle_types import PartsStored, workflow_id
 ONE = PartsStored(parts=1, bytes=10)
 
 
-async def told(client, job_id: int) -> list[PartsStored]:
-    """The batches that arrived at a log's workflow, which no worker serves here."""
+async def received(client, job_id: int) -> list[PartsStored]:
+    """The batches that a log's workflow received; no worker runs here."""
     handle = client.get_workflow_handle(workflow_id(job_id))
     signals = []
     async for event in handle.fetch_history_events():
@@ -36,71 +36,71 @@ async def client(settings):
     return await connect_temporal(settings.temporal)
 
 
-async def test_the_first_and_the_final_batch_go_at_once_and_the_rest_together(
+async def test_first_and_final_batches_are_sent_at_once_and_others_coalesced(
     client, settings, job_id
 ):
     signals = signaller(client, settings, interval=3600)
     signals.parts_stored(job_id, PartsStored(1, 10, begun=True))
-    await _until_told(client, job_id, 1)
+    await _until_received(client, job_id, 1)
     for _ in range(50):
         signals.parts_stored(job_id, ONE)
-    assert len(await told(client, job_id)) == 1
+    assert len(await received(client, job_id)) == 1
     signals.parts_stored(job_id, PartsStored(1, 10, final=True))
-    await _until_told(client, job_id, 2)
-    assert await told(client, job_id) == [
+    await _until_received(client, job_id, 2)
+    assert await received(client, job_id) == [
         PartsStored(1, 10, begun=True),
         PartsStored(51, 510, final=True),
     ]
     assert await signals.close(10) == 0
 
 
-async def test_what_is_held_back_is_sent_when_the_interval_is_over(client, settings, job_id):
+async def test_coalesced_batches_are_sent_after_the_interval(client, settings, job_id):
     signals = signaller(client, settings, interval=0.3)
     signals.parts_stored(job_id, PartsStored(1, 10, begun=True))
-    await _until_told(client, job_id, 1)
+    await _until_received(client, job_id, 1)
     for _ in range(5):
         signals.parts_stored(job_id, ONE)
-    await _until_told(client, job_id, 2)
-    assert await told(client, job_id) == [PartsStored(1, 10, begun=True), PartsStored(5, 50)]
+    await _until_received(client, job_id, 2)
+    assert await received(client, job_id) == [PartsStored(1, 10, begun=True), PartsStored(5, 50)]
     await signals.close(10)
 
 
-async def test_what_comes_while_a_signal_is_under_way_is_held_back_too(client, settings, job_id):
-    """Else a slow Temporal would get more signals, not fewer."""
+async def test_batches_during_a_signal_are_coalesced_too(client, settings, job_id):
+    """Otherwise a slow Temporal would get more signals, not fewer."""
     signals = signaller(client, settings, interval=3600)
     signals.parts_stored(job_id, PartsStored(1, 10, begun=True))
     while signals._waiting:
         await asyncio.sleep(0)
     signals.parts_stored(job_id, ONE)
-    await _until_told(client, job_id, 1)
+    await _until_received(client, job_id, 1)
     signals.parts_stored(job_id, ONE)
     assert await signals.close(10) == 0
-    assert await told(client, job_id) == [PartsStored(1, 10, begun=True), PartsStored(2, 20)]
+    assert await received(client, job_id) == [PartsStored(1, 10, begun=True), PartsStored(2, 20)]
 
 
-async def test_stopping_sends_what_is_held_back(client, settings, job_id):
+async def test_closing_sends_coalesced_batches(client, settings, job_id):
     signals = signaller(client, settings, interval=3600)
     signals.parts_stored(job_id, PartsStored(1, 10, begun=True))
-    await _until_told(client, job_id, 1)
+    await _until_received(client, job_id, 1)
     signals.parts_stored(job_id, ONE)
     assert await signals.close(10) == 0
-    assert await told(client, job_id) == [PartsStored(1, 10, begun=True), ONE]
+    assert await received(client, job_id) == [PartsStored(1, 10, begun=True), ONE]
 
 
-async def test_with_temporal_away_nothing_waits_and_all_is_added_up(settings, job_id):
+async def test_while_temporal_is_down_batches_are_coalesced_without_waiting(settings, job_id):
     away = settings.temporal.model_copy(update={"address": "127.0.0.1:1"})
     signals = signaller(await connect_temporal(away, lazy=True), settings, interval=0)
     for _ in range(1000):
         signals.parts_stored(job_id, ONE)
-    assert signals._ready.qsize() <= 1  # in memory, too, it is one
-    assert await signals.close(0.5) == 1  # one log left untold, and known
+    assert signals._ready.qsize() <= 1  # also coalesced in memory
+    assert await signals.close(0.5) == 1  # one log without its signal
 
 
-async def _until_told(client, job_id: int, count: int) -> None:
+async def _until_received(client, job_id: int, count: int) -> None:
     async with asyncio.timeout(30):
         while True:
             try:
-                if len(await told(client, job_id)) >= count:
+                if len(await received(client, job_id)) >= count:
                     return
             except RPCError:  # no workflow yet
                 pass

@@ -1,7 +1,6 @@
 """TLS to every component and from the web: trusted, with client certificates, and refused."""
 
 import asyncio
-import json
 import shutil
 import socket
 import ssl
@@ -9,7 +8,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
-import aio_pika
 import asyncpg
 import httpx
 import pytest
@@ -160,9 +158,9 @@ ssl_options.fail_if_no_peer_cert = true
 async def test_rabbitmq_with_mutual_tls(settings, broker, files, pool, job_id):
     url = f"{broker}?cafile={files.ca}&certfile={files.client_cert}&keyfile={files.client_key}"
     publisher = Publisher(url, "test", amqp.declare)
-    body = {"id": job_id, "log": "by TLS", "number": 0}
+    part = amqp.part_message(contract.PartMessage.of(job_id, 0, b"by TLS"))
     async with draining(changed(settings, "amqp", url=SecretStr(url))):
-        await publisher.publish(aio_pika.Message(json.dumps(body).encode()), contract.ROUTING_KEY)
+        await publisher.publish(part, contract.ROUTING_KEY)
 
         async def is_stored() -> bool:
             return await pool.fetchval("SELECT content FROM log_parts") == b"by TLS"

@@ -1,7 +1,6 @@
 """RabbitMQ's management API and a publisher of parts."""
 
 import asyncio
-import json
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -65,7 +64,8 @@ async def publish(channel: AbstractChannel, *bodies: bytes, **properties: Any) -
 
 def message(job_id: int, number: int | str, log: str = "", **fields: Any) -> bytes:
     """The body of a part's message."""
-    return json.dumps({"id": job_id, "number": number, "log": log, "uuid": "u", **fields}).encode()
+    part = {"id": job_id, "number": number, "log": log, "uuid": "u", **fields}
+    return contract.PartMessage(**part).encode()
 
 
 async def publish_raw(settings: Settings, body: bytes, properties: bytes) -> None:
