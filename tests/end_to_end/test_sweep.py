@@ -143,7 +143,7 @@ def test_the_stack_makes_the_schedules_and_an_operator_has_them_in_hand(stack, s
     assert logflume("doctor").returncode == 0
     cli("schedule", "delete", "--schedule-id", "sweep")
     assert "logflume schedules apply" in logflume("doctor").stdout
-    assert apply() == "sweep: made, every 86400 s\n" + maintenance
+    assert apply() == "sweep: created, every 86400 s\n" + maintenance
 
 
 async def test_a_log_that_nobody_told_of_is_archived_after_a_trigger(stack, settings, cli):
