@@ -24,7 +24,7 @@ def deploy() -> None:
 
 @db.command()
 def verify() -> None:
-    """Verify the deployed schema."""
+    """Run the verify script of every deployed change."""
     _run("verify")
 
 

@@ -58,7 +58,7 @@ def import_() -> None:
 )
 @click.option("--verify", is_flag=True, help="Import nothing; compare and report differences.")
 def travis_logs_(source: DatabaseSettings, *, verify: bool) -> None:
-    """Import a travis-logs database, or its changes since the last import.
+    """Import a travis-logs database; run it again to import changes.
 
     Safe to interrupt and repeat: unchanged logs are skipped. Nothing is written to the travis-logs
     database. Prints a line for each job that differs; with --verify the exit code is then 1.

@@ -27,7 +27,12 @@ def maintenance() -> None:
 
 @maintenance.command()
 @click.option(
-    "--for", "duration", type=Duration(), default="5m", show_default=True, help="Duration."
+    "--for",
+    "duration",
+    type=Duration(),
+    default="5m",
+    show_default=True,
+    help="How long it stays on.",
 )
 def on(duration: timedelta) -> None:
     """Turn it on; returns once all writes of parts have stopped."""

@@ -42,7 +42,7 @@ def stack() -> None:
     "use it.",
 )
 def up(names: tuple[str, ...], *, detach: bool, pusher: bool) -> None:
-    """Start components and their dependencies, by default all, unless they run already.
+    """Start components (default: all) and their dependencies.
 
     Runs until Ctrl-C and then stops what it started, unless --detach is given.
     """
@@ -54,7 +54,7 @@ def up(names: tuple[str, ...], *, detach: bool, pusher: bool) -> None:
 @stack.command()
 @components
 def down(names: tuple[str, ...]) -> None:
-    """Stop components, by default all. Their data is not deleted."""
+    """Stop components (default: all) without deleting their data."""
     settings = load_settings()
     if not _was_started(settings):
         click.echo(f"nothing to stop: no local stack in {settings.stack.folder}")
