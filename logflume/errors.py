@@ -1,4 +1,4 @@
-"""Every error that logflume raises on purpose, and what a caller may do about it.
+"""The errors that logflume raises deliberately, and how a caller can react.
 
 LogflumeError            its text is one line: what is wrong, then what to do
 ├── SettingsError        a setting is unreadable or contradicts another
@@ -10,7 +10,7 @@ LogflumeError            its text is one line: what is wrong, then what to do
 │   ├── PartsGone        parts that a log was made of no longer exist, and neither does its content
 │   └── PartitionError   a partition cannot be created, drained or dropped
 ├── NotArchived          the archive has no object under the job's key
-├── InvalidMessage         a message violates the wire contract; the text is the reason
+├── InvalidMessage       a message violates the wire contract; the text is the reason
 ├── UnknownLog           there is no log with this id
 ├── LogExpired           retention deleted the text of the log
 ├── UnderHold            the log is under legal hold: its text must not change

@@ -34,18 +34,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(PROJECT / name, source / name)
     offline = ["--no-index", "--no-deps"]
-    build = [
-        *PIP,
-        "wheel",
-        *offline,
-        "--no-build-isolation",
-        "--wheel-dir",
-        str(wheels),
-        str(source),
-    ]
-    subprocess.run(build, check=True)
-    install = [*PIP, "install", *offline, "--no-compile", "--target", site]
-    subprocess.run([*install, *wheels.iterdir()], check=True)
+    build = [*PIP, "wheel", *offline, "--no-build-isolation"]
+    subprocess.run([*build, f"--wheel-dir={wheels}", str(source)], check=True)
+    install = [*PIP, "install", *offline, "--no-compile", f"--target={site}"]
+    subprocess.run([*install, *map(str, wheels.iterdir())], check=True)
     return site
 
 
