@@ -1,4 +1,4 @@
-"""The groups of settings, one for each component; every field states its unit."""
+"""The settings groups, one per component; every field states its unit."""
 
 from datetime import timedelta
 from pathlib import Path

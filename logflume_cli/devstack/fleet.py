@@ -74,14 +74,14 @@ async def play_fleet(amqp_url: str, jobs: Sequence[Job]) -> None:
     async with await connect(amqp_url) as connection:
         channel = await connection.channel(publisher_confirms=False)
 
-        async def one(job: Job) -> None:
+        async def publish(job: Job) -> None:
             async with semaphore:
                 with job.open() as output:
                     job.played = await play(
                         channel, job.job_id, output, rate=job.rate, on_part=job.count
                     )
 
-        await together(*map(one, jobs))
+        await together(*map(publish, jobs))
 
 
 async def follow_fleet(database_url: str, jobs: Sequence[Job]) -> None:
@@ -113,12 +113,12 @@ async def compare_fleet(settings: S3Settings, jobs: Sequence[Job]) -> dict[int, 
     """Whether each job's object equals what was published, by job id; objects are streamed."""
     semaphore, s3 = asyncio.Semaphore(DOWNLOADS_AT_ONCE), client(settings)
 
-    async def one(job: Job) -> bool:
+    async def compare(job: Job) -> bool:
         async with semaphore:
             archived = await asyncio.to_thread(_archived_sha256, s3, settings.bucket, job.job_id)
         return job.played is not None and archived == job.played.sha256
 
-    results = await asyncio.gather(*map(one, jobs))
+    results = await asyncio.gather(*map(compare, jobs))
     return {job.job_id: equal for job, equal in zip(jobs, results, strict=True)}
 
 

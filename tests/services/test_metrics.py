@@ -117,20 +117,20 @@ async def oldest_hours(connection) -> float:
 
 async def test_stats_of_the_database(pool, job_id):
     async with pool.acquire() as connection:
-        found = await read_stats(connection)
-        assert (found.oldest_unarchived_seconds, found.default_partition_parts) == (0, 0)
-        assert not found.is_under_maintenance
+        stats = await read_stats(connection)
+        assert (stats.oldest_unarchived_seconds, stats.default_partition_parts) == (0, 0)
+        assert not stats.is_under_maintenance
         # One fewer if midnight has passed since the servers started.
-        assert found.partitions_ahead >= 1
+        assert stats.partitions_ahead >= 1
         began = datetime.now(UTC) - timedelta(hours=9)
         young, old, done = job_id, job_id + 10_000, job_id + 20_000
         await store_batch(connection, [part(young, 0, b"a")])
         await store_batch(connection, [part(old, 0, b"b", published_at=began)])
         older = part(done, 0, b"c", published_at=began - timedelta(hours=1), final=True)
         await store_batch(connection, [older])
-        made = await aggregation.aggregate(connection, done, force=False, restore=False)
+        result = await aggregation.aggregate(connection, done, force=False, restore=False)
         assert 10 <= await oldest_hours(connection) < 10.5
-        verified = await logs.mark_verified(connection, done, made.sha256)
+        verified = await logs.mark_verified(connection, done, result.sha256)
         assert verified and verified.missing_parts == 0
         since = (datetime.now(UTC) - older.received_at).total_seconds()
         assert verified.seconds is not None and 0 <= verified.seconds <= since + 1
@@ -143,8 +143,8 @@ async def test_stats_of_the_database(pool, job_id):
         )
         assert (await read_stats(connection)).default_partition_parts == 1
         await switch_on(connection, timedelta(minutes=1))
-        found = await read_stats(connection)
-        assert found.is_under_maintenance and found.default_partition_parts == 0
+        stats = await read_stats(connection)
+        assert stats.is_under_maintenance and stats.default_partition_parts == 0
         await switch_off(connection)
 
 

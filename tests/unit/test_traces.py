@@ -174,7 +174,7 @@ def test_sentry_receives_errors_without_their_text():
     with collecting() as collector:
         lines = run(BROKEN.format(port=collector.port))
         refused, broke, library, ended = collector.events()
-        sent = b"".join(one.body for one in collector.sent)
+        sent = b"".join(request.body for request in collector.sent)
     assert refused["message"] == "part_refused"
     assert refused["tags"] == {"job_id": "7", "process": "worker"}
     assert broke["message"] == "request_broke"
