@@ -1,7 +1,9 @@
 """A drain stops consuming when too many recent messages are invalid, and resumes."""
 
 import asyncio
+import socket
 
+import httpx
 import pytest
 from click.testing import CliRunner
 from prometheus_client import REGISTRY
@@ -14,6 +16,7 @@ from logflume.settings import Settings
 from logflume_cli.rejected import rejected
 from tests.support.broker import message, publish, ready_messages
 from tests.support.parts import count_parts, stored_content
+from tests.support.processes import LOGFLUME, running
 from tests.support.services import draining
 from tests.support.waiting import until
 
@@ -84,13 +87,31 @@ async def answers(drain: Drain, expected: tuple[int, int, int]) -> bool:
         return False
 
 
-async def test_it_resumes_by_itself_after_the_set_time(amqp_settings, channel, pool, job_id):
+async def test_readiness_names_the_limit_and_the_drain_resumes_by_itself(
+    amqp_settings, channel, pool, job_id, tmp_path
+):
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    telemetry = amqp_settings.telemetry.model_copy(update={"port": port})
+    settings = limited(amqp_settings, suspend_seconds=5)
+    settings = settings.model_copy(update={"telemetry": telemetry})
     await publish(channel, *[b"invalid"] * WINDOW, *(message(job_id, n, "x") for n in range(9)))
-    async with draining(limited(amqp_settings, suspend_seconds=2)) as drain:
-        await until(lambda: is_suspended(drain))
+    async with (
+        running(settings, tmp_path / "drain", LOGFLUME, "drain", started="drain_suspended"),
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        response = await client.get("/health/ready")
+        assert response.status_code == 503
+        reason = response.json()["dependencies"]["dead_letter_limit"]
+        assert reason.startswith("20 of the last 20 messages are invalid: consuming is suspended")
         assert await ready_messages(channel) == 9
         await until(lambda: has_parts(pool, 9))
-        assert not await is_suspended(drain)
+        response = await client.get("/health/ready")
+        assert (response.status_code, response.json()["dependencies"]["dead_letter_limit"]) == (
+            200,
+            "ok",
+        )
+    assert (tmp_path / "drain.log").read_text().count('"level": "error"') == 1
 
 
 async def test_one_command_resumes_all_drains(amqp_settings, channel, resume):
