@@ -1,4 +1,4 @@
-"""The running system over HTTP: parts in, logs out, removed text gone, a large log read."""
+"""The running system over HTTP: writing parts, reading logs, removal, a large log."""
 
 import asyncio
 import base64
@@ -52,7 +52,7 @@ def job_id():
 
 
 def peak_bytes(pid: int) -> int:
-    """The most memory that a process held so far."""
+    """A process's peak RSS in bytes."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
@@ -77,9 +77,9 @@ async def put(web: httpx.AsyncClient, job_id: int, number: int | str, text: byte
     assert answer.status_code == 204
 
 
-async def test_parts_over_http_take_the_way_of_all_parts(web, settings, job_id):
+async def test_parts_over_http_are_stored_like_all_parts(web, settings, job_id):
     await put(web, job_id, 0, b"caf\xc3")
-    await put(web, job_id, 0, b"caf\xc3")  # posted again, as after an answer that was lost
+    await put(web, job_id, 0, b"caf\xc3")  # a repetition, as after a lost response
     await put(web, job_id, 1, b"\xa9\0")
     async with asyncio.timeout(30):
         while (await web.get(f"/logs/{job_id}")).status_code == 404:
@@ -95,11 +95,11 @@ async def test_parts_over_http_take_the_way_of_all_parts(web, settings, job_id):
 
 
 def pieces(content):
-    """A log's bytes as the runner cuts them into parts."""
+    """A log's bytes, cut into parts as a runner does."""
     return [content[at : at + PART_BYTES] for at in range(0, len(content), PART_BYTES)]
 
 
-async def test_a_reader_sees_the_same_bytes_through_a_logs_whole_life(web, settings, job_id):
+async def test_readers_see_the_same_bytes_in_every_phase(web, settings, job_id):
     content = random.Random(4).randbytes(2_000_000)
     async with await connect(settings.amqp.url.get_secret_value()) as connection:
         channel = await connection.channel(publisher_confirms=False)
@@ -113,7 +113,7 @@ async def test_a_reader_sees_the_same_bytes_through_a_logs_whole_life(web, setti
             phase = answer.json()["phase"]
             raw = await web.get(f"/logs/{job_id}/raw")
             if phase in {"receiving", "settling"}:
-                # Batches commit side by side: a later one may be there before an earlier one.
+                # Batches commit concurrently: a later one may be visible before an earlier one.
                 places = [content.find(read) for read in pieces(raw.content)]
                 assert -1 not in places and places == sorted(places)
             else:
@@ -123,8 +123,8 @@ async def test_a_reader_sees_the_same_bytes_through_a_logs_whole_life(web, setti
 
 
 @pytest.mark.parametrize("when", ["receiving", "done"])
-async def test_removed_text_is_never_seen_again(web, settings, job_id, when):
-    secret, notice = b"the secret " * 1000, b"Log removed by somebody"
+async def test_removed_text_is_never_returned_again(web, settings, job_id, when):
+    secret, notice = b"the secret " * 1000, b"Log removed by an admin"
     async with await connect(settings.amqp.url.get_secret_value()) as connection:
         channel = await connection.channel(publisher_confirms=False)
         if when == "done":
@@ -138,9 +138,9 @@ async def test_removed_text_is_never_seen_again(web, settings, job_id, when):
         removed = await web.put(f"/logs/{job_id}?removed_by=7", content=notice)
         assert removed.json()["content"] == notice.decode()
         assert (await web.get(f"/logs/{job_id}/raw")).content == notice
-        await play(channel, job_id, secret, uuid="run")  # what the dying runner still has to say
-    told = await until_phase(web, job_id, "done")
-    assert told["removed_at"]
+        await play(channel, job_id, secret, uuid="run")  # the rest of the dying runner's output
+    log = await until_phase(web, job_id, "done")
+    assert log["removed_at"]
     assert (await web.get(f"/logs/{job_id}/raw")).content == notice
     assert await archived(settings, job_id) == notice
     database = await asyncpg.connect(settings.database.url.get_secret_value())

@@ -1,4 +1,4 @@
-"""What an operator does with Temporal's own command, on workflows that a real worker runs."""
+"""Temporal's own command on the workflows of a real worker, as operators use it."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ BIN = Path(sys.executable).parent
 
 @dataclass
 class Operator:
-    """A person with `temporal` and `logflume` in a shell, a worker, and what drains store."""
+    """Runs `temporal` and `logflume` commands; also starts a worker and stores parts."""
 
     settings: Settings
     pool: asyncpg.Pool
@@ -44,7 +44,7 @@ class Operator:
     working: asyncio.Task[None] | None = None
 
     async def type(self, *command: str) -> str:
-        """Run a command; what it prints."""
+        """Run a command; returns its output."""
         process = await asyncio.create_subprocess_exec(
             BIN / command[0],
             *command[1:],
@@ -58,8 +58,8 @@ class Operator:
         return output.decode()
 
     async def temporal(self, *command: str) -> Any:
-        told = ("--address", self.settings.temporal.address, "--output", "json")
-        printed = await self.type("temporal", *command, *told)
+        options = ("--address", self.settings.temporal.address, "--output", "json")
+        printed = await self.type("temporal", *command, *options)
         return json.loads(printed) if printed.strip() else None
 
     def query(self, clause: str) -> str:
@@ -67,12 +67,12 @@ class Operator:
         return f"{clause} AND TaskQueue = '{self.settings.temporal.task_queue}'"
 
     async def listed(self, clause: str) -> set[int]:
-        """The jobs whose logs' workflows Temporal finds."""
+        """The jobs whose workflows match the clause."""
         found = await self.temporal("workflow", "list", "--query", self.query(clause))
         return {int(one["execution"]["workflowId"].removeprefix("log-")) for one in found or []}
 
     async def until_listed(self, clause: str, *job_ids: int) -> None:
-        """Temporal's lists lag behind by some moments."""
+        """Wait until the query matches these jobs: Temporal's lists lag behind."""
 
         async def met() -> bool:
             return await self.listed(clause) == set(job_ids)
@@ -80,9 +80,9 @@ class Operator:
         await until(met)
 
     async def ask(self, job_id: int) -> dict[str, Any]:
-        """The answer to the query `lifecycle`."""
-        told = ("--workflow-id", workflow_id(job_id), "--type", "lifecycle")
-        answer = await self.temporal("workflow", "query", *told)
+        """The result of the query `lifecycle`."""
+        options = ("--workflow-id", workflow_id(job_id), "--type", "lifecycle")
+        answer = await self.temporal("workflow", "query", *options)
         [state] = answer["queryResult"]
         return state
 
@@ -102,7 +102,7 @@ class Operator:
         await self.workflows.parts_stored(job_id, batch)
 
     async def store(self, job_id: int, *parts: Part) -> None:
-        """Commit parts and tell their workflow, as a drain does."""
+        """Commit parts and signal their workflow, as a drain does."""
         await store_batch_on(self.pool, parts)
         await self.signal(job_id, *parts)
 
@@ -115,13 +115,13 @@ class Operator:
         return shown["events"]
 
     async def reset(self, job_id: int, *to: str) -> None:
-        told = ("--workflow-id", workflow_id(job_id), "--reason", "archive it again")
-        await self.temporal("workflow", "reset", *told, *to)
+        options = ("--workflow-id", workflow_id(job_id), "--reason", "archive it again")
+        await self.temporal("workflow", "reset", *options, *to)
 
     async def reset_before(
         self, job_id: int, activity: str, events: list[dict[str, Any]] | None = None
     ) -> None:
-        """Reset a run, the newest if none is given, to where it asked for an activity last."""
+        """Reset a run (default: the newest) to before it last scheduled the activity."""
         events = events or await self.events(job_id)
         run_id = events[0]["workflowExecutionStartedEventAttributes"]["originalExecutionRunId"]
         asked = max(number(one) for one in events if activity in asks_for(one))
@@ -134,24 +134,26 @@ class Operator:
 
     @asynccontextmanager
     async def under_maintenance(self) -> AsyncIterator[None]:
-        """Keep everyone away from parts."""
+        """Pause all reads and writes of parts."""
         async with self.pool.acquire() as connection:
             await maintenance.switch_on(connection, timedelta(minutes=1))
             yield
             await maintenance.switch_off(connection)
 
     async def until_trying(self, job_id: int, activity: str) -> None:
-        """Wait until Temporal tries an activity that a log's workflow asked for."""
+        """Wait until an activity of a log's workflow is being attempted."""
 
         async def met() -> bool:
-            told = ("--workflow-id", workflow_id(job_id))
-            pending = (await self.temporal("workflow", "describe", *told)).get("pendingActivities")
+            options = ("--workflow-id", workflow_id(job_id))
+            pending = (await self.temporal("workflow", "describe", *options)).get(
+                "pendingActivities"
+            )
             return activity in {one["activityType"]["name"] for one in pending or []}
 
         await until(met)
 
     async def result(self, job_id: int) -> dict[str, Any]:
-        """Wait for a log's newest run to end."""
+        """Wait until a log's newest run is closed."""
         done = await self.temporal("workflow", "result", "--workflow-id", workflow_id(job_id))
         assert done["status"] == "COMPLETED"
         return done["result"]
@@ -168,7 +170,7 @@ class Operator:
         return await asyncio.to_thread(read)
 
     async def is_at_its_end(self, job_id: int, content: bytes) -> bool:
-        """The log is archived, verified and purged, and what is archived is right."""
+        """Assert that the log is archived, verified and purged with the right content."""
         ended = await self.pool.fetchval(
             "SELECT archived_at IS NOT NULL AND archive_verified AND NOT archiving"
             " AND purged_at IS NOT NULL AND content IS NULL FROM logs WHERE job_id = $1",
@@ -180,11 +182,11 @@ class Operator:
         await until(lambda: self.is_at_its_end(job_id, content))
 
     async def work(self, **s3: Any) -> None:
-        """Start the worker, with these settings of the archive; anew if there is one."""
+        """Start or restart the worker with these archive settings."""
         await self.stop()
         changed = self.settings.s3.model_copy(update=s3)
-        given = self.settings.model_copy(update={"s3": changed})
-        self.working = asyncio.create_task(_worker(given, list(QUEUES)))
+        settings = self.settings.model_copy(update={"s3": changed})
+        self.working = asyncio.create_task(_worker(settings, list(QUEUES)))
 
     async def stop(self) -> None:
         if self.working:
@@ -192,7 +194,7 @@ class Operator:
             await asyncio.wait([self.working])
 
     async def get_stuck(self, *job_ids: int) -> None:
-        """Have logs that the archive refuses, then mend what was wrong with it."""
+        """Make logs stuck because the archive refuses them, then repair the archive."""
         await self.work(secret_key=SecretStr("not the key"))
         for job in job_ids:
             await self.whole_log(job, b"log %d" % job)
@@ -211,7 +213,7 @@ def number(event: dict[str, Any]) -> int:
 
 
 def asks_for(event: dict[str, Any]) -> set[str]:
-    """The activity that a workflow task asked for by this event, or ran itself."""
+    """The activity that this event schedules or, as a local activity, records."""
     scheduled = event.get("activityTaskScheduledEventAttributes", {})
     marker = event.get("markerRecordedEventAttributes", {}).get("details", {}).get("data", {})
     ran = [json.loads(b64decode(payload["data"])) for payload in marker.get("payloads", [])]
@@ -225,7 +227,7 @@ async def store_batch_on(pool: asyncpg.Pool, parts: Sequence[Part]) -> None:
 
 @pytest.fixture
 async def operator(settings: Settings, pool: asyncpg.Pool, tmp_path) -> AsyncIterator[Operator]:
-    """An operator, and the worker of `logflume worker` in this process."""
+    """An operator, with a worker in this process."""
     client = await connect_temporal(settings.temporal)
     await ensure_search_attributes(client)
     operator = Operator(settings, pool, make_workflows(client, settings), tmp_path)
@@ -234,7 +236,7 @@ async def operator(settings: Settings, pool: asyncpg.Pool, tmp_path) -> AsyncIte
     await operator.stop()
 
 
-async def test_logs_are_found_by_phase_and_job_and_asked(operator, job_id, numbers):
+async def test_workflows_are_found_by_phase_and_job_and_queried(operator, job_id, numbers):
     running = next(numbers)
     await operator.whole_log(job_id, b"all of it")
     await operator.store(running, part(running, 0, b"more to come"))
@@ -247,9 +249,7 @@ async def test_logs_are_found_by_phase_and_job_and_asked(operator, job_id, numbe
     assert await operator.is_at_its_end(job_id, b"all of it")
 
 
-async def test_stuck_logs_go_on_when_told_one_by_one_or_all_that_a_query_finds(
-    operator, job_id, numbers
-):
+async def test_stuck_logs_resume_when_signalled_one_by_one_or_by_query(operator, job_id, numbers):
     others = [next(numbers), next(numbers)]
     await operator.get_stuck(job_id, *others)
     again = ("--name", "archive_again")
@@ -264,7 +264,7 @@ async def test_stuck_logs_go_on_when_told_one_by_one_or_all_that_a_query_finds(
     await operator.until_listed('LogPhase = "stuck"')
 
 
-async def test_terminated_logs_are_brought_to_their_end_by_the_sweep(operator, job_id, numbers):
+async def test_the_sweep_finishes_logs_of_terminated_workflows(operator, job_id, numbers):
     others = [next(numbers), next(numbers)]
     await operator.get_stuck(job_id, *others)
     one = ("--workflow-id", workflow_id(job_id), "--reason", "by hand")
@@ -274,30 +274,30 @@ async def test_terminated_logs_are_brought_to_their_end_by_the_sweep(operator, j
     await operator.temporal("workflow", "terminate", *query)
     await operator.until_listed('ExecutionStatus = "Running"')
 
-    told = await operator.temporal(
+    done = await operator.temporal(
         *("workflow", "execute", "--type", "Sweep", "--workflow-id", f"sweep-of-{job_id}"),
         *("--task-queue", operator.settings.temporal.task_queue),
         *("--input", json.dumps({"after_seconds": 0, "purge_seconds": 0.5, "logs": 500})),
     )
-    assert (told["result"]["found"], told["result"]["started"]) == (3, 3)
+    assert (done["result"]["found"], done["result"]["started"]) == (3, 3)
     for job in (job_id, *others):
         await operator.until_at_its_end(job, b"log %d" % job)
 
 
-async def test_a_stuck_log_that_is_reset_is_archived_from_what_it_is_now(operator, job_id):
-    """The history ends before parts that came since: the database is asked once more."""
+async def test_a_reset_stuck_log_is_archived_with_its_current_content(operator, job_id):
+    """The history ends before the late parts: the workflow must query the database again."""
     await operator.get_stuck(job_id)
-    await store_batch_on(operator.pool, [part(job_id, 2, b", and late")])  # nobody tells of it
+    await store_batch_on(operator.pool, [part(job_id, 2, b", and late")])  # without a signal
     await operator.reset_before(job_id, AGGREGATE)
     assert (await operator.result(job_id))["parts"] == 3
     assert await operator.is_at_its_end(job_id, b"log %d, and late" % job_id)
 
 
-async def test_a_log_at_its_end_stays_as_it_is_whatever_is_run_again(operator, job_id):
-    """Its first run is reset again and again: the row is newer than what that history tells."""
+async def test_resets_never_change_a_finished_log(operator, job_id):
+    """Its first run is reset repeatedly: the row is newer than that history."""
     parts = whole(job_id, b"all of it")
     await store_batch_on(operator.pool, parts)
-    async with operator.under_maintenance():  # so that aggregation is an activity of its own
+    async with operator.under_maintenance():  # so that aggregation is not a local activity
         await operator.signal(job_id, *parts)
         await operator.until_trying(job_id, AGGREGATE)
     await operator.result(job_id)
@@ -312,7 +312,7 @@ async def test_a_log_at_its_end_stays_as_it_is_whatever_is_run_again(operator, j
         assert await operator.is_at_its_end(job_id, b"all of it"), to
 
 
-async def test_a_deletion_that_is_run_again_deletes_nothing_that_is_good(operator, job_id):
+async def test_a_repeated_deletion_deletes_no_valid_object(operator, job_id):
     await operator.whole_log(job_id, b"with a secret")
     await operator.result(job_id)
     async with operator.pool.acquire() as connection:
@@ -326,7 +326,7 @@ async def test_a_deletion_that_is_run_again_deletes_nothing_that_is_good(operato
     assert await operator.is_at_its_end(job_id, b"removed")
 
 
-async def test_a_run_that_continued_another_is_reset_too(operator, job_id):
+async def test_a_continued_run_can_be_reset_too(operator, job_id):
     operator.workflows = replace(
         operator.workflows, options=replace(operator.workflows.options, history_events=10)
     )
@@ -335,8 +335,8 @@ async def test_a_run_that_continued_another_is_reset_too(operator, job_id):
     assert started["continuedExecutionRunId"]
     await operator.reset(job_id, "--type", "FirstWorkflowTask")
     await operator.until_phase(job_id, "stuck")
-    told = ("--workflow-id", workflow_id(job_id), "--name", "archive_again")
-    await operator.temporal("workflow", "signal", *told)
+    options = ("--workflow-id", workflow_id(job_id), "--name", "archive_again")
+    await operator.temporal("workflow", "signal", *options)
     await operator.until_at_its_end(job_id, b"log %d" % job_id)
 
 
@@ -350,7 +350,7 @@ async def test_downloaded_histories_are_replayed(operator, job_id, numbers, tmp_
     files = []
     for job in (job_id, running):
         files.append(tmp_path / f"{workflow_id(job)}.json")
-        told = ("--workflow-id", workflow_id(job))
-        files[-1].write_text(json.dumps(await operator.temporal("workflow", "show", *told)))
-    told = await operator.type("logflume", "replay", *map(str, files))
-    assert [line.split()[1:3] for line in told.splitlines()] == [["same,", "LogLifecycle,"]] * 2
+        options = ("--workflow-id", workflow_id(job))
+        files[-1].write_text(json.dumps(await operator.temporal("workflow", "show", *options)))
+    report = await operator.type("logflume", "replay", *map(str, files))
+    assert [line.split()[1:3] for line in report.splitlines()] == [["same,", "LogLifecycle,"]] * 2

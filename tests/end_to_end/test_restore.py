@@ -1,4 +1,4 @@
-"""Postgres put back to an earlier time by the commands of docs/backups.md, all else being newer."""
+"""Restores only Postgres to an earlier time with the commands of docs/backups.md."""
 
 import asyncio
 import os
@@ -34,7 +34,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "backups.md").read_text()
 
 
 def block(name: str) -> str:
-    """Commands of the page, as an operator types them."""
+    """The commands of one block of the page."""
     [found] = re.findall(rf"^( *)```sh {name}\n(.*?)^\1```", PAGE, re.MULTILINE | re.DOTALL)
     return textwrap.dedent(found[1])
 
@@ -42,7 +42,7 @@ def block(name: str) -> str:
 async def typed(
     name: str, variables: dict[str, str], folder: Path, *, code: int = 0, **places: Path
 ) -> str:
-    """Run a block of the page; `places` are for those in /var/backups. Returns what it said."""
+    """Run a block of the page with `places` instead of /var/backups; returns its output."""
     commands = block(name)
     for place, path in places.items():
         commands = commands.replace(f"/var/backups/{place}", str(path))
@@ -61,7 +61,7 @@ async def typed(
 
 
 def libpq(url: str) -> dict[str, str]:
-    """The variables that Postgres's own programs know."""
+    """The environment of Postgres's own programs."""
     parts = urlsplit(url)
     return {
         "PGHOST": str(parts.hostname),
@@ -73,7 +73,7 @@ def libpq(url: str) -> dict[str, str]:
 
 
 class System:
-    """All of logflume as processes, a runner's messages, and what became of them."""
+    """All of logflume as processes, with a publisher and checks of the results."""
 
     def __init__(self, settings, channel, folder):
         self.settings = settings
@@ -120,9 +120,9 @@ class System:
         await until(lambda: self.ask(query, job_id, parts))
 
     async def until_archived(self, job_id: int, text: bytes | None) -> None:
-        """Wait until the archive holds this and nothing is owed to the row any more."""
-        owes = "(purged_at IS NULL AND aggregated_at IS NOT NULL) OR late_parts OR archive_outdated"
-        query = f"SELECT NOT ({owes}) FROM logs WHERE job_id = $1"
+        """Wait until this is archived and the row has no pending work."""
+        pending = "(purged_at IS NULL AND aggregated_at IS NOT NULL) OR late_parts OR archive_outdated"
+        query = f"SELECT NOT ({pending}) FROM logs WHERE job_id = $1"
 
         async def is_archived() -> bool:
             return self.archived(job_id) == text and bool(await self.ask(query, job_id))
@@ -160,16 +160,16 @@ def text(job_id: int, *numbers: int) -> bytes:
 
 
 class Jobs(NamedTuple):
-    """What becomes of their logs after the dump."""
+    """Jobs by what happens to their logs after the dump."""
 
-    ended: int  # it had ended, and gets late parts
-    going: int  # it goes on, and ends
-    fresh: int  # it begins, and ends
-    cut: int  # it goes on, and its last parts wait in RabbitMQ
-    lost: int  # it begins, and is not archived
+    ended: int  # finished before; gets late parts
+    going: int  # continues and finishes
+    fresh: int  # starts and finishes
+    cut: int  # continues; its last parts are still in RabbitMQ
+    lost: int  # starts; is not archived
     cleared: int
     removed: int
-    queued: int  # all of it waits in RabbitMQ
+    queued: int  # all parts are still in RabbitMQ
 
 
 async def before_the_dump(system: System, jobs: Jobs) -> None:
@@ -207,13 +207,13 @@ async def while_all_is_down(system: System, jobs: Jobs) -> None:
 
 
 def check_repaired(said: str, jobs: Jobs) -> None:
-    told = dict(re.findall(r"^job (\d+): (.*)$", said, re.MULTILINE))
+    reports = dict(re.findall(r"^job (\d+): (.*)$", said, re.MULTILINE))
     for job_id in (jobs.ended, jobs.going, jobs.fresh, jobs.removed):
-        assert told.pop(str(job_id)).endswith("adopted by the database")
-    cleared = told.pop(str(jobs.cleared))
+        assert reports.pop(str(job_id)).endswith("adopted by the database")
+    cleared = reports.pop(str(jobs.cleared))
     assert "object missing: the whole log was written or cleared" in cleared
     lost = "up to 3 parts are lost: they were stored after the restore point and not archived"
-    assert told == {str(job_id): lost for job_id in (jobs.cut, jobs.lost)}
+    assert reports == {str(job_id): lost for job_id in (jobs.cut, jobs.lost)}
     assert "3 left, 4 repaired" in said
 
 
@@ -259,10 +259,10 @@ async def test_after_a_restore_each_log_is_exact_or_named(system, numbers, tmp_p
     made = []
     await partitions.make_ahead(connection, "daily", 8, 0.2, made.append)
     await connection.close()
-    assert len(made) == 1  # pg_partman goes on in the restored database
+    assert len(made) == 1  # pg_partman works in the restored database
 
 
-async def test_postgres_goes_back_to_a_moment(tmp_path):
+async def test_point_in_time_recovery(tmp_path):
     stack = LocalStack(tmp_path / "stack")
     data, wal, base = (tmp_path / name for name in ("stack/postgres/data", "wal", "base"))
     url = stack.home.database_url("logflume")
@@ -280,7 +280,7 @@ async def test_postgres_goes_back_to_a_moment(tmp_path):
     variables["RESTORED_TO"] = str(await connection.fetchval("SELECT clock_timestamp()"))
     await store_batch(connection, [part(2, 0, b"after")])
     await connection.close()
-    await stack.down()  # which archives what there is
+    await stack.down()  # which archives the last WAL
 
     data.rename(tmp_path / "aside")
     await typed("pitr", variables, tmp_path, wal=wal, base=base)
@@ -297,7 +297,7 @@ async def test_postgres_goes_back_to_a_moment(tmp_path):
 
 
 def belong_to_postgres(folder: Path) -> None:
-    """As if the server's user had made it, who types such commands."""
+    """Give the files to the server's user, who runs such commands."""
     if os.geteuid() == 0:
         for path in (folder, *folder.rglob("*")):
             shutil.chown(path, "postgres", "postgres")

@@ -1,4 +1,4 @@
-"""Drains, workers and webs, several of each, come and go under load: every log stays exact."""
+"""Several drains, workers and webs start and stop under load: every log stays exact."""
 
 import asyncio
 import base64
@@ -28,7 +28,7 @@ PACE_SECONDS = 0.05
 
 
 class Processes:
-    """Our processes on the test's own database, vhost, bucket and task queue."""
+    """Our processes with the test's own database, vhost, bucket and task queue."""
 
     def __init__(self, settings, folder: Path) -> None:
         self._folder = folder
@@ -45,7 +45,7 @@ class Processes:
         self._running = []
 
     async def start(self, *arguments: str):
-        """Start one and wait until it says that it has started."""
+        """Start one and wait until it logs that it has started."""
         path = self._folder / f"{next(self._numbers)}.log"
         with path.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
@@ -68,7 +68,7 @@ class Processes:
 
 
 async def stop(process, number: int) -> int:
-    """Send a signal and return how the process ended."""
+    """Send a signal; returns the exit code."""
     process.send_signal(number)
     return await asyncio.wait_for(process.wait(), 60)
 
@@ -81,7 +81,7 @@ async def processes(amqp_settings, tmp_path):
 
 
 class Load:
-    """Jobs whose parts come in by one way each: the plain exchange, the sharded one, HTTP."""
+    """Jobs, each published through one of: the plain exchange, the sharded one, HTTP."""
 
     def __init__(self, channel, webs: list[httpx.AsyncClient], jobs) -> None:
         self._channel = channel
@@ -92,7 +92,7 @@ class Load:
         self.parts = 0
 
     async def run(self, ends: asyncio.Event) -> None:
-        """Publish parts of every job until that is set, then the final ones."""
+        """Publish parts of every job until `stop` is set, then the final ones."""
         while not ends.is_set():
             await self._publish(final=False)
             await asyncio.sleep(PACE_SECONDS)
@@ -122,7 +122,7 @@ class Load:
         await (await self._channel.get_exchange(exchange)).publish(message, routing_key)
 
     async def _http(self, job: int, part: dict) -> None:
-        """Post to one web, and again to the next if that gives no 204, as runners do."""
+        """Post to one web, then to the next if the response is not 204, as runners do."""
         for web in self._webs:
             try:
                 answer = await web.put(f"/log-parts/{job}/{self.parts}", json=part)
@@ -135,7 +135,7 @@ class Load:
 async def test_every_log_is_exact_while_processes_come_and_go(
     processes, amqp_settings, channel, pool, numbers
 ):
-    # A log whose parts are late on a busy machine is not to be verified without them.
+    # On a busy machine, parts may arrive late; do not verify a log without them.
     patient = amqp_settings.lifecycle.model_copy(update={"gap_seconds": 25})
     settings = amqp_settings.model_copy(update={"lifecycle": patient})
     jobs = [next(numbers) for _ in range(24)]
@@ -148,7 +148,7 @@ async def test_every_log_is_exact_while_processes_come_and_go(
         strict = await connection.channel(on_return_raises=True)
         client = await stays.enter_async_context(serving(settings, pool))
         async with draining(settings), serving(settings, pool) as second:
-            # A client that outlives its web, as a runner does.
+            # A client that outlives its web, as a runner's does.
             other = httpx.AsyncClient(base_url=second.base_url, headers=second.headers)
             await stays.enter_async_context(other)
             load = Load(strict, [client, other], jobs)
@@ -174,7 +174,7 @@ async def test_every_log_is_exact_while_processes_come_and_go(
 
 
 async def stores_more(pool) -> None:
-    """Wait until more parts are stored than are now."""
+    """Wait until more parts are stored."""
     count = "SELECT count(*) FROM log_parts"
     before = await pool.fetchval(count)
     await until(lambda: pool.fetchval(f"SELECT ({count}) > $1", before))

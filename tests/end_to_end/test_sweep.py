@@ -1,4 +1,4 @@
-"""The sweep on the running system: its schedule in an operator's hands, and a Temporal lost."""
+"""The sweep on the running system: its schedule, and the loss of Temporal's data."""
 
 import asyncio
 import io
@@ -36,12 +36,12 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stack(data_dir):
-    """Everything up; the sweep runs when it is told to, and looks at what is a second old."""
-    given = {
+    """The whole stack; the sweep runs on triggers and finds logs that are a second old."""
+    overrides = {
         "lifecycle": {"purge_seconds": 1, "settle_seconds": 1, "gap_seconds": 1},
         "sweep": {"every_seconds": 24 * 3600, "after_seconds": 1},
     }
-    stack = LocalStack(data_dir, given)
+    stack = LocalStack(data_dir, overrides)
     asyncio.run(stack.up())
     yield stack
     asyncio.run(stack.down())
@@ -55,12 +55,12 @@ def settings(stack, data_dir, monkeypatch):
 
 @pytest.fixture
 def cli(settings, tmp_path):
-    """Temporal's own command, which knows nothing of us."""
+    """Temporal's own command."""
 
     def run(*arguments: str) -> Any:
-        told = ("--address", settings.temporal.address, "--output", "json")
+        options = ("--address", settings.temporal.address, "--output", "json")
         done = subprocess.run(
-            [BIN / "temporal", *arguments, *told],
+            [BIN / "temporal", *arguments, *options],
             env={"HOME": str(tmp_path)},
             capture_output=True,
             text=True,
@@ -94,7 +94,7 @@ MAINTAINED = "WorkflowType = 'PartitionMaintenance' AND PartitionState = 'clean'
 
 
 def listed(cli, query: str = SWEPT) -> list[dict]:
-    """The workflows that Temporal finds, newest first."""
+    """The matching workflows, newest first."""
     return cli("workflow", "list", "--query", query) or []
 
 
@@ -112,11 +112,11 @@ def trigger(cli) -> None:
     until_listed(cli, before + 1)
 
 
-def test_the_stack_makes_the_schedules_and_an_operator_has_them_in_hand(stack, settings, cli):
+def test_the_stack_creates_schedules_that_operators_control(stack, settings, cli):
     names = {one["scheduleId"] for one in cli("schedule", "list")}
     assert names == {"sweep", "partition-maintenance"}
     maintenance = "partition-maintenance: updated, every 3600 s\n"
-    for _ in range(4):  # as often as one likes; Temporal's threads crash no command at its end
+    for _ in range(4):  # idempotent; Temporal's threads must not crash the command at exit
         assert apply() == "sweep: updated, every 86400 s\n" + maintenance
     made = schedule(cli)
     assert made["schedule"]["spec"]["interval"][0]["interval"] == "86400s"
@@ -146,10 +146,10 @@ def test_the_stack_makes_the_schedules_and_an_operator_has_them_in_hand(stack, s
     assert apply() == "sweep: created, every 86400 s\n" + maintenance
 
 
-async def test_a_log_that_nobody_told_of_is_archived_after_a_trigger(stack, settings, cli):
+async def test_an_orphaned_log_is_archived_after_a_trigger(stack, settings, cli):
     [job_id] = new_job_ids(1)
     connection = await asyncpg.connect(settings.database.url.get_secret_value())
-    await store_batch(connection, [part(job_id, 0, b"untold"), part(job_id, 1, final=True)])
+    await store_batch(connection, [part(job_id, 0, b"orphaned"), part(job_id, 1, final=True)])
     is_old = "SELECT updated_at < now() - interval '1.2 s' FROM logs WHERE job_id = $1"
     await until(lambda: connection.fetchval(is_old, job_id))
     await asyncio.to_thread(trigger, cli)
@@ -161,14 +161,12 @@ async def test_a_log_that_nobody_told_of_is_archived_after_a_trigger(stack, sett
     await connection.close()
 
 
-async def test_after_temporal_is_lost_with_all_it_knew_every_log_is_archived(
-    stack, settings, cli, data_dir
-):
+async def test_every_log_is_archived_after_temporal_lost_its_data(stack, settings, cli, data_dir):
     jobs = [
         Job(job_id, name, partial(io.BytesIO, content))
         for job_id, (name, content) in zip(new_job_ids(12), fleet(11, 12), strict=True)
     ]
-    await stack.down(["worker"])  # nothing gets on, so that all of it is lost
+    await stack.down(["worker"])  # no workflow progresses, so all of them are lost
     await play_fleet(settings.amqp.url.get_secret_value(), jobs)
     connection = await asyncpg.connect(settings.database.url.get_secret_value())
     stored = (
@@ -178,7 +176,7 @@ async def test_after_temporal_is_lost_with_all_it_knew_every_log_is_archived(
     parts = sum(job.played.parts for job in jobs if job.played)
     await until(lambda: connection.fetchval(stored, [job.job_id for job in jobs], parts))
     await connection.close()
-    await stack.down(["drain"])  # which tells all that it has left to tell
+    await stack.down(["drain"])  # it sends its last signals
     assert len(await asyncio.to_thread(lifecycles, cli)) == len(jobs)
     kill(stack, "temporal")
     shutil.rmtree(data_dir / "temporal")

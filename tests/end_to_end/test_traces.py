@@ -1,4 +1,4 @@
-"""One log on its way from RabbitMQ into the archive, as a collector of traces sees it."""
+"""One log from RabbitMQ to the archive as a trace."""
 
 import asyncio
 from collections.abc import Iterator
@@ -44,13 +44,13 @@ def collector() -> Iterator[Collector]:
 def with_collector(settings, collector: Collector, **more: Any):
     address = f"http://127.0.0.1:{collector.port}"
     headers = SecretStr(f"x-key={HEADER}")
-    told = {"otlp_endpoint": address, "otlp_headers": headers, **more}
-    return settings.telemetry.model_copy(update=told)
+    changes = {"otlp_endpoint": address, "otlp_headers": headers, **more}
+    return settings.telemetry.model_copy(update=changes)
 
 
 @asynccontextmanager
 async def working(settings):
-    """A worker in this process, as `logflume worker` runs it."""
+    """A worker in this process."""
     task = asyncio.create_task(_worker(settings, list(QUEUES)))
     try:
         yield
@@ -65,7 +65,7 @@ async def publish(channel, job_id: int, number: int, text: str, *, final: bool) 
 
 
 async def live(settings, channel, pool, job_id) -> str:
-    """Carry a log to its end, and read it; the id of its workflow's run."""
+    """Finish a log and read it; returns its workflow's run id."""
     temporals = await connect_temporal(settings.temporal)
     async with (
         draining(settings),
@@ -136,7 +136,7 @@ async def test_one_log_is_one_trace(amqp_settings, channel, pool, job_id, collec
     assert request.trace_id != root.trace_id
     assert request.links == (CALLER, (root.trace_id, root.span_id))
     assert request.attributes["http.response.status_code"] == 200
-    assert [one for one in found if one.parent_id == request.span_id]  # it was read from S3
+    assert [one for one in found if one.parent_id == request.span_id]  # read from S3
 
     sent = b"".join(one.body for one in collector.sent)
     for secret in (TEXT, "timer01", TOKEN, HEADER, amqp_settings.amqp.url.get_secret_value()):
@@ -145,7 +145,7 @@ async def test_one_log_is_one_trace(amqp_settings, channel, pool, job_id, collec
     assert {one.path for one in collector.sent} == {"/v1/traces"}
 
 
-async def test_a_collector_that_is_away_costs_nothing_but_the_spans(
+async def test_without_a_collector_only_spans_are_lost(
     amqp_settings, channel, pool, job_id, collector
 ):
     with collecting() as gone:
@@ -162,7 +162,7 @@ async def test_a_collector_that_is_away_costs_nothing_but_the_spans(
 HISTORIES = recorded()
 
 
-async def test_histories_replay_with_traces_and_are_not_told_of_again(amqp_settings, collector):
+async def test_replays_with_tracing_emit_no_spans(amqp_settings, collector):
     with spans.exporting(with_collector(amqp_settings, collector), "all"):
         replayer = Replayer(workflows=WORKFLOWS, interceptors=interceptors())
         for path in HISTORIES[::4]:

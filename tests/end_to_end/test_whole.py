@@ -1,4 +1,4 @@
-"""The whole system as a person starts it: real logs, killed components, one command."""
+"""The whole system, started with one command: real logs and killed components."""
 
 import asyncio
 import io
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(400)
 AT_LEAST_ONE = r"[1-9][\d.]*"
 
 
-# What no local component has is set all the same, and is away: errors are where secrets get out.
+# Settings of absent components are set, too: secrets could leak through connection errors.
 SECRETS_AWAY = ("the-secret-of-pusher", "the-key-of-sentry", "the-key-of-otlp")
 AWAY = {
     "pusher": {
@@ -49,9 +49,9 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stack(data_dir):
-    """Everything up; what a test kills, it starts again."""
+    """The whole stack; tests restart what they kill."""
     lifecycle = {"purge_seconds": 2, "settle_seconds": 1}
-    # A drain that is killed between a commit and its signal leaves the log to the sweep.
+    # A drain that is killed between commit and signal leaves the log to the sweep.
     sweep = {"every_seconds": 10, "after_seconds": 10}
     stack = LocalStack(data_dir, {"lifecycle": lifecycle, "sweep": sweep, **AWAY})
     asyncio.run(stack.up())
@@ -72,7 +72,7 @@ def pid(stack: LocalStack, name: str) -> int:
 
 
 def jobs(seed: int, count: int, seconds: float) -> list[Job]:
-    """Generated logs, each played over some seconds."""
+    """Generated logs, each published over some seconds."""
     named = zip(new_job_ids(count), fleet(seed, count), strict=True)
     return [
         Job(job_id, name, partial(io.BytesIO, content), rate=max(1, len(content)) / seconds)
@@ -81,7 +81,7 @@ def jobs(seed: int, count: int, seconds: float) -> list[Job]:
 
 
 async def more_parts(jobs: list[Job], count: int) -> None:
-    """Wait until that many more parts are out, or all: in the middle of what is played."""
+    """Wait until this many more parts, or all, are published."""
     until = sum(job.parts for job in jobs) + count
     async with asyncio.timeout(60):
         while sum(job.parts for job in jobs) < until and not all(job.played for job in jobs):
@@ -100,7 +100,7 @@ async def play_and_compare(settings, jobs: list[Job], trouble=None) -> None:
 
 
 def test_the_demo_carries_real_logs_byte_for_byte(stack, data_dir):
-    """With the folder of real logs beside the project they are played, else generated ones."""
+    """Uses the real logs beside the project, or generated ones."""
     done = subprocess.run(
         [sys.executable, "-m", "logflume_cli.devstack.demo", "--once", *shared_logs()],
         env={**os.environ, "LOGFLUME_STACK__DATA_DIR": str(data_dir), "COLUMNS": "120"},
@@ -115,7 +115,7 @@ def test_the_demo_carries_real_logs_byte_for_byte(stack, data_dir):
     assert "DIFFERENT" not in done.stdout
 
 
-async def test_each_process_shows_what_it_did_and_that_it_is_well(stack, settings):
+async def test_each_process_serves_metrics_and_health(stack, settings):
     played = jobs(seed=6, count=2, seconds=0.5)
     await play_and_compare(settings, played)
     done = {
@@ -136,7 +136,7 @@ async def test_each_process_shows_what_it_did_and_that_it_is_well(stack, setting
 
 
 async def health_check(port: int) -> subprocess.CompletedProcess[bytes]:
-    """What the image asks of its own process."""
+    """The health check of the image."""
     return await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "deploy/healthcheck.py"],
@@ -161,7 +161,7 @@ async def test_a_component_killed_in_mid_flight_loses_nothing(stack, settings, n
     await play_and_compare(settings, played, kill)
 
 
-async def test_a_drain_that_is_told_to_stop_ends_with_its_work_done(stack, settings):
+async def test_a_stopped_drain_finishes_its_work(stack, settings):
     played = jobs(seed=8, count=8, seconds=3)
 
     async def stop() -> None:
@@ -174,52 +174,52 @@ async def test_a_drain_that_is_told_to_stop_ends_with_its_work_done(stack, setti
     await play_and_compare(settings, played, stop)
 
 
-async def test_no_log_text_and_no_secret_gets_out(stack, settings, data_dir):
-    """After all of the above: what is seen without being trusted with a log or a secret."""
-    told = {log.name: log.read_bytes() for log in (data_dir / "logs").iterdir()}
+async def test_no_log_text_and_no_secret_leaks(stack, settings, data_dir):
+    """Checks everything visible without access to logs or secrets, after all tests above."""
+    texts = {log.name: log.read_bytes() for log in (data_dir / "logs").iterdir()}
     for name in ("postgres", *PROCESSES):
-        told[f"command {name}"] = " ".join(psutil.Process(pid(stack, name)).cmdline()).encode()
+        texts[f"command {name}"] = " ".join(psutil.Process(pid(stack, name)).cmdline()).encode()
     for name in ("config", "doctor"):
         command = [LOGFLUME, name]
         done = await asyncio.to_thread(subprocess.run, command, capture_output=True, timeout=60)
-        told[name] = done.stdout + done.stderr
-    told |= await histories(settings) | await answers(stack, settings)
+        texts[name] = done.stdout + done.stderr
+    texts |= await histories(settings) | await answers(stack, settings)
     for seen in (
         "history log-",
         "schedule sweep",
         *(f"{name}.log" for name in PROCESSES),
         "config",
     ):
-        assert any(where.startswith(seen) and it for where, it in told.items()), seen
-    # An id of keys names their owner, as a user's name does.
+        assert any(where.startswith(seen) and it for where, it in texts.items()), seen
+    # An access key id is like a user name, not a secret.
     secrets = {name: one for name, one in stack.home.secrets.items() if name != "s3_access_key"}
     secrets |= {one: one for one in (*SECRETS_AWAY, "travis_fold")}
-    found = {(where, name) for where, it in told.items() for name in secrets
+    found = {(where, name) for where, it in texts.items() for name in secrets
              if secrets[name].encode() in it}  # fmt: skip
     assert found == set()
 
 
 async def histories(settings) -> dict[str, bytes]:
-    """Events of every workflow as the server has them (its JSON hides payloads), and schedules."""
-    told, client = {}, await connect_temporal(settings.temporal)
+    """Raw events of every workflow (the JSON hides payloads), and schedules."""
+    texts, client = {}, await connect_temporal(settings.temporal)
     async for one in client.list_workflows():
         history = await client.get_workflow_handle(one.id, run_id=one.run_id).fetch_history()
-        told[f"history {one.id}"] = b"".join(event.SerializeToString() for event in history.events)
+        texts[f"history {one.id}"] = b"".join(event.SerializeToString() for event in history.events)
     async for schedule in await client.list_schedules():
         described = await client.get_schedule_handle(schedule.id).describe()
-        told[f"schedule {schedule.id}"] = described.raw_description.SerializeToString()
-    return told
+        texts[f"schedule {schedule.id}"] = described.raw_description.SerializeToString()
+    return texts
 
 
 async def answers(stack, settings) -> dict[str, bytes]:
-    """What is answered to anybody, and to who has the token and asks for no log."""
+    """Responses without the token, and with it for anything but logs."""
     urls = [f"http://127.0.0.1:{stack.home.ports[name]}/metrics" for name in PROCESSES]
     paths = ("health/ready", "schema", "logs", "logs/x", "logs/1/lifecycle", "jobs/1", "")
     urls += [f"{settings.web.url}/{path}" for path in paths]
-    told = {}
+    texts = {}
     async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
         for url in urls:
             for token in ("wrong", stack.home.secrets["auth_token"]):
                 answer = await client.get(url, headers={"Authorization": f"token {token}"})
-                told[f"{url}, {token[:5]}"] = str(answer.headers).encode() + answer.content
-    return told
+                texts[f"{url}, {token[:5]}"] = str(answer.headers).encode() + answer.content
+    return texts
