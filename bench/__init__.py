@@ -1,1 +1,1 @@
-"""Benchmarks on real servers: `bin/bench` runs the sections, other modules answer one question."""
+"""Benchmarks on real servers: `bin/bench` runs the sections; `bench.sizing` runs alone."""

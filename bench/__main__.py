@@ -1,7 +1,7 @@
-"""Speed and cost of what the project exists for, as ratios measured in one run.
+"""Measures speed and cost, as ratios to references in the same run where possible.
 
-`bin/bench [--quick] [SECTION…]` starts one stack of servers and prints a table; a machine that does
-other things meanwhile shows in all of it.
+`bin/bench [--quick] [SECTION…]` starts one stack of servers and prints a table. Run it on an idle
+machine.
 """
 
 import argparse
@@ -27,16 +27,16 @@ SECTIONS = {
     "growth": growth,
     "cost": cost,
 }
-# Production's times, but short: no timer is left out.
+# All of production's timers, but short.
 TIMES = {"settle_seconds": 1, "gap_seconds": 1, "purge_seconds": 1}
 
 
 async def main(sections: list[str], *, quick: bool) -> None:
-    """Measure the sections in turn and print each as it is done."""
+    """Measure the sections one after another and print each."""
     found: list[Figure] = []
     task = asyncio.current_task()
-    assert task  # noqa: S101 - this is one
-    # The servers are stopped then, as they are after Ctrl-C.
+    assert task  # noqa: S101 - a coroutine runs in a task
+    # Stop the servers as after Ctrl-C.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     began = time.monotonic()
     async with bench(quick=quick, lifecycle=TIMES) as here:
@@ -50,15 +50,15 @@ async def main(sections: list[str], *, quick: bool) -> None:
             found += figures
     verdicts = [figure.verdict for figure in found]
     print(f"\n{verdicts.count('pass')} pass, {verdicts.count('short')} short", end="; ")
-    print(f"{time.monotonic() - began:.0f} s in all")
+    print(f"{time.monotonic() - began:.0f} s in total")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser("bin/bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="in three minutes, at small scale")
-    parser.add_argument("section", nargs="*", choices=[*SECTIONS, []], help="default: all of them")
+    parser.add_argument("--quick", action="store_true", help="small scale, three minutes")
+    parser.add_argument("section", nargs="*", choices=[*SECTIONS, []], help="default: all")
     given = parser.parse_args()
     try:
         uvloop.run(main(given.section or [*SECTIONS], quick=given.quick))
     except (KeyboardInterrupt, asyncio.CancelledError):
-        sys.exit("bin/bench: stopped before its end")
+        sys.exit("bin/bench: interrupted")

@@ -1,4 +1,4 @@
-"""Logs aggregated a second on one connection, and large ones: of their parts, hash included."""
+"""Aggregation: small logs per second on one connection, and single large logs."""
 
 import time
 from statistics import median
@@ -9,17 +9,17 @@ from bench.servers import Bench
 
 SMALL_PARTS = 100
 LARGE, LARGE_TRIES = 50_000_000, 3
-# Bytes of a part: as much as a runner buffers, and what runners sent on average; seconds to reach.
+# Part sizes (a runner's buffer; the observed mean), and the target in seconds.
 SIZES = {9_216: 0.4, 1_653: 0.8}
-HUGE_MB = 1_000  # takes long enough for one try to do
+HUGE_MB = 1_000  # long enough to be measured once
 MB = (1, 10, 50, HUGE_MB)
 PART_BYTES = 9_216
-# How much dearer a byte may be in the largest log than in one a tenth of it or less.
+# Target: cost per byte of the largest log relative to the cheapest smaller one.
 LINEAR = 1.5
 
 
 async def measure(bench: Bench) -> list[Figure]:
-    """Small ones one after another, then single large ones."""
+    """Measure small logs one after another, then single large ones."""
     count = 100 if bench.quick else 500
     jobs = bench.jobs(count)
     for job_id in jobs:
@@ -35,7 +35,7 @@ async def measure(bench: Bench) -> list[Figure]:
         count = LARGE_TRIES if size < HUGE_MB else 1
         tries = [await large(bench, size * 1_000_000, PART_BYTES) for _ in range(count)]
         costs.append(median(tries) / size)
-        figures.append(Figure(f"aggregate {size:,} MB, each MB", 1000 * costs[-1], "ms"))
+        figures.append(Figure(f"aggregate {size:,} MB, per MB", 1000 * costs[-1], "ms"))
         await bench.clean()
     dearer = costs[-1] / min(costs[:-1])
     what = "a MB of the largest of these, of the cheapest"
@@ -43,7 +43,7 @@ async def measure(bench: Bench) -> list[Figure]:
 
 
 async def large(bench: Bench, size: int, part_bytes: int) -> float:
-    """Seconds to aggregate one log of so many bytes in parts of so many."""
+    """Seconds to aggregate one log of `size` bytes in parts of `part` bytes."""
     job_id = bench.jobs(1)[0]
     content = (logs.PART * (part_bytes // len(logs.PART) + 1))[:part_bytes]
     await logs.store_large(bench.pool, job_id, size // part_bytes, content)
@@ -51,8 +51,8 @@ async def large(bench: Bench, size: int, part_bytes: int) -> float:
 
 
 async def aggregated(bench: Bench, job_id: int) -> float:
-    """Seconds it takes."""
+    """Seconds to aggregate a log."""
     began = time.perf_counter()
     content = await logs.aggregate(bench.pool, job_id)
-    assert content.sha256  # noqa: S101 - it was stored to its end
+    assert content.sha256  # noqa: S101 - it was stored completely
     return time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""Logs archived and read back a second, beside bare boto3, and large ones.
+"""Archiving and verifying: logs per second against boto3 alone, and single large logs.
 
 Ours are the worker's own activities, as many at once as the worker runs: the row is marked, its
 content read and sent, then read back, hashed, searched for steps, compared and noted.
@@ -30,7 +30,7 @@ PART_BYTES = 9_216
 
 
 async def measure(bench: Bench) -> list[Figure]:
-    """Small ones beside bare boto3, single large ones, and one of 1 GB through the worker."""
+    """Measure small logs against boto3 alone, single large ones, and 1 GB in the worker."""
     count = 100 if bench.quick else 500
     at_once = bench.settings.worker.archive_activities
     activities = ArchiveActivities(bench.pool, Archive(bench.settings.s3, at_once))
@@ -42,8 +42,8 @@ async def measure(bench: Bench) -> list[Figure]:
     base = sum(bare) / 2
     figures = [
         Figure(f"archive and verify 100 KiB, {at_once} at once", ours, "logs/s"),
-        Figure("bare boto3, PUT and GET", base, "logs/s"),
-        Figure("archive and verify, of bare boto3", 100 * ours / base, "%", 60),
+        Figure("boto3 alone, PUT and GET", base, "logs/s"),
+        Figure("archive and verify, of boto3 alone", 100 * ours / base, "%", 60),
     ]
     tries = []
     for job_id in bench.jobs(LARGE_TRIES):
@@ -58,7 +58,7 @@ async def measure(bench: Bench) -> list[Figure]:
 
 
 async def order(bench: Bench, job_id: int, parts: int, content: bytes) -> ArchiveInput:
-    """Store and aggregate a log; what its workflow would ask for."""
+    """Store and aggregate a log; returns the activities' input."""
     await logs.store_large(bench.pool, job_id, parts, content)
     made: Content = await logs.aggregate(bench.pool, job_id)
     return ArchiveInput(job_id, made.sha256, made.bytes, made.parts)
@@ -72,7 +72,7 @@ async def one(activities: ArchiveActivities, given: ArchiveInput) -> None:
 
 
 async def rate(activities: ArchiveActivities, orders: list[ArchiveInput], at_once: int) -> float:
-    """Logs a second."""
+    """Logs per second."""
     places = asyncio.Semaphore(at_once)
 
     async def take(given: ArchiveInput) -> None:
@@ -85,7 +85,7 @@ async def rate(activities: ArchiveActivities, orders: list[ArchiveInput], at_onc
 
 
 async def bare_rate(bench: Bench, count: int, at_once: int, name: str) -> float:
-    """Objects of 100 KiB that boto3 alone puts and gets a second, from as many threads."""
+    """Objects of 100 KiB per second that boto3 alone puts and gets with as many threads."""
     s3 = bench.settings.s3
     secret = s3.secret_key.get_secret_value() if s3.secret_key else None
     client: Any = boto3.client(
@@ -111,7 +111,7 @@ async def bare_rate(bench: Bench, count: int, at_once: int, name: str) -> float:
 
 
 async def huge(bench: Bench) -> Figure:
-    """The most memory that the worker's own process held while it carried 1 GB through its life."""
+    """Peak RSS of a worker during the lifecycle of a 1 GB log."""
     await bench.stack.up(["worker"])
     jobs = bench.jobs(1)
     parts = HUGE_BYTES // PART_BYTES

@@ -1,4 +1,4 @@
-"""An HTTP client cheap enough not to be what is measured; runs in a process of its own."""
+"""A minimal HTTP client, so that the server is what is measured; runs in a subprocess."""
 
 import asyncio
 import re
@@ -6,14 +6,14 @@ import time
 from typing import NamedTuple, Self, cast
 
 from bench.servers import Server
-from bench.subprocess_worker import Say
+from bench.subprocess_worker import Send
 
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 WARM_SECONDS = 1.0
 
 
 class Load(NamedTuple):
-    """What a server did: `waits` are the seconds of each request."""
+    """Results of a load; `waits` are the seconds of each request."""
 
     seconds: float
     bytes: int
@@ -21,17 +21,17 @@ class Load(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """Requests a second."""
+        """Requests per second."""
         return len(self.waits) / self.seconds
 
     @property
     def megabytes(self) -> float:
-        """Megabytes a second."""
+        """Megabytes per second."""
         return self.bytes / self.seconds / 1e6
 
 
 class Http(asyncio.Protocol):
-    """A connection kept alive; knows answers that tell their length."""
+    """A keep-alive connection; supports responses with a content length."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -48,10 +48,10 @@ class Http(asyncio.Protocol):
         return made[1]
 
     async def get(self, path: str) -> int:
-        """Ask for a path and throw the body away; returns its size in bytes.
+        """GET a path and discard the body; returns its size in bytes.
 
         Raises:
-            ConnectionError: the answer was no 200, or the connection was lost.
+            ConnectionError: the status is not 200, or the connection was lost.
         """
         assert self._transport  # noqa: S101 - `open` connected
         self._answered = asyncio.get_running_loop().create_future()
@@ -59,12 +59,12 @@ class Http(asyncio.Protocol):
         return await self._answered
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the way to send."""
-        # uvloop's own transport is one in all but its base class.
+        """Store the transport."""
+        # uvloop's transport has the same methods, but another base class.
         self._transport = cast("asyncio.WriteTransport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Count the body."""
+        """Count the body's bytes."""
         if self._left:
             self._take(len(data))
             return
@@ -81,7 +81,7 @@ class Http(asyncio.Protocol):
         self._take(got)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Fail what waits."""
+        """Fail the pending request."""
         self._fail("the server closed the connection")
 
     def _take(self, size: int) -> None:
@@ -94,12 +94,12 @@ class Http(asyncio.Protocol):
             self._answered.set_exception(ConnectionError(why))
 
 
-async def load(say: Say, server: Server, path: str, connections: int, seconds: float) -> None:
-    """Ask for a path again and again over connections; says True once warm, then the `Load`."""
+async def load(send: Send, server: Server, path: str, connections: int, seconds: float) -> None:
+    """GET a path repeatedly over connections; sends True once warm, then the `Load`."""
     clients = [await Http.open(server) for _ in range(connections)]
     await _ask(clients, path, WARM_SECONDS)
-    say(True)  # noqa: FBT003
-    say(await _ask(clients, path, seconds))
+    send(True)  # noqa: FBT003
+    send(await _ask(clients, path, seconds))
 
 
 async def _ask(clients: list[Http], path: str, seconds: float) -> Load:

@@ -1,4 +1,4 @@
-"""What a log costs in Temporal actions, S3 requests, rows and WAL, beside the least it could.
+"""Cost of a log in Temporal actions, S3 requests, rows and WAL, against the minimum.
 
 Logs of 100 KiB in 100 parts and a final one come in and are carried through their lives, no timer
 left out. The bounds are made by hand: what any system of these parts must do.
@@ -15,15 +15,14 @@ from bench.figures import Figure
 from bench.logs import PART
 from bench.publish import finish, preload
 from bench.servers import Bench
-from bench.subprocess_worker import apart
+from bench.subprocess_worker import subprocess_worker
 
 PARTS = 100
 BATCH = 1_000
-# The start, which is the first signal, and the final part's; the timers of settling and purging; to
-# aggregate, archive, verify and purge.
+# Start and final signal; settle and purge timers; aggregate, archive, verify and purge.
 LEAST_ACTIONS = 2 + 2 + 4
-LEAST_REQUESTS = 2  # a PUT, and a GET that reads it back
-# Each part, the log and its attempt; then aggregated, verified and purged.
+LEAST_REQUESTS = 2  # PUT, and GET to verify
+# Inserts of parts, log and attempt; updates by aggregate, verify and purge.
 LEAST_ROWS = PARTS + 1 + 2 + 3
 ROWS = """
 SELECT sum(n_tup_ins + n_tup_upd + n_tup_del)::bigint FROM pg_stat_user_tables
@@ -42,53 +41,57 @@ ALTER TABLE least_logs ALTER content SET STORAGE EXTERNAL
 
 
 async def measure(bench: Bench) -> list[Figure]:
-    """Count everything over the lives of some logs."""
+    """Count everything over the lifecycles of some logs."""
     logs = 50 if bench.quick else 300
     jobs = bench.jobs(logs)
     least = await least_wal(bench, logs)
     await bench.pool.execute("CHECKPOINT")
-    await tell_all(bench.pool)
+    await flush_statistics(bench.pool)
     rows, wal = await bench.pool.fetchval(ROWS), await bench.pool.fetchval(WAL)
     await bench.stack.up(["drain"])
-    async with apart(preload, bench.amqp_url, jobs, logs * PARTS) as hear:
-        await hear()
+    async with subprocess_worker(preload, bench.amqp_url, jobs, logs * PARTS) as receive:
+        await receive()
     while await bench.pool.fetchval(STORED) < logs * PARTS:
         await asyncio.sleep(0.1)
     notes = bench.stack.home.data_dir / "requests"
     async with counted_worker(bench.stack, notes):
-        async with apart(finish, bench.amqp_url, jobs, PARTS) as hear:
-            await hear()
+        async with subprocess_worker(finish, bench.amqp_url, jobs, PARTS) as receive:
+            await receive()
         await until_closed(bench.client, jobs)
-    # A backend tells what it did when it ends.
+    # A backend reports its statistics when it exits.
     await bench.stack.down(["drain"])
     await asyncio.sleep(1)
     rows, wal = await bench.pool.fetchval(ROWS) - rows, await bench.pool.fetchval(WAL) - wal
     billed = await actions(bench.client, jobs)
     requests = Counter(notes.read_text().split())
     return [
-        beside("Temporal actions", billed.total() / logs, LEAST_ACTIONS, each(billed, logs)),
-        beside("S3 requests", requests.total() / logs, LEAST_REQUESTS, each(requests, logs)),
-        beside("rows written", rows / logs, LEAST_ROWS),
-        beside("WAL, KB", wal / logs / 1000, least / 1000),
+        against_minimum(
+            "Temporal actions", billed.total() / logs, LEAST_ACTIONS, each(billed, logs)
+        ),
+        against_minimum(
+            "S3 requests", requests.total() / logs, LEAST_REQUESTS, each(requests, logs)
+        ),
+        against_minimum("rows written", rows / logs, LEAST_ROWS),
+        against_minimum("WAL, KB", wal / logs / 1000, least / 1000),
     ]
 
 
-async def tell_all(pool: asyncpg.Pool) -> None:
-    """Have the backends of a pool tell what they did; one that idles does so late."""
+async def flush_statistics(pool: asyncpg.Pool) -> None:
+    """Flush the statistics of a pool's backends; idle ones report late."""
     async with AsyncExitStack() as held:
         for _ in range(pool.get_size()):
             connection = await held.enter_async_context(pool.acquire())
             await connection.execute("SELECT pg_stat_force_next_flush()")
 
 
-def beside(what: str, count: float, least: float, note: str = "") -> Figure:
-    """What a log took, and how many times the least that is."""
-    told = f"{count / least:.2f} times the least, {least:,.0f}"
-    return Figure(f"{what} a log", count, note=f"{told}; {note}" if note else told)
+def against_minimum(what: str, count: float, least: float, note: str = "") -> Figure:
+    """A cost per log and its ratio to the minimum."""
+    note = f"{count / least:.2f} times the minimum of {least:,.0f}"
+    return Figure(f"{what} a log", count, note=f"{note}; {note}" if note else note)
 
 
 async def least_wal(bench: Bench, logs: int) -> float:
-    """Bytes of WAL a log by hand: COPY of its parts to one table, its content once to another."""
+    """Minimal WAL bytes per log: COPY of its parts to one table, its content once to another."""
     async with bench.pool.acquire() as connection:
         await connection.execute(LEAST_TABLES)
         await connection.execute("CHECKPOINT")

@@ -1,4 +1,4 @@
-"""Counting what a log costs in requests: to Temporal, which bills actions, and to the archive."""
+"""Counts a log's billable Temporal actions and requests to the archive."""
 
 import asyncio
 import sys
@@ -28,14 +28,14 @@ ACTIONS = {
 
 @asynccontextmanager
 async def counted_worker(stack: LocalStack, notes: Path) -> AsyncIterator[psutil.Process]:
-    """Run the worker so that its requests to the archive are noted, each on a line of its own."""
+    """Run a worker that writes each request to the archive to a file, one per line."""
     command = (sys.executable, "-m", "bench.counting_worker", str(notes))
     async with process(stack, "worker", *command) as worker:
         yield worker
 
 
 async def until_closed(client: Client, jobs: range) -> None:
-    """Wait until the workflow of each log has ended."""
+    """Wait until every log's workflow is closed."""
     closed = f"ExecutionStatus = 'Completed' AND JobId >= {jobs.start} AND JobId < {jobs.stop}"
     while (await client.count_workflows(closed)).count < len(jobs):
         await asyncio.sleep(0.25)
@@ -69,5 +69,5 @@ def billed(history: WorkflowHistory) -> Counter[str]:
 
 
 def each(counts: Counter[str], logs: int) -> str:
-    """How many of each kind there are for a log."""
+    """The counts per log of each kind."""
     return ", ".join(f"{kind} {count / logs:.2f}" for kind, count in counts.most_common())

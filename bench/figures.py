@@ -1,4 +1,4 @@
-"""How figures are worked out and printed."""
+"""Figures: targets, statistics and formatting."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,56 +6,56 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Figure:
-    """One thing measured. `reach`: what it is to come to; None where that is only to be known.
+    """One measured value. `target`: None if the value is for information only.
 
-    `less`: less is better. `note`: what else a reader of the figure wants to know.
+    `less`: lower is better. `note`: additional information.
     """
 
     what: str
     value: float
     unit: str = ""
-    reach: float | None = None
+    target: float | None = None
     less: bool = False
     note: str = ""
 
     @property
     def verdict(self) -> str:
-        """`pass`, `short`, or nothing where there is no reach."""
-        if self.reach is None:
+        """`pass`, `short`, or empty without a target."""
+        if self.target is None:
             return ""
         return (
             "pass"
-            if (self.value <= self.reach if self.less else self.value >= self.reach)
+            if (self.value <= self.target if self.less else self.value >= self.target)
             else "short"
         )
 
     @property
     def row(self) -> str:
-        """It as a row of a table in Markdown."""
-        wanted = "" if self.reach is None else f"{'≤' if self.less else '≥'} {number(self.reach)}"
+        """The figure as a Markdown table row."""
+        wanted = "" if self.target is None else f"{'≤' if self.less else '≥'} {number(self.target)}"
         value = f"{number(self.value)} {self.unit}".rstrip()
         return f"| {self.what} | {value} | {wanted} | {self.verdict} | {self.note} |"
 
 
-HEAD = "| | measured | reach | | |\n| --- | --- | --- | --- | --- |"
+HEAD = "| | measured | target | | |\n| --- | --- | --- | --- | --- |"
 
 
 def number(value: float) -> str:
-    """Write a number with three digits that count."""
+    """Format a number with three significant digits."""
     digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
     text = f"{value:,.{digits}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """The value that `percent` of all do not exceed."""
+    """The percentile of the values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) * percent // 100, len(ordered) - 1)]
 
 
-def waits(what: str, seconds: Sequence[float], reach: tuple[float, float]) -> list[Figure]:
-    """The median and the slowest hundredth, in milliseconds as their reaches are."""
+def waits(what: str, seconds: Sequence[float], target: tuple[float, float]) -> list[Figure]:
+    """The 50th and 99th percentile; targets in milliseconds."""
     return [
         Figure(f"{what}, p{p}", 1000 * percentile(seconds, p), "ms", most, less=True)
-        for p, most in zip((50, 99), reach, strict=True)
+        for p, most in zip((50, 99), target, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Files and nothing else, by the framework and the server that the web runs on."""
+"""Serves static files with the framework and server of our web service, as a reference."""
 
 import asyncio
 import socket
@@ -8,11 +8,11 @@ import uvicorn
 from litestar import Litestar
 from litestar.static_files import create_static_files_router
 
-from bench.subprocess_worker import Say
+from bench.subprocess_worker import Send
 
 
-async def serve_files(say: Say, folder: Path) -> None:
-    """Serve a folder's files with the web's own options of uvicorn; says the port."""
+async def serve_files(send: Send, folder: Path) -> None:
+    """Serve a folder's files with our uvicorn options; sends the port."""
     app = Litestar(
         [create_static_files_router("/", [folder])], openapi_config=None, logging_config=None
     )
@@ -26,5 +26,5 @@ async def serve_files(say: Say, folder: Path) -> None:
     )
     listening = socket.create_server(("127.0.0.1", 0))
     serving = asyncio.create_task(uvicorn.Server(config).serve(sockets=[listening]))
-    say(listening.getsockname()[1])
+    send(listening.getsockname()[1])
     await serving

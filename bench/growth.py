@@ -1,7 +1,7 @@
-"""What a system costs that has grown: ingest, sweep and lookup beside those of an empty database.
+"""Effect of database size: ingest, sweep and lookup, full against empty.
 
-The database is filled in SQL with logs that have run their course, the newest of them with parts,
-indexes and statistics as in production. Also how long the history of a chatty log becomes.
+The database is filled in SQL with finished logs, the newest of them with parts, with indexes and
+statistics as in production. Also measures the workflow history of a log with many signals.
 """
 
 import asyncio
@@ -25,10 +25,10 @@ from workflows.lifecycle_types import PartsStored, workflow_id
 
 PARTS_OF_A_LOG = 100
 UNDER_WAY = 500
-LOOKS = 500
+LOOKUPS = 500
 CHATTY_SECONDS = 6 * 3600
 LOGS_AT_ONCE, LOGS_WITH_PARTS_AT_ONCE = 50_000, 5_000
-# Of these parts are in the database; those of the others went with their partitions.
+# The newest logs have parts; the partitions of the others were dropped.
 FILL_LOGS = """
 INSERT INTO logs (job_id, content_bytes, content_sha256, part_count, missing_parts, aggregated_at,
     archived_at, archive_verified, purged_at)
@@ -48,7 +48,7 @@ WHERE l.job_id BETWEEN $1 AND $1 + $2 - 1
 
 
 class State(NamedTuple):
-    """What was measured in one state of the database; sweep and lookup in seconds."""
+    """Results for one state of the database; sweep and lookup in seconds."""
 
     rate: float
     sweep: float
@@ -56,18 +56,18 @@ class State(NamedTuple):
 
 
 async def measure(bench: Bench) -> list[Figure]:
-    """The history first, then an empty database, a full one, and (not if quick) an empty one."""
+    """Measure the history, then an empty, a full and (unless quick) an empty database."""
     figures = await history(bench)
     await bench.clean()
     logs, parts = (50_000, 250_000) if bench.quick else (10_000_000, 50_000_000)
-    empty = [await look(bench)]
+    empty = [await measure_state(bench)]
     await bench.clean()
     jobs = bench.jobs(logs)
     seconds = await fill(bench, jobs, parts)
-    full = await look(bench, jobs)
+    full = await measure_state(bench, jobs)
     if not bench.quick:
         await bench.clean()
-        empty.append(await look(bench))
+        empty.append(await measure_state(bench))
     rate, sweep, lookup = (sum(states) / len(states) for states in zip(*empty, strict=True))
     size = f"{logs:,} logs and {parts:,} parts"
     note = f"filled in {seconds:.0f} s"
@@ -86,20 +86,20 @@ def ms(seconds: float) -> str:
     return f"{1000 * seconds:.2f} ms"
 
 
-async def look(bench: Bench, filled: range | None = None) -> State:
-    """Sweep what is there for logs under way, look single ones up, and ingest beside it."""
+async def measure_state(bench: Bench, filled: range | None = None) -> State:
+    """Measure sweep, lookups and ingest with running logs in the database."""
     begun = bench.jobs(UNDER_WAY)
     await asyncio.gather(*(store(bench.pool, job_id, 10) for job_id in begun))
     parts = 10_000 if bench.quick else 100_000
     async with bench.pool.acquire() as connection:
         sweep = await timed(20, lambda: find_pending(connection, 0, 0, 0, UNDER_WAY))
-        chosen = iter(random.choices(filled or begun, k=LOOKS))  # noqa: S311 - of no consequence
-        lookup = await timed(LOOKS, lambda: reading.find_many(connection, [next(chosen)]))
+        chosen = iter(random.choices(filled or begun, k=LOOKUPS))  # noqa: S311 - not for security
+        lookup = await timed(LOOKUPS, lambda: reading.find_many(connection, [next(chosen)]))
     return State((await drained(bench, parts)).rate, sweep, lookup)
 
 
 async def timed(times: int, do: Callable[[], Awaitable[object]]) -> float:
-    """The median of its seconds."""
+    """The median duration of a call in seconds."""
     took = []
     for _ in range(times):
         began = time.perf_counter()
@@ -109,7 +109,7 @@ async def timed(times: int, do: Callable[[], Awaitable[object]]) -> float:
 
 
 async def fill(bench: Bench, jobs: range, parts: int) -> float:
-    """Fill the database, as many pieces at once as there are cores; returns the seconds it took."""
+    """Fill the database with one task per core; returns the seconds it took."""
     began = time.perf_counter()
     at_once = psutil.cpu_count() or 1
     pool = await asyncpg.create_pool(
@@ -128,7 +128,7 @@ async def fill(bench: Bench, jobs: range, parts: int) -> float:
     await asyncio.gather(
         *(pool.execute(FILL_PARTS, first, LOGS_WITH_PARTS_AT_ONCE) for first in newest)
     )
-    # What Postgres would otherwise begin while we measure.
+    # Otherwise autovacuum would start during the measurement.
     await pool.execute("VACUUM (ANALYZE)")
     await pool.execute("CHECKPOINT")
     await pool.close()
@@ -136,7 +136,7 @@ async def fill(bench: Bench, jobs: range, parts: int) -> float:
 
 
 async def history(bench: Bench) -> list[Figure]:
-    """The longest history of a log that gets a signal each interval for six hours."""
+    """The longest history of a log that is signalled every interval for six hours."""
     await bench.stack.up(["worker"])
     signals = round(CHATTY_SECONDS / bench.settings.drain.signal_seconds)
     if bench.quick:
@@ -145,7 +145,7 @@ async def history(bench: Bench) -> list[Figure]:
     workflows = make_workflows(bench.client, bench.settings)
     for _ in range(signals):
         await workflows.parts_stored(job_id, PartsStored(100, 102_400, begun=True))
-        # Answered only when the signal was taken: else one task would take many.
+        # The query waits until the signal is processed: otherwise one task would process many.
         await workflows.state(job_id)
     runs = [
         (await bench.client.get_workflow_handle(one.id, run_id=one.run_id).describe())
@@ -154,7 +154,7 @@ async def history(bench: Bench) -> list[Figure]:
     events = max(run.history_length for run in runs)
     size = max(run.raw_description.workflow_execution_info.history_size_bytes for run in runs)
     note = f"{signals:,} signals, {len(runs)} runs"
-    # Temporal warns beyond these, and ends a workflow at five times as much.
+    # Temporal warns at these sizes and terminates workflows at five times as much.
     return [
         Figure("history of a chatty log, longest", events, "events", 10_240, less=True, note=note),
         Figure("history of a chatty log, largest", size / 1e6, "MB", 10, less=True),

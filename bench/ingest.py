@@ -1,7 +1,7 @@
-"""Parts a second from a full queue to committed rows and acks, signals and live check included.
+"""Ingest: parts per second from a full queue to committed rows and acks.
 
-Parts of 1 KiB, a hundred of each job, wait in the queue. Beside the drain, before and after it,
-aio-pika alone consumes and acknowledges as many of the same messages.
+Signals and the live check are included. 100 parts of 1 KiB per job wait in the queue. Before and
+after the drain, aio-pika alone consumes and acknowledges the same number of messages.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from bench.figures import Figure
 from bench.publish import preload
 from bench.servers import Bench, cpu_seconds, peak_rss, process
-from bench.subprocess_worker import Say, apart
+from bench.subprocess_worker import Send, subprocess_worker
 from logflume import contract
 
 PARTS_OF_A_JOB = 100
@@ -26,7 +26,7 @@ MOST_JOBS = 1_000
 BATCH = 1_000
 PREFETCH = 8 * BATCH
 WAITING, WAITING_SECONDS = 1_000_000, 20
-# Below this aio-pika alone is no more than 12,000 a second, give or take what a run differs by.
+# The absolute target applies to machines where aio-pika alone reaches about 12,000 parts/s.
 ABOUT_12_000 = 11_000
 CORES_FOR_TWO = 4
 LAST_ID = "SELECT last_value FROM log_parts_id_seq"
@@ -40,9 +40,9 @@ WHERE at > to_timestamp($3::float8)
 
 
 class Drained(NamedTuple):
-    """What drains did once all of them ran: `parts` in `seconds`, with `cpu` seconds by process.
+    """Drained `parts` in `seconds` once all drains ran, with `cpu` seconds by process.
 
-    `peak`: the most memory the stack's own held, in MB.
+    `peak`: peak RSS of the stack's drain in MB.
     """
 
     parts: int
@@ -52,12 +52,12 @@ class Drained(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """Parts a second."""
+        """Parts per second."""
         return self.parts / self.seconds
 
 
 async def measure(bench: Bench) -> list[Figure]:
-    """One drain, two, and one before a long queue."""
+    """Measure one drain, two drains, and one with a long queue."""
     parts = 20_000 if bench.quick else 100_000
     before = await consumed(bench, parts)
     one = await drained(bench, parts)
@@ -67,13 +67,20 @@ async def measure(bench: Bench) -> list[Figure]:
     await bench.clean()
     cores = psutil.cpu_count() or 1
     cpu = {name: 1000 * seconds / one.parts for name, seconds in one.cpu.items()}
-    told = ", ".join(f"{name} {seconds:.3f}" for name, seconds in cpu.items() if seconds > 0.0005)
+    note = ", ".join(f"{name} {seconds:.3f}" for name, seconds in cpu.items() if seconds > 0.0005)
     absolute = 12_000 if alone >= ABOUT_12_000 else None
     figures = [
         Figure("aio-pika alone, consume and ack", alone, "parts/s"),
         Figure("one drain", one.rate, "parts/s", absolute),
         Figure("one drain, of aio-pika alone", 100 * one.rate / alone, "%", 80),
-        Figure("CPU of all for 1,000 parts", sum(cpu.values()), "s", 0.12, less=True, note=told),
+        Figure(
+            "CPU of all processes per 1,000 parts",
+            sum(cpu.values()),
+            "s",
+            0.12,
+            less=True,
+            note=note,
+        ),
         Figure(
             "two drains, of one",
             two.rate / one.rate,
@@ -89,32 +96,32 @@ async def measure(bench: Bench) -> list[Figure]:
 
 
 async def fill(bench: Bench, parts: int) -> range:
-    """Have so many parts wait in the queue; returns their jobs."""
+    """Fill the queue with `parts` parts; returns their jobs."""
     jobs = bench.jobs(min(parts // PARTS_OF_A_JOB, MOST_JOBS))
-    async with apart(preload, bench.amqp_url, jobs, parts) as hear:
-        await hear()
+    async with subprocess_worker(preload, bench.amqp_url, jobs, parts) as receive:
+        await receive()
     while await waiting(bench) < parts:
         await asyncio.sleep(0.05)
     return jobs
 
 
 async def waiting(bench: Bench) -> int:
-    """How many parts are in the queue and nowhere else."""
+    """How many parts are ready in the queue."""
     async with await aio_pika.connect(bench.amqp_url) as connection:
         queue = await (await connection.channel()).declare_queue(contract.QUEUE, passive=True)
         return queue.declaration_result.message_count or 0
 
 
 async def consumed(bench: Bench, parts: int) -> float:
-    """Parts a second that aio-pika alone takes."""
+    """Parts per second that aio-pika alone consumes."""
     await fill(bench, parts)
-    async with apart(consume, bench.amqp_url, parts) as hear:
-        rate: float = await hear()
+    async with subprocess_worker(consume, bench.amqp_url, parts) as receive:
+        rate: float = await receive()
     return rate
 
 
-async def consume(say: Say, url: str, parts: int, name: str = contract.QUEUE) -> None:
-    """Consume by callback, acks in thousands; says how many a second."""
+async def consume(send: Send, url: str, parts: int, name: str = contract.QUEUE) -> None:
+    """Consume by callback with an ack per 1,000; sends the rate."""
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel()
         await channel.set_qos(prefetch_count=PREFETCH)
@@ -132,11 +139,11 @@ async def consume(say: Say, url: str, parts: int, name: str = contract.QUEUE) ->
         began = time.perf_counter()
         await queue.consume(receive)
         await done.wait()
-        say(parts / (time.perf_counter() - began))
+        send(parts / (time.perf_counter() - began))
 
 
 async def drained(bench: Bench, parts: int, more: int = 0) -> Drained:
-    """Let the stack's drain, and `more` beside it, take so many waiting parts."""
+    """Drain `parts` waiting parts with the stack's drain and `more` others."""
     jobs = await fill(bench, parts)
     ids = (jobs.start, jobs.stop - 1)
     first: int = await bench.pool.fetchval(LAST_ID)
@@ -147,7 +154,7 @@ async def drained(bench: Bench, parts: int, more: int = 0) -> Drained:
         ]
         await asyncio.gather(bench.stack.up(["drain"]), *starting)
         began, cpu = time.time(), cpu_seconds(bench.stack)
-        # The sequence is cheap to ask, but says nothing of commits.
+        # The sequence is cheap to query, but also counts uncommitted rows.
         while await bench.pool.fetchval(LAST_ID) < first + parts - 1:
             await asyncio.sleep(0.1)
         while await bench.pool.fetchval(STORED, *ids) < parts:
@@ -172,7 +179,7 @@ def _logflume() -> str:
 
 
 async def before_a_long_queue(bench: Bench) -> list[Figure]:
-    """What a drain holds while far more waits than it could."""
+    """Memory of a drain with a long queue."""
     await fill(bench, WAITING)
     await bench.stack.up(["drain"])
     await asyncio.sleep(WAITING_SECONDS)

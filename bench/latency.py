@@ -1,8 +1,7 @@
-"""How long a part takes from the runner to its committed row and to a browser's `/stream`.
+"""Latency of a part from the runner to its committed row and to a browser's `/stream`.
 
-Stamped parts of 1 KiB of jobs that are all read. Nobody looks for the rows: Postgres keeps when
-each was committed. It takes that time before it flushes the commit to the disk: the figures lack
-that, and tell beside them how long it took on average.
+Timestamped parts of 1 KiB, all of whose jobs have a reader. The commit time comes from Postgres,
+which takes it before it flushes the commit to disk; the mean flush time is a figure of its own.
 """
 
 import asyncio
@@ -12,11 +11,11 @@ from bench.logs import PART
 from bench.publish import exchange, part, pour
 from bench.readers import Seen, read_streams
 from bench.servers import Bench
-from bench.subprocess_worker import apart
+from bench.subprocess_worker import subprocess_worker
 from db import reading
 from logflume import contract
 
-# Parts a second, and jobs that they are of.
+# Parts per second: number of jobs.
 LOADS = {100: 10, 1_000: 100}
 FLUSHES = "SELECT wal_sync_time / nullif(wal_sync, 0) FROM pg_stat_wal"
 ROWS = """
@@ -28,7 +27,7 @@ WHERE l.job_id = ANY ($1) AND p.number > 0
 
 
 async def measure(bench: Bench) -> list[Figure]:
-    """Measure each load in turn."""
+    """Measure one load after another."""
     await bench.stack.up(["drain", "web"])
     seconds = 4 if bench.quick else 30
     found = [await under(bench, rate, jobs, seconds) for rate, jobs in LOADS.items()]
@@ -36,7 +35,7 @@ async def measure(bench: Bench) -> list[Figure]:
 
 
 async def under(bench: Bench, rate: int, count: int, seconds: float) -> list[Figure]:
-    """Open the streams, publish, and ask what came out of them and when rows were committed."""
+    """Open streams, publish, and collect event and commit times."""
     jobs = bench.jobs(count)
     async with exchange(bench.amqp_url) as target:
         for job_id in jobs:
@@ -46,16 +45,18 @@ async def under(bench: Bench, rate: int, count: int, seconds: float) -> list[Fig
             await asyncio.sleep(0.05)
     rounds = round(rate * seconds / count)
     await bench.pool.execute("SELECT pg_stat_reset_shared('wal')")
-    async with apart(read_streams, bench.web, jobs) as hear:
-        await hear()  # all of them follow
-        async with apart(pour, bench.amqp_url, jobs, rate, rounds) as poured:
+    async with subprocess_worker(read_streams, bench.web, jobs) as receive:
+        await receive()  # all streams are open
+        async with subprocess_worker(pour, bench.amqp_url, jobs, rate, rounds) as poured:
             await poured()
-        seen: Seen = await hear()
+        seen: Seen = await receive()
     flush: float = await bench.pool.fetchval(FLUSHES)
     rows = [row[0] for row in await bench.pool.fetch(ROWS, [*jobs])]
     shown = seen.of(jobs)
-    if seen.sent_away or not len(rows) == len(shown) == rounds * count:
-        raise RuntimeError(f"{len(rows)} rows, {len(shown)} events, {seen.sent_away} sent away")
+    if seen.closed_early or not len(rows) == len(shown) == rounds * count:
+        raise RuntimeError(
+            f"{len(rows)} rows, {len(shown)} events, {seen.closed_early} streams closed"
+        )
     return [
         *waits(f"publish to committed row, {rate:,} parts/s", rows, (30, 120)),
         Figure(f"flush of a commit, {rate:,} parts/s, mean", flush, "ms"),

@@ -1,7 +1,7 @@
-"""Finished logs a second, from stored parts to the purge, beside a bare workflow.
+"""Lifecycles per second, from stored parts to the purge, against a no-op workflow.
 
-Logs of 100 KiB, read back and compared, no settle and purge time. Half of the bare workflows, of
-four empty activities on the same server, run before them and half behind.
+Logs of 100 KiB with verification, without settle and purge time. Half of the no-op workflows, with
+four empty activities on the same server, run before and half after them.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ SELECT count(*) FROM log_parts WHERE log_id = (SELECT id FROM logs WHERE job_id 
 
 
 async def measure(bench: Bench) -> list[Figure]:
-    """Measure both in one run."""
+    """Measure lifecycles and no-op workflows."""
     logs, tries = (60, 3) if bench.quick else (1_000, 20)
     bare = [await run_bare(bench.client, logs // 2, "before")]
     await bench.stack.up(["drain", "worker"])
@@ -47,10 +47,10 @@ async def measure(bench: Bench) -> list[Figure]:
     rate, base = logs / spanned(lives), logs // 2 * 2 / sum(bare)
     events = max(one.history_length for one in lives)
     return [
-        Figure("whole lives", rate, "logs/s"),
+        Figure("lifecycles", rate, "logs/s"),
         Figure("four empty activities", base, "workflows/s"),
-        Figure("whole lives, of four empty activities", 100 * rate / base, "%", 85),
-        Figure("history events of a log, most", events, "", 32, less=True),
+        Figure("lifecycles, of four empty activities", 100 * rate / base, "%", 85),
+        Figure("history events of a log, maximum", events, "", 32, less=True),
         Figure(
             "final part published to verified, alone, without the settle time, p50",
             percentile(alone, 50),
@@ -63,7 +63,7 @@ async def measure(bench: Bench) -> list[Figure]:
 
 @asynccontextmanager
 async def signalling(bench: Bench, interval: float = 1) -> AsyncIterator[Signaller]:
-    """The drain's own signaller; logs whose life it begins do not wait."""
+    """The drain's signaller, with workflow options without delays."""
     queue = bench.settings.temporal.task_queue
     options = lifecycle_options(bench.settings)
     at_rest = replace(options, settle_seconds=0, gap_seconds=0, purge_seconds=0)
@@ -76,7 +76,7 @@ async def signalling(bench: Bench, interval: float = 1) -> AsyncIterator[Signall
 async def finished(
     bench: Bench, jobs: range, parts: int = PARTS, size: int = PARTS * len(PART)
 ) -> list[WorkflowExecution]:
-    """Signal the end of every log, each of `size` bytes, and wait until each workflow is closed."""
+    """Signal the end of every log of `size` bytes and wait until all workflows are closed."""
     closed = f"ExecutionStatus = 'Completed' AND JobId >= {jobs.start} AND JobId < {jobs.stop}"
     async with signalling(bench) as tell:
         for job_id in jobs:
@@ -93,7 +93,7 @@ def spanned(lives: list[WorkflowExecution]) -> float:
 
 
 async def one_alone(bench: Bench) -> float:
-    """Seconds from publishing the final part until the archive is verified, nothing else to do."""
+    """Seconds from publishing the final part until verified, on an idle system."""
     job_id = bench.jobs(1)[0]
     async with exchange(bench.amqp_url) as target, bench.pool.acquire() as connection:
         for number in range(PARTS):
@@ -108,9 +108,9 @@ async def one_alone(bench: Bench) -> float:
 
 
 async def run_bare(client: Client, count: int, name: str, **options: Any) -> float:
-    """Start bare workflows, as many at once as the signaller; seconds until the last is closed.
+    """Run no-op workflows with the signaller's concurrency; returns seconds until all are closed.
 
-    `options` are the worker's.
+    `options` are passed to the worker.
     """
     places = asyncio.Semaphore(AT_ONCE)
 

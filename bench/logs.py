@@ -1,4 +1,4 @@
-"""Logs for a benchmark to read, made by the same code as the processes' own."""
+"""Creates logs for benchmarks with the code of the real processes."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -24,13 +24,13 @@ WHERE l.job_id = $1
 async def store_part(
     connection: Connection, job_id: int, number: int, content: bytes, *, final: bool = False
 ) -> None:
-    """Commit one part and wake who follows the log, as the drain does."""
+    """Commit one part and notify followers, as the drain does."""
     now = datetime.now(UTC)
     await store_batch(connection, [Part(job_id, "run", number, content, final, now, now)])
 
 
 async def store(pool: asyncpg.Pool, job_id: int, parts: int, content: bytes = PART) -> None:
-    """Store a log of so many parts of the same bytes, and an empty final one, as the drain does."""
+    """Store a log of equal parts and an empty final one, as the drain does."""
     now = datetime.now(UTC)
     made = [
         Part(
@@ -50,7 +50,7 @@ async def store(pool: asyncpg.Pool, job_id: int, parts: int, content: bytes = PA
 
 
 async def store_large(pool: asyncpg.Pool, job_id: int, parts: int, content: bytes) -> None:
-    """Store as `store` does, but copy the first part where it lies."""
+    """Like `store`, but copies the first part inside Postgres."""
     async with pool.acquire() as connection:
         await store_part(connection, job_id, 0, content)
         await connection.execute(MORE, job_id, parts - 1)
@@ -58,13 +58,13 @@ async def store_large(pool: asyncpg.Pool, job_id: int, parts: int, content: byte
 
 
 async def aggregate(pool: asyncpg.Pool, job_id: int) -> Content:
-    """Make a log's content of its parts."""
+    """Aggregate a log; returns its content."""
     async with pool.acquire() as connection:
         return await aggregation.aggregate(connection, job_id, force=False, restore=False)
 
 
 async def archive(settings: S3Settings, pool: asyncpg.Pool, job_id: int, content: Content) -> None:
-    """Bring a log's content to the archive and purge it from the database."""
+    """Archive a log's content and purge it from the database."""
     sha256 = content.sha256
     assert sha256  # noqa: S101 - it was aggregated
     async with pool.acquire() as connection:

@@ -1,4 +1,4 @@
-"""The least a workflow of four activities can be: what the lifecycle is measured against."""
+"""A no-op workflow with four activities: the reference for lifecycles."""
 
 from datetime import timedelta
 
@@ -12,10 +12,10 @@ async def nothing() -> None:
 
 @workflow.defn
 class Bare:
-    """Four empty activities, one after another."""
+    """Runs four empty activities in sequence."""
 
     @workflow.run
     async def run(self) -> None:
-        """Run them."""
+        """Run the activities."""
         for _ in range(4):
             await workflow.execute_activity(nothing, start_to_close_timeout=timedelta(seconds=60))

@@ -1,4 +1,4 @@
-"""Publishers of parts, each run in a process of its own."""
+"""Publishers of parts, which run in subprocesses."""
 
 import asyncio
 import math
@@ -11,14 +11,14 @@ from aio_pika.abc import AbstractExchange
 
 from bench.logs import PART
 from bench.readers import stamped
-from bench.subprocess_worker import Say
+from bench.subprocess_worker import Send
 from logflume import amqp, contract
 
 TICK_SECONDS = 0.005
 
 
 def part(job_id: int, number: int, content: bytes, *, final: bool = False) -> aio_pika.Message:
-    """One part, as a runner sends it."""
+    """A part's message as a runner sends it."""
     return amqp.part_message(
         contract.PartMessage.of(job_id, number, content, uuid="run", final=final)
     )
@@ -26,24 +26,24 @@ def part(job_id: int, number: int, content: bytes, *, final: bool = False) -> ai
 
 @asynccontextmanager
 async def exchange(url: str, *, confirms: bool = False) -> AsyncIterator[AbstractExchange]:
-    """Where parts are published."""
+    """The exchange of the parts."""
     async with await aio_pika.connect(url) as connection:
         yield await amqp.declare(await connection.channel(publisher_confirms=confirms))
 
 
-async def preload(say: Say, url: str, jobs: range, parts: int, rate: float = math.inf) -> None:
-    """Publish so many parts of 1 KiB of the jobs, in turn, `rate` a second; says the seconds."""
+async def preload(send: Send, url: str, jobs: range, parts: int, rate: float = math.inf) -> None:
+    """Publish parts of 1 KiB for the jobs in turn, `rate` per second; sends the seconds."""
     async with exchange(url) as target:
         began = time.monotonic()
         for sent in range(parts):
             await _when(began + sent / rate)
             number, place = divmod(sent, len(jobs))
             await target.publish(part(jobs[place], number, PART), contract.ROUTING_KEY)
-    say(time.monotonic() - began)
+    send(time.monotonic() - began)
 
 
-async def pour(say: Say, url: str, jobs: Sequence[int], rate: float, rounds: int) -> None:
-    """Publish stamped parts 1 to `rounds` of the jobs in turn, `rate` a second, the last final."""
+async def pour(send: Send, url: str, jobs: Sequence[int], rate: float, rounds: int) -> None:
+    """Publish stamped parts 1 to `rounds` of the jobs in turn at `rate`; the last are final."""
     async with exchange(url) as target:
         began, sent = time.monotonic(), 0
         for number in range(1, rounds + 1):
@@ -52,15 +52,15 @@ async def pour(say: Say, url: str, jobs: Sequence[int], rate: float, rounds: int
                 message = part(job_id, number, stamped(), final=number == rounds)
                 await target.publish(message, contract.ROUTING_KEY)
                 sent += 1
-    say(None)
+    send(None)
 
 
-async def finish(say: Say, url: str, jobs: range, number: int) -> None:
-    """Publish every job's final part, an empty one."""
+async def finish(send: Send, url: str, jobs: range, number: int) -> None:
+    """Publish every job's empty final part."""
     async with exchange(url, confirms=True) as target:
         for job_id in jobs:
             await target.publish(part(job_id, number, b"", final=True), contract.ROUTING_KEY)
-    say(None)
+    send(None)
 
 
 async def _when(moment: float) -> None:

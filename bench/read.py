@@ -1,7 +1,7 @@
-"""How fast a finished log is read over HTTP, beside files of the same bytes on the same server.
+"""Reading finished logs over HTTP, against static files with the same bytes.
 
-The web's own process answers `GET /logs/{id}` of a log of 100 KiB over ten connections, and `/raw`
-of one of 50 MB over one, wherever the log is. The clients are a process of their own.
+The web process serves `GET /logs/{id}` of 100 KiB over ten connections and `/raw` of 50 MB over
+one, for each place where a log can be stored. The clients run in a subprocess.
 """
 
 import tempfile
@@ -17,21 +17,21 @@ from bench.client import Load, load
 from bench.figures import Figure, percentile
 from bench.files import serve_files
 from bench.servers import Bench, Server, cpu_seconds
-from bench.subprocess_worker import apart
+from bench.subprocess_worker import subprocess_worker
 
 CONNECTIONS = 10
 PARTS = 100
 LARGE_BYTES = 50_000_000
-LARGE_PART = b"0123456789abcdef0123456789abcd\n" * 53  # about what a runner sends
+LARGE_PART = b"0123456789abcdef0123456789abcd\n" * 53  # about a runner's part size
 
 
-# Requests a second and the slowest hundredth, in milliseconds, by where the log is.
+# Targets by where the log is: requests per second; p99 in milliseconds.
 SMALL = {"in the row": (2_500, 12.0), "101 parts": (1_200, None)}
 LARGE = ("in the row", "parts", "archive")
 
 
 async def measure(bench: Bench) -> list[Figure]:
-    """Measure each way beside the file's."""
+    """Measure each place against the file."""
     seconds = 1.0 if bench.quick else 7.0
     small, large = (
         dict(zip(names, bench.jobs(len(names)), strict=True)) for names in (SMALL, LARGE)
@@ -40,8 +40,8 @@ async def measure(bench: Bench) -> list[Figure]:
     await bench.stack.up(["web"])
     async with AsyncExitStack() as held:
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="logflume-bench-")))
-        keep(bench.web, f"/logs/{small['in the row']}", folder / "small")
-        keep(bench.web, f"/logs/{large['in the row']}/raw", folder / "large")
+        save(bench.web, f"/logs/{small['in the row']}", folder / "small")
+        save(bench.web, f"/logs/{large['in the row']}/raw", folder / "large")
         plain = await held.enter_async_context(files(folder))
 
         base = await loaded(bench, plain, "/small", CONNECTIONS, seconds)
@@ -67,7 +67,7 @@ async def measure(bench: Bench) -> list[Figure]:
 
 
 class Measured(NamedTuple):
-    """A load, and the CPU seconds that web and Postgres spent on it."""
+    """A load and the CPU seconds that web and Postgres spent on it."""
 
     load: Load
     web: float
@@ -75,13 +75,13 @@ class Measured(NamedTuple):
 
     @property
     def cpu(self) -> str:
-        """What a request cost, in milliseconds of CPU."""
+        """CPU milliseconds per request."""
         web, postgres = (1000 * one / len(self.load.waits) for one in (self.web, self.postgres))
         return f"CPU: web {web:.2f} ms, Postgres {postgres:.2f} ms"
 
 
 async def make_logs(bench: Bench, small: dict[str, int], large: dict[str, int]) -> None:
-    """Make the same log of each size in every state it can be in."""
+    """Create logs of both sizes in every place."""
     for job_id in small.values():
         await logs.store(bench.pool, job_id, PARTS)
     for job_id in large.values():
@@ -93,8 +93,8 @@ async def make_logs(bench: Bench, small: dict[str, int], large: dict[str, int]) 
     await bench.pool.execute("ANALYZE")
 
 
-def keep(web: Server, path: str, file: Path) -> None:
-    """Keep an answer's body for the other server to serve."""
+def save(web: Server, path: str, file: Path) -> None:
+    """Save a response body for the static file server."""
     headers = {"Authorization": f"token {web.token}"}
     url = f"http://{web.host}:{web.port}{path}"
     answer = httpx.get(url, headers=headers, timeout=60, trust_env=False)
@@ -103,18 +103,18 @@ def keep(web: Server, path: str, file: Path) -> None:
 
 @asynccontextmanager
 async def files(folder: Path) -> AsyncIterator[Server]:
-    """Serve a folder's files in a process of its own."""
-    async with apart(serve_files, folder) as hear:
-        yield Server("127.0.0.1", await hear(), "")
+    """Serve a folder's files in a subprocess."""
+    async with subprocess_worker(serve_files, folder) as receive:
+        yield Server("127.0.0.1", await receive(), "")
 
 
 async def loaded(
     bench: Bench, server: Server, path: str, connections: int, seconds: float
 ) -> Measured:
-    """Load one path for a time, from a process of its own."""
-    async with apart(load, server, path, connections, seconds) as hear:
-        await hear()
+    """Load one path from a subprocess."""
+    async with subprocess_worker(load, server, path, connections, seconds) as receive:
+        await receive()
         before = cpu_seconds(bench.stack)
-        found: Load = await hear()
+        found: Load = await receive()
         after = cpu_seconds(bench.stack)
     return Measured(found, *(after[name] - before[name] for name in ("web", "postgres")))

@@ -1,4 +1,4 @@
-"""Readers of `/stream` that note when each part reached them; run in a process of their own."""
+"""Readers of `/stream` that record when each part arrives; run in a subprocess."""
 
 import asyncio
 import re
@@ -10,33 +10,33 @@ from typing import NamedTuple, cast
 
 from bench.logs import PART
 from bench.servers import Server
-from bench.subprocess_worker import Say
+from bench.subprocess_worker import Send
 
-# When a part was sent, by the clock that all processes of a machine share, Postgres among them.
+# The send time by the system clock, which all processes share, including Postgres.
 STAMP = re.compile(rb'"number":(\d+),"content":"at=([0-9.]+) ')
 AT_ONCE = 50
 
 
 def stamped() -> bytes:
-    """A part's content that tells the time it was made."""
+    """Part content with the current time."""
     return b"at=%.6f " % time.time() + PART
 
 
 class Seen(NamedTuple):
-    """What readers saw: by part, the seconds it took to each; how many were sent away."""
+    """Latencies by part, one per reader; and how many streams were closed early."""
 
     waits: dict[tuple[int, int], list[float]]
-    sent_away: int
+    closed_early: int
 
     def of(self, job_ids: Sequence[int]) -> list[float]:
-        """The seconds of every part of these jobs."""
+        """All latencies of these jobs in seconds."""
         return [one for (job, _), waits in self.waits.items() if job in job_ids for one in waits]
 
 
 class Reader(asyncio.Protocol):
-    """Reads one stream to its end, as cheaply as that can be.
+    """Reads one stream completely at minimal cost.
 
-    It does not take the chunks of the transfer apart: the server sends each event as one.
+    Does not parse chunked encoding: the server sends each event as one chunk.
     """
 
     def __init__(self, request: bytes) -> None:
@@ -47,11 +47,11 @@ class Reader(asyncio.Protocol):
         self.is_final = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask for the stream."""
+        """Request the stream."""
         cast("asyncio.WriteTransport", transport).write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        """Note the parts whose events are complete."""
+        """Record the parts of complete events."""
         now = time.time()
         events, end, self._got = (self._got + data).rpartition(b"\n\n")
         if not end:
@@ -64,13 +64,13 @@ class Reader(asyncio.Protocol):
             self.ended.set()
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Nothing comes any more."""
+        """Mark the stream as ended."""
         self.opened.set()
         self.ended.set()
 
 
-async def read_streams(say: Say, server: Server, job_ids: Sequence[int]) -> None:
-    """Read a stream of each of the jobs; says True once each told its history, then the `Seen`."""
+async def read_streams(send: Send, server: Server, job_ids: Sequence[int]) -> None:
+    """Read one stream per job; sends True once all sent their history, then the `Seen`."""
     readers = [Reader(server.request(f"/logs/{job_id}/stream")) for job_id in job_ids]
     loop = asyncio.get_running_loop()
     for at in range(0, len(readers), AT_ONCE):
@@ -78,13 +78,13 @@ async def read_streams(say: Say, server: Server, job_ids: Sequence[int]) -> None
         for reader in some:
             await loop.create_connection(partial(_same, reader), server.host, server.port)
         await asyncio.gather(*(reader.opened.wait() for reader in some))
-    say(True)  # noqa: FBT003
+    send(True)  # noqa: FBT003
     await asyncio.gather(*(reader.ended.wait() for reader in readers))
     waits = defaultdict(list)
     for job_id, reader in zip(job_ids, readers, strict=True):
         for number, wait in reader.waits:
             waits[job_id, number].append(wait)
-    say(Seen(dict(waits), sum(not reader.is_final for reader in readers)))
+    send(Seen(dict(waits), sum(not reader.is_final for reader in readers)))
 
 
 def _same(reader: Reader) -> Reader:

@@ -1,4 +1,4 @@
-"""A stack of real servers for one benchmark run, in a folder that goes with it."""
+"""A stack of real servers for one benchmark run, in a temporary folder."""
 
 import asyncio
 import json
@@ -31,27 +31,27 @@ from workflows.lifecycle_types import LIFECYCLE
 
 SERVERS = ("rabbitmq", "postgres", "temporal", "s3")
 OURS = ("drain", "worker", "web")
-# Transactions then tell when they were committed, and WAL how long it took to the disk.
+# Records commit times and WAL flush times.
 TIMED = ("track_commit_timestamp", "track_wal_io_timing")
 AT_ONCE = 32
 
 
 class Server(NamedTuple):
-    """Where an HTTP server listens, and the token it wants."""
+    """Address and token of an HTTP server."""
 
     host: str
     port: int
     token: str
 
     def request(self, path: str) -> bytes:
-        """A GET as it goes over the wire."""
+        """The bytes of a GET request."""
         return (
             f"GET {path} HTTP/1.1\r\nHost: {self.host}\r\nAuthorization: token {self.token}\r\n\r\n"
         ).encode()
 
 
 class Bench:
-    """What every section measures on: the servers, connections to them, and how much to measure."""
+    """The servers of a run, connections to them, and the scale."""
 
     def __init__(
         self,
@@ -71,27 +71,27 @@ class Bench:
 
     @property
     def amqp_url(self) -> str:
-        """The broker, with user and password."""
+        """The broker's URL, with user and password."""
         return self.settings.amqp.url.get_secret_value()
 
     @property
     def web(self) -> Server:
-        """The stack's own web."""
+        """The stack's web service."""
         return web_server(self.settings)
 
     def jobs(self, count: int) -> range:
-        """Ids of so many jobs that nobody used before: workflows remember theirs."""
+        """`count` new job ids."""
         first, self._next_job = self._next_job, self._next_job + count
         return range(first, self._next_job)
 
     def pid(self, name: str) -> int:
-        """The process of a component that runs."""
+        """The pid of a running component."""
         pid = next(item.pid for item in self.stack.status() if item.name == name)
         assert pid  # noqa: S101 - it was started
         return pid
 
     async def clean(self) -> None:
-        """Stop our processes and leave the servers with nothing of what was measured."""
+        """Stop our processes and delete all logs, messages and workflows."""
         await self.stack.down(OURS)
         async with await aio_pika.connect(self.amqp_url) as connection:
             channel = await connection.channel()
@@ -112,7 +112,7 @@ class Bench:
         await asyncio.gather(*[end(one.id) async for one in self.client.list_workflows(open_ones)])
 
     async def about(self) -> list[str]:
-        """Tell of the machine and of the servers' versions."""
+        """Describe the machine and the versions."""
         model = next(
             (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")),
             platform.machine(),
@@ -138,7 +138,7 @@ class Bench:
 
 
 def _pace() -> float:
-    """How fast the machine is just now: clouds give more or less of a core from hour to hour."""
+    """The machine's current speed: clouds vary it from hour to hour."""
     began, total = time.perf_counter(), 0
     for number in range(10_000_000):
         total += number
@@ -150,7 +150,7 @@ def _cpuinfo() -> list[str]:
 
 
 def web_server(settings: Settings) -> Server:
-    """The stack's own web."""
+    """The stack's web service."""
     token = settings.web.auth_token
     assert token  # noqa: S101 - the stack makes one
     return Server(settings.web.host, settings.web.port, token.get_secret_value())
@@ -172,7 +172,7 @@ async def servers(**groups: Mapping[str, object]) -> AsyncIterator[tuple[LocalSt
 
 @asynccontextmanager
 async def bench(*, quick: bool, **groups: Mapping[str, object]) -> AsyncIterator[Bench]:
-    """Start the servers for all sections; Postgres keeps the times of commits."""
+    """Start the servers for all sections; Postgres records commit times."""
     async with servers(**groups) as (stack, settings), AsyncExitStack() as held:
         connection = await asyncpg.connect(settings.database.url.get_secret_value())
         for setting in TIMED:
@@ -188,7 +188,7 @@ async def bench(*, quick: bool, **groups: Mapping[str, object]) -> AsyncIterator
 
 @asynccontextmanager
 async def process(stack: LocalStack, user: str, *command: str) -> AsyncIterator[psutil.Process]:
-    """Run one more process of ours, with the database's user of `user`, once it says it started."""
+    """Run one more of our processes as database user `user`; waits until it has started."""
     env = {
         **os.environ,
         "LOGFLUME_STACK__DATA_DIR": str(stack.home.data_dir),
@@ -225,7 +225,7 @@ def cpu_seconds(stack: LocalStack) -> dict[str, float]:
 
 
 def peak_rss(pid: int) -> float:
-    """The most memory a process ever held, in MB."""
+    """A process's peak RSS in MB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     peak = next(line for line in lines if line.startswith("VmHWM:"))
     return int(peak.split()[1]) * 1024 / 1e6

@@ -1,8 +1,8 @@
-"""What parts and logs cost: CPU, memory, rows, WAL, Temporal actions and S3 requests.
+"""Cost of parts and logs: CPU, memory, rows, WAL, Temporal actions and S3 requests.
 
-`python -m bench.sizing [LOGS [RATE]]`: LOGS logs of 100 KiB (default 300) come in at once, RATE
-parts of 1 KiB a second (default 1,000) while no worker runs; then all of them end, and a worker
-carries them through their lives. The times are production's, but short: no timer is left out.
+`python -m bench.sizing [LOGS [RATE]]` publishes LOGS logs of 100 KiB (default 300) concurrently,
+RATE parts of 1 KiB per second (default 1,000), without a worker; then it ends all of them and a
+worker runs their lifecycles, with all of production's timers, but short.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ import uvloop
 from bench.counts import actions, counted_worker, each, until_closed
 from bench.publish import finish, preload
 from bench.servers import cpu_seconds, servers
-from bench.subprocess_worker import apart
+from bench.subprocess_worker import subprocess_worker
 from db.connect import open_pool
 from logflume_cli.devstack.stack import LocalStack
 from workflows.client.connection import connect_temporal
@@ -32,7 +32,7 @@ TABLES = ("log_parts", "logs", "log_attempts")
 
 
 async def main(logs: int, rate: int) -> None:
-    """Measure both and print what each costs."""
+    """Measure parts and logs and print their costs."""
     async with servers(lifecycle=TIMES) as (stack, settings), AsyncExitStack() as held:
         pool = await open_pool(settings.database, 2)
         held.push_async_callback(pool.close)
@@ -41,27 +41,27 @@ async def main(logs: int, rate: int) -> None:
         await stack.up(["drain"])
         begun = await Costs.now(stack, pool)
         jobs = range(1, logs + 1)
-        async with apart(preload, url, jobs, logs * PARTS, rate) as published:
+        async with subprocess_worker(preload, url, jobs, logs * PARTS, rate) as published:
             seconds = await published()
         while await rows(pool, "log_parts") < logs * PARTS:
             await asyncio.sleep(0.05)
         received = await Costs.now(stack, pool)
-        received.told(begun, logs * PARTS / 1000, "1,000 parts")
+        received.report(begun, logs * PARTS / 1000, "1,000 parts")
         print(f"published at {logs * PARTS / seconds:,.0f} parts/s")
         notes = stack.home.data_dir / "requests"
         async with counted_worker(stack, notes) as worker:
             received = await Costs.now(stack, pool, worker)
-            async with apart(finish, url, jobs, PARTS) as published:
+            async with subprocess_worker(finish, url, jobs, PARTS) as published:
                 await published()
             await until_closed(client, jobs)
-            (await Costs.now(stack, pool, worker)).told(received, logs / 100, "100 logs")
+            (await Costs.now(stack, pool, worker)).report(received, logs / 100, "100 logs")
         requests, billed = Counter(notes.read_text().split()), await actions(client, jobs)
         for name, counts in (("S3 requests", requests), ("Temporal actions", billed)):
             print(f"{name} per log: {counts.total() / logs:.2f} ({each(counts, logs)})")
 
 
 class Costs(msgspec.Struct):
-    """What was used until now; `memory` in bytes is what is held, shared pages divided up."""
+    """Usage so far; `memory` is the current PSS in bytes."""
 
     cpu: dict[str, float]
     memory: dict[str, int]
@@ -72,7 +72,7 @@ class Costs(msgspec.Struct):
     async def now(
         cls, stack: LocalStack, pool: asyncpg.Pool, worker: psutil.Process | None = None
     ) -> "Costs":
-        """Look at the stack's processes, and the worker's if there is one."""
+        """Read the usage of the stack's processes and the worker."""
         cpu = cpu_seconds(stack)
         pids = {item.name: item.pid for item in stack.status() if item.pid}
         if worker:
@@ -82,8 +82,8 @@ class Costs(msgspec.Struct):
         wal = await pool.fetchval("SELECT pg_current_wal_lsn() - '0/0'")
         return cls(cpu, {name: held(pid) for name, pid in pids.items()}, counts, int(wal))
 
-    def told(self, before: "Costs", units: float, unit: str) -> None:
-        """Print what was used since `before`, for each of so many units."""
+    def report(self, before: "Costs", units: float, unit: str) -> None:
+        """Print the usage since `before` per unit."""
         spent = {name: seconds - before.cpu.get(name, 0.0) for name, seconds in self.cpu.items()}
         for name, seconds in {**spent, "all": sum(spent.values())}.items():
             memory = f"{self.memory[name] / 2**20:6.0f} MiB" if name in self.memory else ""
@@ -94,13 +94,13 @@ class Costs(msgspec.Struct):
 
 
 def held(pid: int) -> int:
-    """Bytes of memory of a process and its children; pages they share count once."""
+    """Memory of a process and its children in bytes; shared pages count once."""
     root = psutil.Process(pid)
     return sum(one.memory_full_info().pss for one in (root, *root.children(recursive=True)))
 
 
 async def rows(pool: asyncpg.Pool, table: str) -> int:
-    """How many rows there are."""
+    """The number of rows of a table."""
     count: int = await pool.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608 - our names
     return count
 

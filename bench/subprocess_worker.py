@@ -1,4 +1,4 @@
-"""Work in a process of its own, so that what measures takes little from what is measured."""
+"""Runs work in a subprocess, so that measuring takes little CPU from what is measured."""
 
 import asyncio
 import multiprocessing
@@ -11,27 +11,29 @@ import uvloop
 
 SPAWN = multiprocessing.get_context("spawn")
 
-Say = Callable[[Any], None]
+Send = Callable[[Any], None]
 Work = Callable[..., Coroutine[Any, Any, None]]
 
 
 @asynccontextmanager
-async def apart(work: Work, *args: object) -> AsyncIterator[Callable[[], Awaitable[Any]]]:
-    """Run `work(say, *args)` in a process of its own, until the block ends.
+async def subprocess_worker(
+    work: Work, *args: object
+) -> AsyncIterator[Callable[[], Awaitable[Any]]]:
+    """Run `work(send, *args)` in a subprocess for the duration of the block.
 
-    Yields what waits for the next thing it says; EOFError where it ended before.
+    Yields a function that waits for the next object sent; EOFError if the subprocess exited.
     """
-    hears, says = SPAWN.Pipe(duplex=False)
-    process = SPAWN.Process(target=_run, args=(says, work, args), daemon=True)
+    receiver, sender = SPAWN.Pipe(duplex=False)
+    process = SPAWN.Process(target=_run, args=(sender, work, args), daemon=True)
     process.start()
-    says.close()
+    sender.close()
     try:
-        yield lambda: asyncio.to_thread(hears.recv)
+        yield lambda: asyncio.to_thread(receiver.recv)
     finally:
         process.terminate()
         await asyncio.to_thread(process.join)
-        hears.close()
+        receiver.close()
 
 
-def _run(says: Connection, work: Work, args: tuple[object, ...]) -> None:
-    uvloop.run(work(says.send, *args))
+def _run(sender: Connection, work: Work, args: tuple[object, ...]) -> None:
+    uvloop.run(work(sender.send, *args))
