@@ -120,12 +120,12 @@ async def consumed(bench: Bench, parts: int) -> float:
     return rate
 
 
-async def consume(send: Send, url: str, parts: int, name: str = contract.QUEUE) -> None:
+async def consume(send: Send, url: str, parts: int) -> None:
     """Consume by callback with an ack per 1,000; sends the rate."""
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel()
         await channel.set_qos(prefetch_count=PREFETCH)
-        queue = await channel.get_queue(name)
+        queue = await channel.get_queue(contract.QUEUE)
         done, seen = asyncio.Event(), 0
 
         async def receive(message: AbstractIncomingMessage) -> None:
