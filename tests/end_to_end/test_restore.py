@@ -121,7 +121,9 @@ class System:
 
     async def until_archived(self, job_id: int, text: bytes | None) -> None:
         """Wait until this is archived and the row has no pending work."""
-        pending = "(purged_at IS NULL AND aggregated_at IS NOT NULL) OR late_parts OR archive_outdated"
+        pending = (
+            "(purged_at IS NULL AND aggregated_at IS NOT NULL) OR late_parts OR archive_outdated"
+        )
         query = f"SELECT NOT ({pending}) FROM logs WHERE job_id = $1"
 
         async def is_archived() -> bool:
