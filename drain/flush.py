@@ -20,7 +20,7 @@ from logflume.domain import Part, StoredAttempt
 from logflume.errors import UnderMaintenance
 from logflume.observability import spans
 from workflows.client.signaller import Signaller
-from workflows.lifecycle_types import PartsStored as Stored
+from workflows.lifecycle_types import PartsStored
 
 log = structlog.get_logger()
 
@@ -68,9 +68,9 @@ class Flusher:
         self._forward()
         return await self._dead_letter(batch.invalid)
 
-    async def _store(self, batch: Batch) -> dict[int, Stored]:
+    async def _store(self, batch: Batch) -> dict[int, PartsStored]:
         """Commit a batch's parts; returns what was added to each job's log."""
-        stored: dict[int, Stored] = {}
+        stored: dict[int, PartsStored] = {}
         began, began_ns = time.perf_counter(), time.time_ns()
         await self._store_range(batch, slice(0, len(batch.parts)), stored)
         metrics.committed(batch, time.perf_counter() - began)
@@ -99,7 +99,9 @@ class Flusher:
         metrics.INVALID_MESSAGES.labels("requeued").inc(len(requeued))
         return requeued
 
-    async def _store_range(self, batch: Batch, which: slice, stored: dict[int, Stored]) -> None:
+    async def _store_range(
+        self, batch: Batch, which: slice, stored: dict[int, PartsStored]
+    ) -> None:
         """Commit some of a batch's parts; finds one that Postgres refuses by halving."""
         parts = batch.parts[which]
         try:
@@ -143,11 +145,13 @@ class Flusher:
 _REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError)
 
 
-def _summary(placed: Iterable[tuple[AttemptParts, StoredAttempt]]) -> Iterator[tuple[int, Stored]]:
+def _summary(
+    placed: Iterable[tuple[AttemptParts, StoredAttempt]],
+) -> Iterator[tuple[int, PartsStored]]:
     """What a committed batch added to each log, by job; stale parts add nothing."""
     for group, attempt in placed:
         if attempt.is_open:
             # If the attempt's begin moved, another one may be the log now, and already final.
             final = group.last_final or (group.final and attempt.is_log) or attempt.moved
             begun = attempt.begun and attempt.is_log
-            yield group.job_id, Stored(len(group.parts), group.bytes, final=final, begun=begun)
+            yield group.job_id, PartsStored(len(group.parts), group.bytes, final=final, begun=begun)

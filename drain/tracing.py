@@ -6,10 +6,10 @@ from datetime import datetime
 
 from drain.batch import Batch
 from logflume.observability import spans
-from workflows.lifecycle_types import PartsStored as Stored
+from workflows.lifecycle_types import PartsStored
 
 
-def flushed(batch: Batch, stored: Mapping[int, Stored], began_ns: int) -> None:
+def flushed(batch: Batch, stored: Mapping[int, PartsStored], began_ns: int) -> None:
     """Record the spans of a committed batch, if a sampled log begins or ends in it."""
     contexts = {
         job_id: context
