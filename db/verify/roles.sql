@@ -61,12 +61,11 @@ BEGIN
     WHERE NOT has_sequence_privilege('logflume_' || v.role, v.sequence, p.privilege);
     ASSERT missing IS NULL, 'missing: ' || missing;
 
-    ASSERT (SELECT bool_and(has_schema_privilege('logflume_' || r.role, s.name, 'USAGE')
-            AND EXISTS (SELECT FROM pg_database d, aclexplode(d.datacl) a WHERE d.datname = current_database()
-                AND a.grantee = ('logflume_' || r.role)::regrole AND a.privilege_type = 'CONNECT'))
-        FROM (VALUES ('drain'), ('worker'), ('web'), ('operator')) r (role), (VALUES ('public'), ('sqitch')) s (name));
-    ASSERT EXISTS (SELECT FROM pg_database d, aclexplode(d.datacl) a WHERE d.datname = current_database()
-        AND a.grantee = 'logflume_worker'::regrole AND a.privilege_type = 'TEMPORARY');
+    ASSERT (SELECT bool_and(has_schema_privilege(r.role, 'public', 'USAGE')
+            AND has_schema_privilege(r.role, 'sqitch', 'USAGE')
+            AND has_database_privilege(r.role, current_database(), 'CONNECT'))
+        FROM (VALUES ('logflume_drain'), ('logflume_worker'), ('logflume_web'), ('logflume_operator')) r (role));
+    ASSERT has_database_privilege('logflume_worker', current_database(), 'TEMPORARY');
 
     -- Functions that run as the owner: the worker's alone, or the owner's.
     ASSERT (SELECT count(*) = 5 AND bool_and(p.prosecdef AND NOT has_function_privilege('logflume_web', p.oid, 'EXECUTE')
