@@ -7,6 +7,7 @@ own, so one command resumes all drains, and the sender learns whether there is o
 import asyncio
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import structlog
 from aio_pika import ExchangeType, Message
@@ -58,7 +59,9 @@ class Suspension:
 
     async def _receive(self, connection: AbstractConnection) -> None:
         channel = await connection.channel(publisher_confirms=False)
-        queue = await channel.declare_queue(exclusive=True)
+        # Not a server-named queue, so that permissions on `reporting` are enough.
+        name = f"{contract.CONTROL_EXCHANGE}.{uuid4().hex}"
+        queue = await channel.declare_queue(name, exclusive=True)
         await queue.bind(await _declare(channel))
         # Polling also notices a lost connection.
         while await queue.get(no_ack=True, fail=False) is None:  # noqa: ASYNC110

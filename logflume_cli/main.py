@@ -25,7 +25,7 @@ COMMANDS = {
         "reconcile.command",
         "Compare database, archive and workflows, e.g. after a restore.",
     ),
-    "rejected": ("rejected", "List, requeue or drop dead-lettered messages."),
+    "rejected": ("rejected", "List, requeue or drop dead-lettered messages; resume drains."),
     "replay": ("replay", "Replay workflow histories against the installed code."),
     "retention": ("retention", "Preview what retention would delete; print bucket rules."),
     "schedules": ("schedules", "Create or update the Temporal schedules."),

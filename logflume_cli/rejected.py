@@ -14,7 +14,7 @@ from logflume.settings import load_settings
 
 @click.group()
 def rejected() -> None:
-    """List, requeue or drop dead-lettered messages, or resume drains that they suspended.
+    """List, requeue or drop dead-lettered messages, or resume suspended drains.
 
     Drains move invalid messages to the dead-letter queue, with the reason. IDs are those printed by
     `list`.
