@@ -44,8 +44,10 @@ def test_a_reset_starts_from_zero():
     limit = DeadLetterLimit(0.5, 10)
     limit.record(10, 10)
     limit.reset()
-    limit.record(9, 9)
+    limit.record(9, 0)
     assert not limit.is_exceeded
+    limit.record(10, 10)
+    assert limit.is_exceeded
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9))), st.integers(1, 30))
