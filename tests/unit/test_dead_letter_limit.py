@@ -44,7 +44,7 @@ def test_a_reset_starts_from_zero():
     limit = DeadLetterLimit(0.5, 10)
     limit.record(10, 10)
     limit.reset()
-    limit.record(9, 0)
+    limit.record(10, 0)
     assert not limit.is_exceeded
     limit.record(10, 10)
     assert limit.is_exceeded
