@@ -1,4 +1,4 @@
-"""The content rule: SQL against a plain model of the contract's words."""
+"""The content rule: SQL against a simple model of the contract."""
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,18 +17,18 @@ batches = st.lists(st.lists(parts, min_size=1, max_size=5) | contents, max_size=
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(happenings=batches)
-def test_sql_and_model_agree(runner, blocking, numbers, happenings):
-    runner.run(check(blocking, next(numbers), happenings))
+@given(events=batches)
+def test_sql_and_model_agree(runner, blocking, numbers, events):
+    runner.run(check(blocking, next(numbers), events))
 
 
-async def check(connection, job_id: int, happenings: list[list[Part] | bytes]) -> None:
+async def check(connection, job_id: int, events: list[list[Part] | bytes]) -> None:
     model = Model()
     await write_whole(connection, job_id, b"")
-    for happening in happenings:
-        if isinstance(happening, bytes):
-            model.write(happening)
-            await write_whole(connection, job_id, happening)
+    for event in events:
+        if isinstance(event, bytes):
+            model.write(event)
+            await write_whole(connection, job_id, event)
             continue
         received = [
             part(
@@ -39,17 +39,17 @@ async def check(connection, job_id: int, happenings: list[list[Part] | bytes]) -
                 final=one.final,
                 published_at=one.published_at,
             )
-            for one in happening
+            for one in event
         ]
         for one in received:
             model.receive(one)
         await store_batch(connection, received)
     log = await reading.find(connection, job_id)
     assert await content(connection, job_id) == model.content
-    told = await aggregation.aggregate(connection, job_id, force=False, restore=False)
-    assert told.ended == model.ended
-    assert told.stale_parts == model.stale
-    assert told.missing_parts == model.missing
+    ended = await aggregation.aggregate(connection, job_id, force=False, restore=False)
+    assert ended.ended == model.ended
+    assert ended.stale_parts == model.stale
+    assert ended.missing_parts == model.missing
     made = await aggregation.aggregate(connection, job_id, force=True, restore=False)
     if made.sha256:
         stored = await reading.content_slice(connection, log.id, made.sha256, 0, 1000)
@@ -63,7 +63,7 @@ async def check(connection, job_id: int, happenings: list[list[Part] | bytes]) -
 )
 @given(data=st.data())
 def test_order_batches_and_redelivery_do_not_matter(runner, blocking, numbers, data):
-    """The same parts, shuffled, doubled and batched anyhow, are the same log."""
+    """The same parts, shuffled, redelivered and batched in any way, are the same log."""
     text = data.draw(st.binary(max_size=60))
     cuts = [text[at : at + 7] for at in range(0, len(text), 7)]
     job_id = next(numbers)
@@ -83,7 +83,7 @@ def test_order_batches_and_redelivery_do_not_matter(runner, blocking, numbers, d
     assert runner.run(deliver()) == text
 
 
-async def test_what_was_listed_is_read_whatever_came_since(pool, job_id):
+async def test_listed_parts_are_read_whatever_arrived_since(pool, job_id):
     sent = {0: b"0,", 2: b"2,", 4: b"4,", LAST: b"end"}
     async with pool.acquire() as connection:
         await store_batch(connection, [part(job_id, number, text) for number, text in sent.items()])

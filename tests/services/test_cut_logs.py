@@ -1,4 +1,4 @@
-"""Logs that are longer than a log may be: cut, with a notice, and never lost or stuck for it."""
+"""Logs above the size limit: cut, with a notice, but neither lost nor stuck."""
 
 from random import Random
 
@@ -33,7 +33,7 @@ async def aggregate(connection, job_id: int, *, restore: bool = False):
 
 
 async def finish(connection, job_id: int) -> bytes:
-    """Aggregate, mark and purge; what the archive holds then."""
+    """Aggregate, archive and purge a log; returns the archived bytes."""
     made = await aggregate(connection, job_id)
     archived = await row_content(connection, job_id)
     assert archived is not None
@@ -43,7 +43,7 @@ async def finish(connection, job_id: int) -> bytes:
 
 
 @pytest.mark.parametrize("over", [-1, 0, 1, 700, 123_456])
-async def test_the_content_is_as_much_as_may_be_and_a_notice(connection, job_id, over):
+async def test_the_content_is_cut_at_the_limit_and_ends_with_a_notice(connection, job_id, over):
     text = Random(over).randbytes(LIMIT + over)
     cuts = sorted([0, len(text), *Random(over).sample(range(len(text)), 9)])
     parts = [part(job_id, n, text[cuts[n] : cuts[n + 1]]) for n in range(9)]
@@ -59,7 +59,7 @@ async def test_the_content_is_as_much_as_may_be_and_a_notice(connection, job_id,
     assert await aggregate(connection, job_id) == made
 
 
-async def test_more_of_it_changes_the_notice_and_a_higher_limit_takes_it_away(connection, job_id):
+async def test_more_parts_change_the_notice_and_a_higher_limit_removes_it(connection, job_id):
     await store_batch(connection, [part(job_id, 0, b"x" * 1500, final=True)])
     await finish(connection, job_id)
     await store_batch(connection, [part(job_id, 1, b"y" * 100)])
@@ -71,7 +71,7 @@ async def test_more_of_it_changes_the_notice_and_a_higher_limit_takes_it_away(co
     assert (await reading.find(connection, job_id)).left_out_bytes is None
 
 
-async def test_once_its_parts_are_gone_it_stays_as_it_is(connection, job_id):
+async def test_once_its_parts_are_dropped_the_content_is_final(connection, job_id):
     await store_batch(connection, [part(job_id, 0, b"x" * 1500, final=True)])
     archived = await finish(connection, job_id)
     await connection.execute("DELETE FROM log_parts")
@@ -80,7 +80,7 @@ async def test_once_its_parts_are_gone_it_stays_as_it_is(connection, job_id):
     assert (made.archived, made.purged, made.bytes) == (True, True, len(archived))
     assert (made.parts, made.left_out_bytes) == (1, 500)
     assert not (await reading.find(connection, job_id)).late_parts
-    # It can be archived again, of what the archive has.
+    # It can be archived again, from the archived object.
     assert (await aggregate(connection, job_id, restore=True)).needs_archived
     await aggregation.restore_content(connection, job_id, pieces(archived[:99], archived[99:]))
     made = await aggregate(connection, job_id, restore=True)
@@ -90,7 +90,7 @@ async def test_once_its_parts_are_gone_it_stays_as_it_is(connection, job_id):
     assert await logs.purge(connection, job_id, made.sha256)
 
 
-async def test_another_run_of_the_job_takes_its_place(connection, job_id):
+async def test_another_attempt_replaces_it(connection, job_id):
     await store_batch(connection, [part(job_id, 0, b"x" * 1500, final=True)])
     await finish(connection, job_id)
     await connection.execute("DELETE FROM log_parts")
@@ -100,7 +100,7 @@ async def test_another_run_of_the_job_takes_its_place(connection, job_id):
     assert await row_content(connection, job_id) == b"next run"
 
 
-async def test_what_is_added_to_parts_that_are_gone_is_cut_too(connection, job_id):
+async def test_late_parts_merged_into_dropped_ones_are_cut_too(connection, job_id):
     await store_batch(connection, [part(job_id, 0, b"x" * 900, final=True)])
     archived = await finish(connection, job_id)
     await connection.execute("DELETE FROM log_parts")
@@ -112,7 +112,7 @@ async def test_what_is_added_to_parts_that_are_gone_is_cut_too(connection, job_i
     assert (made.parts, made.left_out_bytes) == (2, 200)
 
 
-async def test_readers_are_told(settings, pool, connection, job_id):
+async def test_readers_see_how_much_was_left_out(settings, pool, connection, job_id):
     async with serving(settings, pool) as web:
         await store_batch(connection, [part(job_id, 0, b"x" * 1500, final=True)])
         assert len((await web.get(f"/logs/{job_id}/raw")).content) == 1500

@@ -1,4 +1,4 @@
-"""Taking over a travis-logs database: which of its rows becomes what here, once and again."""
+"""Importing a travis-logs database: what each kind of row becomes, on every run."""
 
 import hashlib
 from datetime import UTC, datetime, timedelta
@@ -30,7 +30,7 @@ async def travis(servers, name):
 
 
 class Here:
-    """What came of it in our database."""
+    """Our database after the import."""
 
     def __init__(self, settings, pool, travis, capsys):
         self.settings, self.pool, self.travis, self.capsys = settings, pool, travis, capsys
@@ -54,14 +54,14 @@ class Here:
             await store_batch(connection, parts)
 
     async def finish(self, job_id: int) -> str:
-        """Aggregate and archive it, as its workflow does."""
+        """Aggregate and archive a log, as its workflow does."""
         async with self.pool.acquire() as connection:
             made = await aggregation.aggregate(connection, job_id, force=True, restore=False)
             await logs.mark_archiving(connection, job_id, made.sha256)
             assert await logs.mark_verified(connection, job_id, made.sha256)
         return made.sha256
 
-    async def owed(self) -> set[int]:
+    async def pending(self) -> set[int]:
         async with self.pool.acquire() as connection:
             return {one.job_id for one in await find_pending(connection, 0, 0, 0, 100)}
 
@@ -71,7 +71,7 @@ def here(settings, pool, travis, capsys):
     return Here(settings, pool, travis, capsys)
 
 
-async def test_each_log_comes_over_as_what_it_is_and_only_once(here, travis):
+async def test_each_kind_of_log_is_imported_once(here, travis):
     ids = [
         await travis.archived(11),
         await travis.log(12, "größer\n"),
@@ -102,7 +102,7 @@ async def test_each_log_comes_over_as_what_it_is_and_only_once(here, travis):
     assert (first[5].removed_at, first[5].removed_by) == (THEN, 7)
     assert (first[0].aggregated_at, first[0].archived_at) == (THEN, THEN)
     assert (first[0].phase, first[0].archive_verified) == ("done", True)
-    assert await here.owed() == {12, 13, 16}
+    assert await here.pending() == {12, 13, 16}
     rows = await here.pool.fetchval("SELECT count(*) FROM log_parts")
 
     again = {name.replace("added", "same"): count for name, count in counts.items()}
@@ -115,7 +115,7 @@ async def test_each_log_comes_over_as_what_it_is_and_only_once(here, travis):
     assert await here.take_over() == again | {"added (content)": 1}
 
 
-async def test_an_interrupted_run_goes_on_where_it_was(here, travis, monkeypatch):
+async def test_an_interrupted_run_resumes(here, travis, monkeypatch):
     for job_id in range(20, 30):
         await travis.log(job_id, f"text of {job_id}")
     monkeypatch.setattr(import_, "PAGE_ROWS", 3)
@@ -128,7 +128,7 @@ async def test_an_interrupted_run_goes_on_where_it_was(here, travis, monkeypatch
     assert await here.take_over(verify=True) == {"same (content)": 10}
 
 
-async def test_rows_of_one_job_are_one_log_with_all_their_text(here, travis, monkeypatch):
+async def test_rows_of_one_job_become_one_log_with_all_their_text(here, travis, monkeypatch):
     monkeypatch.setattr(import_, "PAGE_ROWS", 1)
     first = await travis.log(30)
     await travis.part(first, 0, "a")
@@ -151,7 +151,7 @@ async def test_rows_of_one_job_are_one_log_with_all_their_text(here, travis, mon
     assert any(f"18 bytes and 0 parts of row {left}" in note for note in here.notes)
 
 
-async def test_what_cannot_come_over_as_it_was_is_named(here, travis, job_id):
+async def test_differences_are_reported(here, travis, job_id):
     await here.store(part(job_id, 0, b"ours"))
     taken = (await here.log(job_id)).id
     await travis.log(40, "text", id=taken)
@@ -170,18 +170,18 @@ async def test_what_cannot_come_over_as_it_was_is_named(here, travis, job_id):
     assert (await here.log(40)).id > 2**31
     assert await here.content(40) == b"text"
     assert await here.content(43) == b"second"
-    told = "\n".join(here.notes)
+    notes = "\n".join(here.notes)
     for words in (
         f"job 40: another job has its id {taken} here",
-        f"row {row}: it has no job",
+        f"row {row}: skipped, it has no job",
         "job -41: row 51: its job id is negative",
         "job 42: travis-logs has its text neither",
         "job 43: its text differs: 6 bytes",
     ):
-        assert words in told
+        assert words in notes
 
 
-async def test_times_of_parts_are_kept_where_they_have_a_partition(here, travis):
+async def test_parts_retain_their_times_where_a_partition_exists(here, travis):
     log_id = await travis.log(45)
     now = datetime.now(UTC)
     for number, at in enumerate((datetime(2000, 1, 1, tzinfo=UTC), now, now + timedelta(days=99))):
@@ -195,12 +195,12 @@ async def test_times_of_parts_are_kept_where_they_have_a_partition(here, travis)
     assert times[2]["created_at"] <= found.now
 
 
-async def test_what_changed_there_since_is_changed_here(here, travis):
+async def test_changes_in_travis_logs_are_imported_again(here, travis):
     log_id = await travis.log(50)
     await travis.part(log_id, 0, "be")
     await travis.log(51, "secret")
     await travis.archived(52)
-    await travis.log(53, "kept")
+    await travis.log(53, "same")
     parts_only = await travis.log(54)
     await travis.part(parts_only, 0, "half")
     await here.take_over()
@@ -219,14 +219,14 @@ async def test_what_changed_there_since_is_changed_here(here, travis):
     assert await here.content(50) == b"begun and ended"
     assert await here.content(51) == b"Log removed"
     assert (await here.log(51)).removed_by == 3
-    assert await here.content(53) == b"kept"
+    assert await here.content(53) == b"same"
     assert (await here.log(54)).phase == "done"
     outdated = await here.pool.fetch("SELECT job_id FROM logs WHERE archive_outdated ORDER BY 1")
-    # What was archived here must go; what travis-logs archived must stay.
+    # Objects archived here must be deleted; those of travis-logs must stay.
     assert [row["job_id"] for row in outdated] == [50, 51, 52]
 
 
-async def test_what_came_by_itself_stays_unless_its_beginning_is_missing(here, travis):
+async def test_received_text_stays_unless_its_beginning_is_missing(here, travis):
     for job_id in (60, 61, 62):
         await here.store(part(job_id, 5, b"the end", final=True))
     await travis.log(60, "the beginning and the end")
@@ -260,7 +260,7 @@ async def test_what_came_by_itself_stays_unless_its_beginning_is_missing(here, t
     }
 
 
-async def test_content_cleared_here_does_not_come_back(here, travis):
+async def test_content_cleared_here_is_not_imported_again(here, travis):
     async with here.pool.acquire() as connection:
         await write_whole(connection, 66, b"")
     await travis.log(66, "cleared since")
@@ -273,7 +273,7 @@ async def test_content_cleared_here_does_not_come_back(here, travis):
     assert [await here.content(job_id) for job_id in (66, 67)] == [b"", b""]
 
 
-async def test_a_job_that_ran_when_the_drain_began_is_whole_in_the_end(here, travis):
+async def test_a_job_running_when_the_drain_started_ends_up_complete(here, travis):
     log_id = await travis.log(68)
     await travis.part(log_id, 0, "the ")
     await here.take_over()
@@ -288,7 +288,7 @@ async def test_a_job_that_ran_when_the_drain_began_is_whole_in_the_end(here, tra
     assert await here.content(68) == b"the end"
 
 
-async def test_text_that_only_the_archive_has_is_read_there_and_never_overwritten(here, travis):
+async def test_archived_text_is_read_from_the_archive_and_never_overwritten(here, travis):
     text = b"0123456789" * 3
     bucket, store = here.settings.s3.bucket, s3(here.settings)
     store.put_object(Bucket=bucket, Key=key(70), Body=text)
@@ -296,9 +296,9 @@ async def test_text_that_only_the_archive_has_is_read_there_and_never_overwritte
     await travis.archived(71)
     await here.take_over()
     async with serving(here.settings, here.pool) as client:
-        told = (await client.get(f"/logs/{log_id}?by=id")).json()
-        assert (told["job_id"], told["content"]) == (70, text.decode())
-        assert told["archive_verified"] and told["archived_at"].startswith("2026-11-24T10:00")
+        body = (await client.get(f"/logs/{log_id}?by=id")).json()
+        assert (body["job_id"], body["content"]) == (70, text.decode())
+        assert body["archive_verified"] and body["archived_at"].startswith("2026-11-24T10:00")
         whole = await client.get("/logs/70/raw")
         some = await client.get("/logs/70/raw", headers={"Range": "bytes=8-12"})
         assert (whole.content, some.status_code, some.content) == (text, 206, b"89012")
@@ -311,7 +311,7 @@ async def test_text_that_only_the_archive_has_is_read_there_and_never_overwritte
         assert lifecycle["attempts"][0]["began_at"] is None
         assert (await client.get("/logs/70/raw?attempt=")).content == text
 
-        # What a runner still says after its end is no other log, and nothing to archive.
+        # Parts from a runner after the end change nothing.
         for attempt in ("", "a"):
             now = datetime.now(UTC)
             await here.store(part(70, 9, b"late", attempt=attempt, published_at=now))
@@ -321,13 +321,13 @@ async def test_text_that_only_the_archive_has_is_read_there_and_never_overwritte
                 await aggregation.aggregate(connection, 70, force=True, restore=True)
         assert (await client.get("/logs/70/raw")).content == text
 
-        # Content written whole begins it anew, as anywhere.
+        # Writing content whole starts the log over, as always.
         await client.put("/logs/70", content=b"")
         await here.store(part(70, 0, b"run again", attempt="b"))
         assert (await client.get("/logs/70/raw")).content == b"run again"
 
 
-async def test_a_large_text_comes_over_whole(here, travis):
+async def test_a_large_text_is_imported_completely(here, travis):
     await travis.connection.execute(
         "INSERT INTO logs (job_id, content, aggregated_at)"
         " VALUES (80, repeat('0123456789ä', $1), now())",
@@ -338,7 +338,7 @@ async def test_a_large_text_comes_over_whole(here, travis):
     assert sha256 == hashlib.sha256("0123456789ä".encode() * (5 * 2**20)).hexdigest()
 
 
-async def test_what_is_held_here_stays_and_is_named(here, travis):
+async def test_a_held_log_stays_and_is_reported(here, travis):
     for job_id in (90, 91):
         await travis.log(job_id, "evidence")
     await here.take_over()
@@ -352,7 +352,7 @@ async def test_what_is_held_here_stays_and_is_named(here, travis):
 
 
 @pytest.mark.parametrize("text", [None, "again"])
-async def test_a_log_whose_row_retention_deleted_comes_back_if_it_changed_there(here, travis, text):
+async def test_a_log_deleted_by_retention_is_imported_again_only_if_it_changed(here, travis, text):
     await travis.archived(95)
     await here.take_over()
     await here.pool.execute("DELETE FROM log_attempts")
@@ -363,7 +363,7 @@ async def test_a_log_whose_row_retention_deleted_comes_back_if_it_changed_there(
     assert await here.content(95) == (text or "").encode()
 
 
-async def test_what_another_run_became_is_not_compared_as_what_was_there_before(here, travis):
+async def test_text_of_a_newer_attempt_is_not_compared_with_the_imported_one(here, travis):
     await travis.log(97, "first run")
     await here.take_over()
     await here.finish(97)

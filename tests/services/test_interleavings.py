@@ -1,7 +1,6 @@
-"""One log through everything that may happen to it, in any order, against the plain model.
+"""One log through every event in any order, compared with a simple model.
 
-What workers do goes through their activities, on real Postgres and S3; days go by, and partitions
-with them.
+Workers run their activities on real Postgres and S3; days pass, and partitions expire.
 """
 
 import asyncio
@@ -50,7 +49,7 @@ batches = st.lists(parts, min_size=1, max_size=4)
 
 
 async def done_or_blocked(pool, task: asyncio.Task) -> None:
-    """Wait until it is over, or waits for somebody's lock."""
+    """Wait until the task is done, or blocked by a lock."""
 
     async def is_so() -> bool:
         return bool(await pool.fetchval(IS_BLOCKED)) or task.done()
@@ -59,7 +58,7 @@ async def done_or_blocked(pool, task: asyncio.Task) -> None:
 
 
 class LogMachine(RuleBasedStateMachine):
-    """Each rule is a step of somebody's: a drain's, a web's, a worker's or the maintenance's."""
+    """Each rule is a step of a drain, a web process, a worker or partition maintenance."""
 
     def __init__(self, runner, pool, archive: Archive, job_id: int) -> None:
         super().__init__()
@@ -68,15 +67,15 @@ class LogMachine(RuleBasedStateMachine):
         self.model = Model()
         self.sent: list[Part] = []  # since parts were last gone
         self.days_ago = FIRST_DAY
-        # An aggregation was over before a flush committed that began before it: the flush's signal
-        # brings the next one.
+        # An aggregation ended before a flush committed that had started earlier: the signal of the
+        # flush causes the next one.
         self.is_behind = False
 
     @initialize(whole=contents)
     def begin(self, whole):
         self.run(self._write(whole))
 
-    # What drains and webs do.
+    # Drains and web processes.
 
     @rule(batch=batches)
     def store(self, batch):
@@ -96,7 +95,7 @@ class LogMachine(RuleBasedStateMachine):
     def write_while_parts_are_stored(self, batch, content):
         self.run(self._while_stored(batch, lambda: self._write(content)))
 
-    # What the workflow has its worker do; between two steps anything may happen.
+    # The activities of the workflow; between two of them anything may happen.
 
     @rule()
     def work(self):
@@ -114,17 +113,17 @@ class LogMachine(RuleBasedStateMachine):
     def look_again(self, force, restore):
         self.run(self._look(force=force, restore=restore))
 
-    # What time does.
+    # The passing of time.
 
     @rule(is_done=st.booleans() | st.just(value=True))
     def days_go_by(self, is_done):
-        """Partitions go, with parts that are archived; without them if they are not."""
+        """Drop partitions with archived parts; unarchived parts are moved first."""
         if is_done:
             self.run(self._look())
             self.run(self._go_on())
         self.run(self._maintain())
 
-    # What holds at any time.
+    # Invariants.
 
     @invariant()
     def the_archive_holds_what_the_row_says_it_holds(self):
@@ -144,12 +143,12 @@ class LogMachine(RuleBasedStateMachine):
             self.run(self.pool.execute("DELETE FROM log_parts"))
             self.run(self.archive.delete(self.job_id))
 
-    # How it is done.
+    # Helpers.
 
     def _received(self, batch: list[Part], begun: int = 0) -> list[Part]:
-        """The same parts, as they come in now, of runs that began so many days before they did.
+        """Return the same parts as received now, with attempts that began `begun` days earlier.
 
-        So no run that is over, and whose parts are gone, becomes the log again.
+        So an attempt whose parts were dropped never becomes the log again.
         """
         now = [
             received_now(
@@ -177,7 +176,7 @@ class LogMachine(RuleBasedStateMachine):
     async def _while_stored(
         self, batch: list[Part], act: Callable[[], Coroutine[Any, Any, None]]
     ) -> None:
-        """Do it while a batch is stored that is committed only then; who waits for it sees it."""
+        """Run a step while a batch is stored, and commit the batch only then."""
         received = self._received(batch, begun=self.days_ago)
         async with self.pool.acquire() as drain:
             transaction = drain.transaction()
@@ -199,7 +198,7 @@ class LogMachine(RuleBasedStateMachine):
 
     async def _step(self) -> None:
         self.is_behind = self.is_behind and self.life.next != AGGREGATE
-        # A purge does not wait for a flush under way: it is the next step once more.
+        # A purge does not wait for a flush in progress: it is retried as the next step.
         with suppress(asyncpg.LockNotAvailableError):
             await self.life.step()
         if self.life.made.sha256:
@@ -272,7 +271,7 @@ async def make_partitions(pool) -> None:
         await make_past(connection)
 
 
-def test_whatever_happens_to_a_log_it_ends_as_the_model_says(runner, settings, numbers):
+def test_a_log_matches_the_model_after_any_sequence_of_events(runner, settings, numbers):
     pool = runner.run(open_pool(settings.database, 4))
     archive = Archive(settings.s3, 4)
     runner.run(make_partitions(pool))

@@ -1,4 +1,4 @@
-"""Partitions of parts in real Postgres: made, emptied of what must stay, dropped."""
+"""Partitions of parts in real Postgres: created, cleared of unfinished logs, dropped."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -44,7 +44,7 @@ async def connection(pool):
 
 
 async def facts(connection, job_id):
-    """All that a rescue must leave as it is."""
+    """Read everything that a rescue must not change."""
     log_id = await connection.fetchval("SELECT id FROM logs WHERE job_id = $1", job_id)
     order = await connection.fetch(
         "SELECT id, attempt_id, number, final, content FROM log_parts WHERE log_id = $1"
@@ -52,7 +52,7 @@ async def facts(connection, job_id):
         log_id,
     )
     attempts = await reading.attempts(connection, log_id)
-    told = [
+    listed = [
         await connection.fetch(
             "SELECT id, attempt_id, number, final, content FROM content_parts($1, $2)"
             " ORDER BY number, created_at, id",
@@ -62,14 +62,14 @@ async def facts(connection, job_id):
         for one in attempts
     ]
     complete = await reading.has_all_parts(connection, log_id)
-    return attempts, told, [tuple(row) for row in order], complete
+    return attempts, listed, [tuple(row) for row in order], complete
 
 
 # Making
 
 
-def test_minutes_after_midnight_belong_to_yesterday_too(monkeypatch):
-    """Parts of a moment ago may still be on their way to yesterday's partition."""
+def test_yesterdays_partition_is_needed_for_minutes_after_midnight(monkeypatch):
+    """Parts received just before midnight may not be committed yet."""
     monkeypatch.setattr(partitions, "COMMITTED_AFTER", timedelta(minutes=10))
     midnight = ago(0).replace(hour=0)
     days = [
@@ -83,7 +83,7 @@ def test_minutes_after_midnight_belong_to_yesterday_too(monkeypatch):
         assert first == (days[at + 1].begin, days[at + 1].end)
 
 
-async def test_partitions_are_made_ahead_and_those_there_are_left_alone(connection):
+async def test_partitions_are_created_ahead_and_existing_ones_stay(connection):
     made, blocked = await make(connection, premake=9)
     assert (len(made), blocked) == (2, [])
     found = await partitions.partitions(connection)
@@ -99,13 +99,13 @@ async def test_partitions_are_made_ahead_and_those_there_are_left_alone(connecti
     assert tuple(config) == (DAY, None, "off")
 
 
-async def test_an_interval_that_changes_goes_on_behind_what_is_there(connection):
+async def test_a_new_interval_applies_after_existing_partitions(connection):
     await make(connection, "hourly", 9 * 24)
     found = await partitions.partitions(connection)
     assert {one.end - one.begin for one in found.ranges} == {DAY, HOUR}
     await make(connection, "daily", 12)
     found = await partitions.partitions(connection)
-    # What lay between the last hour and midnight is one shorter partition.
+    # The gap between the last hour and midnight is one shorter partition.
     assert all(
         one.end == two.begin for one, two in zip(found.ranges, found.ranges[1:], strict=False)
     )
@@ -113,10 +113,8 @@ async def test_an_interval_that_changes_goes_on_behind_what_is_there(connection)
     assert found.ranges[-1].end == ago(-13).replace(hour=0)
 
 
-async def test_parts_in_the_default_partition_are_moved_and_block_nothing_for_good(
-    connection, job_id
-):
-    """Of clocks that are wrong by days, in both directions."""
+async def test_parts_in_the_default_partition_are_moved_and_block_no_partition(connection, job_id):
+    """Parts from clocks that are wrong by days, in both directions."""
     parts = [
         old_part(job_id, 0, b"zero ", at=ago(400)),
         old_part(job_id, 1, b"one", at=ago(1 / 24), final=True),
@@ -136,7 +134,7 @@ async def test_parts_in_the_default_partition_are_moved_and_block_nothing_for_go
     assert await make(connection, premake=9) == ([ago(-8).replace(hour=0)], [])
 
 
-async def test_a_table_that_has_the_name_of_a_partition_is_told_of(connection):
+async def test_another_table_with_the_name_of_a_partition_is_an_error(connection):
     name = f"log_parts_p{ago(-8):%Y_%m_%d}"
     await connection.execute(f"CREATE TABLE {name} ()")
     with pytest.raises(PartitionError, match="rename it"):
@@ -146,7 +144,7 @@ async def test_a_table_that_has_the_name_of_a_partition_is_told_of(connection):
 # Rescuing
 
 
-async def test_a_rescue_changes_neither_content_nor_what_counts(connection, job_id):
+async def test_a_rescue_changes_neither_content_nor_which_duplicate_counts(connection, job_id):
     await make_past(connection)
     await write_whole(connection, job_id, b"whole, ")
     await connection.execute("UPDATE log_parts SET created_at = $1", ago(5, 1))
@@ -157,7 +155,7 @@ async def test_a_rescue_changes_neither_content_nor_what_counts(connection, job_
             old_part(job_id, 0, b"first, ", attempt="b", at=ago(5, 3)),
             old_part(job_id, 1, b"late wins", attempt="b", at=ago(3, 9)),
             old_part(job_id, 1, b"early loses", attempt="b", at=ago(3, 8)),
-            # The same moment: the higher id counts.
+            # The same receive time: the higher id counts.
             old_part(job_id, 2, b"loses", attempt="b", at=ago(4)),
             old_part(job_id, 2, b" id wins", attempt="b", at=ago(4)),
             old_part(job_id, LAST, b" x", at=ago(5, 5)),
@@ -166,7 +164,7 @@ async def test_a_rescue_changes_neither_content_nor_what_counts(connection, job_
         ],
     )
     await connection.execute("UPDATE log_attempts SET began_at = $1 WHERE uuid = 'b'", ago(0))
-    # A part of today at the very begin of the refuge: what is moved must lie before it.
+    # A part of today at the begin of the refuge: moved parts must sort before it.
     refuge = (await partitions.partitions(connection)).refuge
     await store_batch(connection, [old_part(job_id, 0, b"newest, ", attempt="b", at=refuge.begin)])
     text = b"whole, newest, late wins id wins x y"
@@ -186,7 +184,7 @@ async def test_a_rescue_changes_neither_content_nor_what_counts(connection, job_
     assert stored == text
 
 
-async def test_parts_that_come_after_a_rescue_count_over_those_moved(connection, job_id):
+async def test_parts_received_after_a_rescue_replace_the_moved_ones(connection, job_id):
     await make_past(connection)
     await store_batch(connection, [old_part(job_id, 0, b"old", at=ago(5))])
     await partitions.rescue(connection, await connection.fetchval("SELECT id FROM logs"))
@@ -195,7 +193,7 @@ async def test_parts_that_come_after_a_rescue_count_over_those_moved(connection,
     assert await content(connection, job_id) == b"new"
 
 
-async def test_parts_that_were_gone_before_a_rescue_are_gone_after_it(connection, job_id):
+async def test_parts_dropped_before_a_rescue_stay_dropped(connection, job_id):
     await make_past(connection)
     await store_batch(connection, [old_part(job_id, 0, b"gone", at=ago(6), final=True)])
     await finish(connection, job_id)
@@ -207,7 +205,7 @@ async def test_parts_that_were_gone_before_a_rescue_are_gone_after_it(connection
     assert made.needs_archived
 
 
-async def test_a_reader_reads_on_while_parts_are_moved(connection, job_id):
+async def test_a_reader_can_continue_while_parts_are_moved(connection, job_id):
     await make_past(connection)
     parts = [old_part(job_id, n, b"%d," % n, at=ago(5, n)) for n in range(5)]
     await store_batch(connection, parts)
@@ -241,7 +239,7 @@ def plain(runner, blocking):
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(received=histories, aggregated=st.integers(0, 12))
-def test_no_history_of_a_log_is_changed_by_a_rescue(runner, plain, numbers, received, aggregated):
+def test_a_rescue_changes_no_history_of_a_log(runner, plain, numbers, received, aggregated):
     runner.run(check_rescue(plain, next(numbers), received, aggregated))
 
 
@@ -286,7 +284,7 @@ async def test_only_partitions_older_than_the_retention_are_dropped(connection):
         "aggregated_at = NULL, archive_verified = false, purged_at = NULL",
     ],
 )
-async def test_a_partition_with_parts_of_an_unfinished_log_stays(
+async def test_a_partition_with_parts_of_an_unfinished_log_is_not_dropped(
     connection, job_id, made_unfinished
 ):
     await make_past(connection)
@@ -303,7 +301,7 @@ async def test_a_partition_with_parts_of_an_unfinished_log_stays(
     assert await connection.fetchval("SELECT array_agg(log_id) FROM log_parts") == [log_id]
 
 
-async def test_parts_of_runs_that_a_held_log_went_through_stay(connection, job_id):
+async def test_parts_of_superseded_attempts_of_a_held_log_stay(connection, job_id):
     await make_past(connection)
     for job, reason in ((job_id, "case 7"), (job_id + 10_000, None)):
         await store_batch(connection, [old_part(job, 0, b"evidence", at=ago(5))])
@@ -325,14 +323,14 @@ async def test_parts_of_runs_that_a_held_log_went_through_stay(connection, job_i
     assert await connection.fetchval("SELECT count(DISTINCT log_id) FROM log_parts") == 1
 
 
-async def test_a_log_that_is_taken_up_again_while_the_drop_waits_keeps_its_parts(pool, job_id):
+async def test_a_log_reopened_while_the_drop_waits_keeps_its_parts(pool, job_id):
     async with pool.acquire() as connection, pool.acquire() as other:
         await make_past(connection)
         await store_batch(connection, [old_part(job_id, 0, b"text", at=ago(4), final=True)])
         await finish(connection, job_id)
         name = await name_of(connection, ago(4))
         async with other.transaction():
-            # It has looked at the log when it comes to wait for this.
+            # By the time it waits for this lock, it has checked the log.
             await other.execute("LOCK TABLE log_parts IN ACCESS SHARE MODE")
             dropping = asyncio.create_task(
                 partitions.drop(connection, name, RETENTION, lock_timeout=30)
@@ -343,7 +341,7 @@ async def test_a_log_that_is_taken_up_again_while_the_drop_waits_keeps_its_parts
         assert await content_of(other, job_id) == b"text"
 
 
-async def test_a_part_of_a_slow_clock_waits_for_the_drop_and_is_kept(pool, job_id):
+async def test_a_part_of_a_slow_clock_waits_for_the_drop_and_is_stored(pool, job_id):
     async with pool.acquire() as connection, pool.acquire() as drain:
         await make_past(connection)
         name = await name_of(connection, ago(4))
@@ -352,16 +350,16 @@ async def test_a_part_of_a_slow_clock_waits_for_the_drop_and_is_kept(pool, job_i
             dropping = asyncio.create_task(
                 partitions.drop(connection, name, RETENTION, lock_timeout=0.8)
             )
-            # It has looked into the partition and waits for the drain, which then waits for it.
+            # It has read the partition and waits for the drain, which then waits for it.
             await blocked(pool, connection)
-            await store_batch(drain, [old_part(job_id + 1000, 0, b"kept", at=ago(4))])
+            await store_batch(drain, [old_part(job_id + 1000, 0, b"stored", at=ago(4))])
         with pytest.raises(asyncpg.LockNotAvailableError):
             await dropping
         assert not await drop(connection, name)
-        assert await content(connection, job_id + 1000) == b"kept"
+        assert await content(connection, job_id + 1000) == b"stored"
 
 
-async def test_an_open_transaction_makes_the_drop_give_up_and_writers_go_on(pool, job_id):
+async def test_the_drop_gives_up_on_an_open_transaction_and_writers_continue(pool, job_id):
     async with pool.acquire() as connection, pool.acquire() as drain, pool.acquire() as other:
         await make_past(connection)
         name = await name_of(connection, ago(4))
@@ -379,9 +377,7 @@ async def test_an_open_transaction_makes_the_drop_give_up_and_writers_go_on(pool
         assert await drop(connection, name)
 
 
-async def test_partitions_are_made_beside_an_open_writer_and_not_beside_an_open_reader(
-    pool, job_id
-):
+async def test_creating_partitions_waits_for_open_readers_but_not_for_writers(pool, job_id):
     async with pool.acquire() as connection, pool.acquire() as other:
         async with other.transaction():
             await store_batch(other, [part(job_id, 0, b"text")])
@@ -406,7 +402,7 @@ async def content_of(connection, job_id) -> bytes:
 
 
 class Writers:
-    """Stores parts as drains do, as fast as it goes, a log for each connection."""
+    """Stores parts as drains do, as fast as possible, one log per connection."""
 
     def __init__(self, pool, job_ids) -> None:
         self.pool = pool
@@ -423,7 +419,7 @@ class Writers:
                 self.stored[job_id] += 50
 
     async def go_on(self) -> None:
-        """Wait until each has stored more."""
+        """Wait until each connection has stored more parts."""
         before = dict(self.stored)
 
         async def more() -> bool:
@@ -434,7 +430,7 @@ class Writers:
 
 
 async def maintain(connection) -> tuple[int, int]:
-    """One maintenance; how many parts were rescued and partitions dropped."""
+    """Maintain partitions once; returns the counts of rescued parts and dropped partitions."""
     rescued = dropped = 0
     await make(connection, premake=12)
     for name in await partitions.expired(connection, RETENTION):
@@ -453,8 +449,8 @@ async def drop_in_the_end(connection, name) -> bool:
             await asyncio.sleep(0.01)
 
 
-async def test_writers_at_full_rate_lose_nothing_to_maintenance(settings, pool, connection, job_id):
-    """Ten days come and go while several drains store parts."""
+async def test_maintenance_loses_no_parts_of_writers(settings, pool, connection, job_id):
+    """Ten days pass while several drains store parts."""
     await make_past(connection)
     old = {day: job_id + day * 10_000 for day in range(3, 11)}
     for day, job in old.items():
@@ -469,8 +465,8 @@ async def test_writers_at_full_rate_lose_nothing_to_maintenance(settings, pool, 
         writers.stopping = True
         await asyncio.gather(*writers.tasks)
     for job, count in writers.stored.items():
-        told = await content(connection, job)
-        assert told == b"".join(b"%d," % n for n in range(count))
+        stored = await content(connection, job)
+        assert stored == b"".join(b"%d," % n for n in range(count))
     for day in range(4, 11, 2):
         assert await content(connection, old[day]) == b"old"
     assert await connection.fetchval("SELECT count(*) FROM log_parts WHERE content = 'old'") == 4

@@ -1,4 +1,4 @@
-"""Whatever Postgres answers: nothing is acknowledged unless it is stored, and then all is."""
+"""Errors from Postgres: a message is acknowledged only once it is stored."""
 
 import asyncpg
 import pytest
@@ -33,7 +33,7 @@ def settings(amqp_settings):
 
 
 @pytest.mark.parametrize("when", WHEN.values(), ids=WHEN.keys())
-async def test_nothing_is_acked_until_postgres_takes_it(settings, channel, pool, numbers, when):
+async def test_nothing_is_acked_until_postgres_stores_it(settings, channel, pool, numbers, when):
     async with draining(settings) as drain:
         for what in SAYS.values():
             job_id = next(numbers)
@@ -73,10 +73,10 @@ WHERE datname = $1 AND pid <> pg_backend_pid()
     ],
     ids=["read-only", "closed"],
 )
-async def test_a_database_that_was_switched_off_is_written_to_again(
+async def test_a_database_that_was_read_only_is_written_again(
     servers, settings, channel, pool, name, job_id, begin, end
 ):
-    """New sessions are made meanwhile, and keep what they began with."""
+    """Sessions opened in between stay read-only, so the pool must close them."""
     admin = await asyncpg.connect(servers.database_url("postgres"))
     async with draining(settings) as drain:
         await admin.execute(f"ALTER DATABASE {name} {begin}")

@@ -1,4 +1,4 @@
-"""What retention finds and deletes, and what a legal hold keeps, on real Postgres and S3."""
+"""Retention and legal holds on real Postgres and S3."""
 
 import asyncio
 import hashlib
@@ -31,7 +31,7 @@ def keeper(pool, settings, monkeypatch):
     return Keeper(pool, settings)
 
 
-async def test_the_text_of_old_logs_goes_and_their_rows_tell(keeper, pool, settings, numbers):
+async def test_the_text_of_old_logs_is_deleted(keeper, pool, settings, numbers):
     old, young, open_log = (next(numbers) for _ in range(3))
     await keeper.finish(old)
     await keeper.finish(young, days=0)
@@ -65,7 +65,7 @@ async def test_the_text_of_old_logs_goes_and_their_rows_tell(keeper, pool, setti
         (replace(OLD, older_than_days=41), []),
     ],
 )
-async def test_age_size_and_state(keeper, numbers, policy, expected):
+async def test_a_policy_matches_by_age_size_and_state(keeper, numbers, policy, expected):
     jobs = {name: next(numbers) for name in ("large", "removed", "small", "cleared", "running")}
     await keeper.finish(jobs["large"], b"x" * 501, days=0)
     await keeper.finish(jobs["small"], b"x" * 500, days=0)
@@ -81,13 +81,13 @@ async def test_age_size_and_state(keeper, numbers, policy, expected):
             "UPDATE logs SET removed_at = now() WHERE job_id = $1", jobs["removed"]
         )
         await keeper.age(40)
-        told = await retention.plan(connection, policy, 2)
-    assert told.logs == len(expected)
-    assert set(told.sample) <= {jobs[name] for name in expected}
+        plan = await retention.plan(connection, policy, 2)
+    assert plan.logs == len(expected)
+    assert set(plan.sample) <= {jobs[name] for name in expected}
     assert sorted((await keeper.delete(policy))[0]) == sorted(jobs[name] for name in expected)
 
 
-async def test_a_row_goes_with_all_that_hangs_on_it(keeper, pool, settings, job_id):
+async def test_a_row_is_deleted_with_everything_that_references_it(keeper, pool, settings, job_id):
     await keeper.finish(job_id)
     assert await keeper.delete(ROWS) == ([job_id], 1)
     for table in ("logs", "log_attempts", "log_parts", "log_timings"):
@@ -98,7 +98,7 @@ async def test_a_row_goes_with_all_that_hangs_on_it(keeper, pool, settings, job_
     assert keeper.keys() == [key(job_id)]
 
 
-async def test_a_held_log_stays_whatever_comes(keeper, pool, settings, job_id):
+async def test_a_held_log_is_not_deleted(keeper, pool, settings, job_id):
     await keeper.finish(job_id, b"evidence")
     async with pool.acquire() as connection, serving(settings, pool) as web:
         log = await holds.put_on(connection, job_id, "case 7")
@@ -107,7 +107,7 @@ async def test_a_held_log_stays_whatever_comes(keeper, pool, settings, job_id):
         assert (await keeper.expire()).held == 1
         for policy in (OLD, ROWS, replace(OLD, state="removed")):
             assert await keeper.delete(policy) == ([], 0)
-        # Even one that was found before it was held.
+        # Even if it was found before it was held.
         assert await retention.expire(connection, OLD, [log.id]) == []
         for answer in (
             await web.put(f"/logs/{job_id}"),
@@ -119,7 +119,7 @@ async def test_a_held_log_stays_whatever_comes(keeper, pool, settings, job_id):
             assert "case 7" not in answer.json()["error"]
         assert (await web.get("/logs/1")).status_code == 404
         assert (await web.get(f"/logs/{job_id}/raw")).content == b"evidence"
-        # The store's own rules know nothing of holds: what they take, the copy still has.
+        # The store's lifecycle rules ignore holds: the copy survives them.
         await keeper.archive.delete(job_id)
         assert (await web.get(f"/logs/{job_id}/raw")).content == b"evidence"
         assert await holds.take_off(connection, job_id)
@@ -132,7 +132,7 @@ async def test_a_held_log_stays_whatever_comes(keeper, pool, settings, job_id):
         assert (await keeper.delete())[0] == [job_id]
 
 
-async def test_a_hold_that_ends_while_a_copy_is_made_leaves_none(
+async def test_a_hold_that_ends_while_its_copy_is_written_leaves_no_copy(
     keeper, pool, settings, monkeypatch, job_id
 ):
     class EndedJustNow(Archive):
@@ -155,8 +155,8 @@ async def test_a_hold_that_ends_while_a_copy_is_made_leaves_none(
     assert keeper.keys() == [key(job_id)]
 
 
-async def test_a_hold_and_a_deletion_at_once(keeper, pool, job_id):
-    """Whoever comes first: never is a log held whose text was deleted after that."""
+async def test_a_hold_and_a_deletion_concurrently(keeper, pool, job_id):
+    """In either order, the text of a held log is not deleted after the hold."""
     await keeper.finish(job_id)
     async with pool.acquire() as keeping, pool.acquire() as connection:
         async with keeping.transaction():
@@ -171,9 +171,9 @@ async def test_a_hold_and_a_deletion_at_once(keeper, pool, job_id):
 
 
 @pytest.mark.parametrize("number", [0, LAST])
-async def test_an_expired_log_takes_parts_of_a_new_run(keeper, pool, settings, job_id, number):
+async def test_an_expired_log_accepts_a_new_attempt(keeper, pool, settings, job_id, number):
     await keeper.finish(job_id, b"old", attempt="")
-    await keeper.expire()  # and who did it died, before the archive heard of it
+    await keeper.expire()  # and crashed before deleting the archived object
     await keeper.store(part(job_id, number, b"new", attempt="", final=True))
     async with serving(settings, pool) as web:
         assert (await web.get(f"/logs/{job_id}/raw")).content == b"new"
@@ -190,7 +190,7 @@ async def test_stale_parts_leave_an_expired_log_expired(keeper, job_id):
     assert row["expired_at"] and row["empty"]
 
 
-async def test_a_log_that_expires_while_it_is_restored_has_nothing_to_restore(
+async def test_a_log_that_expires_while_it_is_restored_is_not_restored(
     keeper, pool, monkeypatch, job_id
 ):
     restore = ArchiveActivities(pool, keeper.archive).restore
@@ -202,29 +202,29 @@ async def test_a_log_that_expires_while_it_is_restored_has_nothing_to_restore(
     await run_activity(restore, job_id)
 
 
-async def test_nothing_new_is_archived_while_the_old_object_is_deleted(keeper, pool, job_id):
+async def test_no_upload_starts_while_the_old_object_is_deleted(keeper, pool, job_id):
     await keeper.finish(job_id, b"old")
     await keeper.expire()
     await keeper.store(part(job_id, 0, b"new", attempt="b", final=True))
     async with pool.acquire() as connection, pool.acquire() as worker:
         made = await aggregation.aggregate(worker, job_id, force=True, restore=False)
-        async with retention.pending_deletions(connection, [job_id]) as owed:
-            assert owed == [job_id]
-            # The log's own workflow deletes it too, then goes on.
+        async with retention.pending_deletions(connection, [job_id]) as pending:
+            assert pending == [job_id]
+            # The log's own workflow deletes it too, and continues.
             await logs.mark_archive_deleted(worker, job_id)
             archiving = asyncio.create_task(logs.mark_archiving(worker, job_id, made.sha256))
             await until_blocked(pool, worker.get_server_pid())
         assert await archiving
-        async with retention.pending_deletions(connection, [job_id]) as owed:
-            assert owed == []
+        async with retention.pending_deletions(connection, [job_id]) as pending:
+            assert pending == []
 
 
-async def test_rows_are_not_deleted_under_parts_on_their_way(keeper, pool, job_id):
+async def test_rows_are_not_deleted_while_parts_are_written(keeper, pool, job_id):
     await keeper.finish(job_id)
     await keeper.delete()
     async with pool.acquire() as drain, pool.acquire() as connection:
         async with drain.transaction():
-            await maintenance.check_writing(drain)  # as a batch begins, before it looks for the row
+            await maintenance.check_writing(drain)  # as at the start of a batch
             with pytest.raises(asyncpg.LockNotAvailableError):
                 await retention.delete_rows(connection, [job_id])
             await store_batch(drain, [part(job_id, 0, b"new", attempt="b")])
@@ -232,7 +232,7 @@ async def test_rows_are_not_deleted_under_parts_on_their_way(keeper, pool, job_i
     assert await pool.fetchval("SELECT content FROM log_parts") == b"new"
 
 
-async def test_what_is_young_or_gone_costs_retention_nothing(keeper, pool, job_id):
+async def test_the_cost_of_retention_depends_only_on_old_logs(keeper, pool, job_id):
     await pool.execute(
         "INSERT INTO logs (job_id, archived_at, archive_verified, purged_at)"
         " SELECT j, t, true, t FROM generate_series($1::bigint, $1 + 20000) j,"
@@ -249,7 +249,7 @@ async def test_what_is_young_or_gone_costs_retention_nothing(keeper, pool, job_i
 
 @pytest.fixture
 def run(settings, monkeypatch):
-    """Run a command of `logflume`; returns what it writes, or why it failed."""
+    """Run a command of `logflume`; returns its output, or its error."""
     monkeypatch.setenv("LOGFLUME_DATABASE__URL", settings.database.url.get_secret_value())
     monkeypatch.setenv("LOGFLUME_S3__BUCKET", settings.s3.bucket)
 
@@ -260,7 +260,7 @@ def run(settings, monkeypatch):
     return run
 
 
-async def test_by_command(keeper, settings, run, monkeypatch, job_id):
+async def test_the_commands(keeper, settings, run, monkeypatch, job_id):
     await keeper.finish(job_id, b"one log")
     sha256 = hashlib.sha256(b"one log").hexdigest()
     policies = [
@@ -269,8 +269,10 @@ async def test_by_command(keeper, settings, run, monkeypatch, job_id):
     ]
     assert "LOGFLUME_RETENTION__POLICIES is not set" in await run("retention", "plan")
     monkeypatch.setenv("LOGFLUME_RETENTION__POLICIES", json.dumps(policies))
-    told = await run("retention", "plan")
-    assert "old: 1 logs, 7 bytes" in told and f"jobs {job_id}" in told and "gone: 0 logs" in told
+    output = await run("retention", "plan")
+    assert (
+        "old: 1 logs, 7 bytes" in output and f"jobs {job_id}" in output and "gone: 0 logs" in output
+    )
     held = await run("hold", "on", str(job_id), "--reason", "case 7")
     assert held == f"held; copied to {hold_key(job_id, sha256)}\n"
     assert keeper.keys() == [hold_key(job_id, sha256), key(job_id)]

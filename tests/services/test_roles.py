@@ -1,4 +1,4 @@
-"""What each process may do in the database, and what it must not be able to do."""
+"""The privileges of each process in the database: what it may do, and what is denied."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -91,7 +91,7 @@ ROLES: dict[str, Role] = {
 
 @pytest.fixture
 async def pools(settings):
-    """A pool of each process's own user."""
+    """A pool per process, with the process's own user."""
     async with AsyncExitStack() as stack:
         yield {
             name: await stack.enter_async_context(
@@ -102,7 +102,7 @@ async def pools(settings):
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-async def test_a_process_is_refused_what_it_need_not_do(pools, process):
+async def test_a_process_is_denied_what_it_does_not_need(pools, process):
     await check_schema(pools[process], ROLES[process])
     refused = REFUSED[process] + REFUSED_TO_ALL + ([] if process == "worker" else OWNERS)
     for statement in refused:
@@ -110,37 +110,37 @@ async def test_a_process_is_refused_what_it_need_not_do(pools, process):
             await pools[process].execute(statement)
 
 
-async def test_a_process_with_anothers_user_says_so_at_the_start(pools):
+async def test_a_process_with_another_processs_user_fails_at_startup(pools):
     for process, other in zip(PROCESSES, (*PROCESSES[1:], PROCESSES[0]), strict=True):
         with pytest.raises(ComponentError, match=f"GRANT logflume_{other} TO app_{process}"):
             await check_schema(pools[process], ROLES[other])
 
 
-async def test_every_table_is_somebodys(pool):
-    """A table that a later change makes says who needs it, or everyone goes on without."""
+async def test_every_table_and_view_is_granted(pool):
+    """A change that creates a table or view must grant it."""
     rows = await pool.fetch(
         """SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace
-            AND relkind IN ('r', 'p') AND NOT relispartition
+            AND relkind IN ('r', 'p', 'v') AND NOT relispartition
             AND NOT has_table_privilege('logflume_operator', oid, 'SELECT')"""
     )
     assert [row["relname"] for row in rows] == []
 
 
-async def test_the_worker_drops_no_table_but_old_partitions(pools, pool):
+async def test_the_worker_can_drop_only_partitions_of_parts(pools, pool):
     for name in ("logs", "log_parts", "log_parts_default", "sqitch.changes"):
         with pytest.raises(asyncpg.NoDataFoundError):
             await pools["worker"].execute("SELECT drop_partition($1)", name)
 
 
-async def test_partitions_live_and_die_by_the_workers_user(pool, pools, job_id):
+async def test_the_worker_maintains_partitions(pool, pools, job_id):
     old = timedelta(days=2)
     async with pool.acquire() as owner:
         await make_past(owner, days=5)
         await owner.execute("SELECT open_partitions()")
-        kept = job_id + 1_000_000
-        for job in (job_id, kept):
+        unarchived = job_id + 1_000_000
+        for job in (job_id, unarchived):
             await store_batch(owner, [old_part(job, 0, b"old", at=ago(4), final=True)])
-        await store_batch(owner, [old_part(kept, 1, b"strayed", at=ago(300))])
+        await store_batch(owner, [old_part(unarchived, 1, b"strayed", at=ago(300))])
     async with pools["worker"].acquire() as worker:
         made = []
         assert await partitions.make_ahead(worker, "daily", 9, 0.5, made.append) == []
@@ -156,16 +156,16 @@ async def test_partitions_live_and_die_by_the_workers_user(pool, pools, job_id):
         assert len(gone) >= 3
         assert await partitions.expired(worker, old) == []
         await partitions.analyze(worker, 0.5)
-        told = await stats.read_stats(worker)
-        assert (told.partitions_ahead, told.default_partition_parts) == (9, 0)
-    # A partition that the worker's user made holds parts, and is his to read by name.
+        read = await stats.read_stats(worker)
+        assert (read.partitions_ahead, read.default_partition_parts) == (9, 0)
+    # The worker can read a partition by its name that it created.
     newest = (await partitions.partitions(pool)).ranges[-1]
     async with pools["worker"].acquire() as worker:
         assert await partitions.unfinished(worker, newest.name) == []
 
 
 async def archived(connection, job_id: int) -> None:
-    """What the worker does to a log's row from its parts to the purge."""
+    """Do everything the worker does to a row, from the aggregation to the purge."""
     made = await aggregation.aggregate(connection, job_id, force=True, restore=False)
     await logs.mark_archiving(connection, job_id, made.sha256)
     steps = [Step("a", "event", "fold", 0, 1, 2)]
@@ -173,8 +173,8 @@ async def archived(connection, job_id: int) -> None:
     assert await logs.purge(connection, job_id, made.sha256)
 
 
-async def test_the_drain_stores_and_the_web_reads_and_writes(amqp_settings, channel, pools, job_id):
-    """Parts, a second run, parts after the aggregation, and of a run that was closed."""
+async def test_the_drain_and_the_web_can_do_their_work(amqp_settings, channel, pools, job_id):
+    """Parts, a second attempt, late parts, and parts of a closed attempt."""
     pool = pools["worker"]
     settings = as_process(amqp_settings, "web")
 
@@ -207,7 +207,7 @@ async def test_the_drain_stores_and_the_web_reads_and_writes(amqp_settings, chan
         await publish(1, "stale", uuid="b")
         many = [{"job_id": job_id + 10**6, "content": "new"}]
         assert (await web.post("/logs/multi", json=many)).status_code == 204
-        await until(lambda: told_stale(pool))
+        await until(lambda: has_stale_parts(pool))
         async with pools["web"].acquire() as connection:
             await notify.occupy(connection, job_id)
             await notify.vacate(connection, job_id)
@@ -217,11 +217,11 @@ async def test_the_drain_stores_and_the_web_reads_and_writes(amqp_settings, chan
             assert (await web.get(path)).status_code in {200, 404}, path
 
 
-async def told_stale(pool) -> bool:
+async def has_stale_parts(pool) -> bool:
     return await pool.fetchval("SELECT sum(stale_parts) > 0 FROM log_attempts")
 
 
-async def test_the_worker_sweeps_restores_and_deletes(pool, pools, job_id):
+async def test_the_worker_can_sweep_restore_and_delete(pool, pools, job_id):
     held, bare, gone = job_id + 10**6, job_id + 2 * 10**6, job_id + 3 * 10**6
     async with pool.acquire() as owner:
         for job in (job_id, held, gone):
@@ -248,8 +248,8 @@ async def test_the_worker_sweeps_restores_and_deletes(pool, pools, job_id):
         page = await retention.find_expirable(worker, old, retention.PageToken(), 100)
         expired = await retention.expire(worker, old, page.log_ids)
         assert [one.job_id for one in expired] == [gone]
-        async with retention.pending_deletions(worker, [gone]) as owed:
-            assert owed == [gone]
+        async with retention.pending_deletions(worker, [gone]) as pending_jobs:
+            assert pending_jobs == [gone]
         assert await retention.delete_rows(worker, [gone]) == 1
 
 
@@ -258,7 +258,7 @@ async def pieces(*content):
         yield piece
 
 
-async def test_an_operators_user_may_do_what_commands_do(pool, settings, job_id, name):
+async def test_an_operators_user_can_run_the_commands(pool, settings, job_id, name):
     user = f"operator_{name}"
     await pool.execute(f"CREATE ROLE {user} LOGIN PASSWORD 'x' IN ROLE logflume_operator")
     try:
@@ -286,8 +286,8 @@ async def test_an_operators_user_may_do_what_commands_do(pool, settings, job_id,
         await pool.execute(f"DROP ROLE {user}")
 
 
-async def test_the_schema_is_kept_by_an_owner_who_is_no_superuser(servers, name):
-    """As on a managed Postgres; only the extension, at the very first, wants more."""
+async def test_the_owner_of_the_schema_need_not_be_a_superuser(servers, name):
+    """As on a managed Postgres; only creating the extension requires a superuser."""
     owner = f"owner_{name}"
     admin = await asyncpg.connect(servers.database_url("postgres"))
     url = f"postgresql://{owner}:x@{servers.database_url(name).rsplit('@')[-1]}"
@@ -313,8 +313,8 @@ async def test_the_schema_is_kept_by_an_owner_who_is_no_superuser(servers, name)
         await admin.close()
 
 
-async def test_two_databases_of_a_cluster_may_be_deployed_at_once(servers, database_url, name):
-    """Roles are the cluster's: each deploy finds those that another is just making."""
+async def test_two_databases_of_a_cluster_can_be_deployed_concurrently(servers, database_url, name):
+    """Roles belong to the cluster: a deploy waits for those that another is creating."""
     text = (migrate.PROJECT / "deploy/roles.sql").read_text()
     make_roles = text[text.index("DO $$") : text.index("$$;") + 3].replace("logflume_", f"{name}_")
     here = await asyncpg.connect(database_url)
@@ -335,7 +335,7 @@ async def test_two_databases_of_a_cluster_may_be_deployed_at_once(servers, datab
         await asyncio.gather(here.close(), there.close())
 
 
-async def test_a_revert_takes_nothing_from_another_database(servers, database_url):
+async def test_a_revert_revokes_nothing_in_another_database(servers, database_url):
     await asyncio.to_thread(migrate.run, "revert", database_url, "-y", "--to", "retention")
     place = database_url.rsplit("/", 1)[1]
     here, there = [

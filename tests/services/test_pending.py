@@ -1,4 +1,4 @@
-"""Which logs are owed something: what the sweep finds in real Postgres."""
+"""Which logs have work left: what the sweep finds in real Postgres."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ QUIET, PURGE = 600, 6 * 3600
 
 
 class Finder:
-    """Finds unfinished logs as if more time had passed."""
+    """Finds pending logs as if more time had passed."""
 
     def __init__(self, connection):
         self.connection = connection
@@ -29,14 +29,14 @@ class Finder:
         return [one.job_id for one in await self.find()]
 
     async def pass_seconds(self, seconds: float) -> None:
-        """Move all that was written into the past."""
+        """Move all writes into the past."""
         by = timedelta(seconds=seconds)
         await self.connection.execute(
             "UPDATE logs SET updated_at = updated_at - $1::interval,"
             " archived_at = archived_at - $1::interval",
             by,
         )
-        # Parts are never updated in their partitions; here nobody else looks.
+        # In production the time of a part only changes in a rescue.
         await self.connection.execute(
             "UPDATE log_parts SET created_at = created_at - $1::interval", by
         )
@@ -54,7 +54,7 @@ async def finder(pool):
         yield Finder(connection)
 
 
-async def test_parts_are_found_once_nothing_came_for_the_set_time(finder, job_id):
+async def test_parts_are_found_after_the_quiet_time(finder, job_id):
     await store_batch(finder.connection, [part(job_id, 0, b"a")])
     await finder.pass_seconds(QUIET - 60)
     assert await finder.jobs() == []
@@ -66,7 +66,7 @@ async def test_parts_are_found_once_nothing_came_for_the_set_time(finder, job_id
     assert await finder.jobs() == []
 
 
-async def test_every_step_that_was_not_taken_is_owed(finder, job_id):
+async def test_a_log_is_pending_until_every_step_is_done(finder, job_id):
     await store_batch(finder.connection, [part(job_id, 0, b"a", final=True)])
     made = await aggregation.aggregate(finder.connection, job_id, force=True, restore=False)
     await finder.pass_seconds(2 * QUIET)
@@ -84,7 +84,7 @@ async def test_every_step_that_was_not_taken_is_owed(finder, job_id):
     assert await finder.jobs() == []
 
 
-async def test_late_parts_of_a_finished_log_are_owed(finder, job_id):
+async def test_late_parts_make_a_finished_log_pending(finder, job_id):
     await store_batch(finder.connection, [part(job_id, 0, b"a", final=True)])
     await logs.purge(finder.connection, job_id, await finder.archive(job_id))
     await store_batch(finder.connection, [part(job_id, 1, b"late")])
@@ -92,7 +92,7 @@ async def test_late_parts_of_a_finished_log_are_owed(finder, job_id):
     assert await finder.jobs() == [job_id]
 
 
-async def test_removed_text_is_owed_until_the_archive_let_go_of_it(finder, job_id):
+async def test_removed_text_is_pending_until_it_is_deleted_from_the_archive(finder, job_id):
     await store_batch(finder.connection, [part(job_id, 0, b"secret", final=True)])
     await logs.purge(finder.connection, job_id, await finder.archive(job_id))
     await write_whole(finder.connection, job_id, b"")
@@ -110,7 +110,7 @@ async def test_removed_text_is_owed_until_the_archive_let_go_of_it(finder, job_i
     [{"attempt": "b"}, {"attempt": ""}, {"attempt": "", "number": LAST}],
     ids=["a new run", "no uuid", "last"],
 )
-async def test_an_empty_log_is_looked_at_again_once_parts_come(finder, job_id, again):
+async def test_an_empty_log_is_pending_again_once_parts_arrive(finder, job_id, again):
     await store_batch(finder.connection, [part(job_id, 0, b"secret")])
     await write_whole(finder.connection, job_id, b"")
     await logs.mark_archive_deleted(finder.connection, job_id)
@@ -125,7 +125,7 @@ async def test_an_empty_log_is_looked_at_again_once_parts_come(finder, job_id, a
     assert not await mark_empty(finder.connection, job_id)
 
 
-async def test_content_written_whole_makes_an_empty_log_one_that_is_owed(finder, job_id):
+async def test_content_written_whole_makes_an_empty_log_pending(finder, job_id):
     await write_whole(finder.connection, job_id, b"")
     await logs.mark_archive_deleted(finder.connection, job_id)
     assert await mark_empty(finder.connection, job_id)
@@ -136,7 +136,7 @@ async def test_content_written_whole_makes_an_empty_log_one_that_is_owed(finder,
 
 
 @pytest.mark.parametrize("number", [0, LAST])
-async def test_a_log_is_not_marked_empty_while_parts_are_under_way(pool, finder, job_id, number):
+async def test_a_log_is_not_marked_empty_while_parts_are_written(pool, finder, job_id, number):
     await write_whole(finder.connection, job_id, b"")
     await logs.mark_archive_deleted(finder.connection, job_id)
     async with pool.acquire() as drain:
@@ -148,7 +148,7 @@ async def test_a_log_is_not_marked_empty_while_parts_are_under_way(pool, finder,
 
 
 @pytest.mark.parametrize("number", [0, LAST])
-async def test_parts_wait_for_the_mark_and_take_it_away(pool, finder, job_id, number):
+async def test_parts_wait_for_the_empty_mark_and_clear_it(pool, finder, job_id, number):
     await write_whole(finder.connection, job_id, b"")
     await logs.mark_archive_deleted(finder.connection, job_id)
     async with pool.acquire() as drain:
@@ -162,7 +162,7 @@ async def test_parts_wait_for_the_mark_and_take_it_away(pool, finder, job_id, nu
     assert await pool.fetchval("SELECT NOT empty FROM logs")
 
 
-async def test_pages_follow_each_other_by_id(finder, job_id):
+async def test_pages_are_ordered_by_id(finder, job_id):
     jobs = [job_id * 1000 + n for n in range(5)]
     await store_batch(finder.connection, [part(job, 0, b"a") for job in jobs])
     await finder.pass_seconds(2 * QUIET)
@@ -173,8 +173,8 @@ async def test_pages_follow_each_other_by_id(finder, job_id):
     assert sorted(one.job_id for page in (first, second, third) for one in page) == jobs
 
 
-async def test_what_is_finished_costs_the_sweep_nothing(finder, job_id):
-    """However many logs there were, only those under way are in the index that is read."""
+async def test_the_cost_of_the_sweep_depends_only_on_pending_logs(finder, job_id):
+    """The index that is scanned contains only pending logs, however many others exist."""
     await finder.connection.execute(
         "INSERT INTO logs (job_id, created_at, updated_at, aggregated_at, archived_at,"
         " archive_verified, purged_at) SELECT j, t, t, t, t, true, t"
