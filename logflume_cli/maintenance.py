@@ -19,9 +19,10 @@ T = TypeVar("T")
 def maintenance() -> None:
     """Pause all reads and writes of log parts, e.g. for work on the database.
 
-    While it is on, drains stop committing and messages stay in RabbitMQ, requests that read or
-    write parts get 503 with Retry-After, and aggregation waits. Everything resumes by itself when
-    the time is over or the switch is turned off.
+    While it is on, drains stop committing and messages stay in RabbitMQ, requests that read parts
+    or write content get 503 with Retry-After, and aggregation waits. Parts over HTTP are still
+    accepted into RabbitMQ. Everything resumes by itself when the time is over or the switch is
+    turned off.
     """
 
 

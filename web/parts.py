@@ -154,7 +154,6 @@ async def put_part(
 ) -> None:
     """Publish a part like a runner does; 204 once RabbitMQ has confirmed it."""
     message = _message(integer("job_id", job_id), number, data)
-    await check_maintenance(services)
     await services.publisher.publish(message, ROUTING_KEY)
     PARTS_RECEIVED.inc()
 
@@ -175,7 +174,6 @@ async def post_parts(
     if len(data) > MAX_PARTS:
         raise HTTPException(f"more than {MAX_PARTS} parts in one request", status_code=413)
     _check_signature(request.headers.get("authorization", ""), data)
-    await check_maintenance(services)
     messages = [message async for message in _messages(services.access, data)]
     if dropped := len(data) - len(messages):
         PARTS_DROPPED.inc(dropped)

@@ -14,6 +14,7 @@ from db.parts import store_batch
 from logflume import contract
 from logflume.errors import UnderMaintenance
 from tests.support import broker
+from tests.support.http_parts import body, many, runner_token
 from tests.support.parts import content, part
 from tests.support.services import draining, serving
 from tests.support.waiting import until
@@ -64,11 +65,7 @@ async def test_requests_for_parts_get_503_with_retry_after(
         await aggregate()
         await store_batch(connection, [part(job_id + 1, 0, b"open")])
         await maintenance.switch_on(connection, timedelta(seconds=300))
-        body = {"@type": "log_part", "content": "YQ==", "encoding": "base64", "final": False}
-        empty = {"Authorization": "token sig:da39a3ee5e6b4b0d3255bfef95601890afd80709"}
         responses = [
-            await web.put(f"/log-parts/{job_id}/0", json=body),
-            await web.post("/log-parts/multi", json=[], headers=empty),
             await web.get(f"/log-parts/{job_id + 1}"),
             await web.put(f"/logs/{job_id}", content=b"x"),
             await web.post("/logs/multi", json=[{"job_id": job_id, "content": "x"}]),
@@ -86,7 +83,25 @@ async def test_requests_for_parts_get_503_with_retry_after(
         assert (await web.get(f"/logs/{job_id + 1}/lifecycle")).status_code == 200
         await maintenance.switch_off(connection)
         assert (await web.get(f"/logs/{job_id + 1}")).json()["content"] == "open"
-        assert (await web.put(f"/log-parts/{job_id}/0", json=body)).status_code == 204
+
+
+async def test_parts_over_http_are_accepted_and_stored_after_it(settings, channel, pool, job_id):
+    """They only go to RabbitMQ; a runner's HTTP sink hangs after three minutes of 503."""
+    token = runner_token(settings.stack.folder, job_id)
+    parts = [body(b"1", job_id=job_id, number=1, tok=token)]
+
+    async def stored() -> bool:
+        return await pool.fetchval("SELECT count(*) FROM log_parts") == 2
+
+    async with serving(settings, pool) as web, pool.acquire() as connection:
+        await maintenance.switch_on(connection, HOUR)
+        async with draining(settings):
+            response = await web.put(f"/log-parts/{job_id}/0", json=body(b"0"))
+            assert (response.status_code, response.content) == (204, b"")
+            response = await web.post("/log-parts/multi", json=parts, headers=many(*parts))
+            assert (response.status_code, response.content) == (204, b"")
+            await maintenance.switch_off(connection)
+            await until(stored)
 
 
 async def test_switching_on_waits_for_open_transactions(pool, job_id):

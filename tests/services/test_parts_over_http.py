@@ -2,9 +2,9 @@
 
 import asyncio
 import base64
-import hashlib
 import json
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import jwt
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from logflume import contract
 from logflume.domain import LAST
 from tests.support.broker import close_connections
+from tests.support.http_parts import body, many, runner_token
 from tests.support.services import serving
 
 
@@ -21,26 +22,13 @@ def private_key(servers):
 
 
 @pytest.fixture
-def token_for(private_key):
-    def token_for(job_id: object, **claims) -> str:
-        return jwt.encode({"sub": str(job_id), **claims}, private_key, "RS512")
-
-    return token_for
+def token_for(servers):
+    return partial(runner_token, servers.data_dir)
 
 
 @pytest.fixture
 def settings(amqp_settings, channel):
     return amqp_settings
-
-
-def body(content: bytes = b"hello\0\xff", **fields) -> dict[str, object]:
-    text = base64.encodebytes(content).decode()
-    return {"@type": "log_part", "content": text, "encoding": "base64", "final": False, **fields}
-
-
-def many(*parts: dict) -> dict[str, str]:
-    digest = hashlib.sha1("".join(str(part.get("tok") or "") for part in parts).encode())
-    return {"Authorization": f"token sig:{digest.hexdigest()}"}
 
 
 async def published(channel, count: int) -> list[dict]:
