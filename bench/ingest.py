@@ -30,13 +30,18 @@ WAITING, WAITING_SECONDS = 1_000_000, 20
 ABOUT_12_000 = 11_000
 CORES_FOR_TWO = 4
 LAST_ID = "SELECT last_value FROM log_parts_id_seq"
-THEIRS = "log_id IN (SELECT id FROM logs WHERE job_id BETWEEN $1 AND $2)"
-STORED = f"SELECT count(*) FROM log_parts WHERE {THEIRS}"  # noqa: S608 - ours
-COMMITTED = f"""
+STORED = """
+SELECT count(*) FROM log_parts
+WHERE log_id IN (SELECT id FROM logs WHERE job_id BETWEEN $1 AND $2)
+"""
+COMMITTED = """
 SELECT count(*) AS parts, extract(epoch FROM max(at))::float8 AS last
-FROM (SELECT pg_xact_commit_timestamp(xmin) AS at FROM log_parts WHERE {THEIRS}) p
+FROM (
+    SELECT pg_xact_commit_timestamp(xmin) AS at FROM log_parts
+    WHERE log_id IN (SELECT id FROM logs WHERE job_id BETWEEN $1 AND $2)
+) p
 WHERE at > to_timestamp($3::float8)
-"""  # noqa: S608 - ours
+"""
 
 
 class Drained(NamedTuple):

@@ -32,7 +32,10 @@ from workflows.lifecycle_types import LIFECYCLE
 SERVERS = ("rabbitmq", "postgres", "temporal", "s3")
 OURS = ("drain", "worker", "web")
 # Records commit times and WAL flush times.
-TIMED = ("track_commit_timestamp", "track_wal_io_timing")
+TIMED = (
+    "ALTER SYSTEM SET track_commit_timestamp = on",
+    "ALTER SYSTEM SET track_wal_io_timing = on",
+)
 AT_ONCE = 32
 
 
@@ -175,8 +178,8 @@ async def bench(*, quick: bool, **groups: Mapping[str, object]) -> AsyncIterator
     """Start the servers for all sections; Postgres records commit times."""
     async with servers(**groups) as (stack, settings), AsyncExitStack() as held:
         connection = await asyncpg.connect(settings.database.url.get_secret_value())
-        for setting in TIMED:
-            await connection.execute(f"ALTER SYSTEM SET {setting} = on")
+        for statement in TIMED:
+            await connection.execute(statement)
         await connection.close()
         await stack.down(["postgres"])
         await stack.up(["postgres"])

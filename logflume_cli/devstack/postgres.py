@@ -20,6 +20,11 @@ from logflume_cli.devstack.processes import Running, find_program
 
 INSTALL = "apt-get install postgresql-15 postgresql-15-partman"
 SERVER_USER = "postgres"
+CREATE_DATABASE = "CREATE DATABASE logflume"
+# Postgres quotes the password: a utility statement takes no parameters.
+CREATE_USER = """
+SELECT format('CREATE ROLE %I LOGIN PASSWORD %L IN ROLE %I', $1::text, $2::text, $3::text)
+"""
 OPTIONS = {
     "shared_buffers": "512MB",
     "max_wal_size": "4GB",
@@ -140,7 +145,7 @@ async def _create_database(home: Home) -> None:
     connection = await asyncpg.connect(home.database_url("postgres"), timeout=5)
     try:
         if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", USER):
-            await connection.execute(f'CREATE DATABASE "{USER}"')
+            await connection.execute(CREATE_DATABASE)
     finally:
         await connection.close()
 
@@ -153,8 +158,7 @@ async def _create_users(home: Home) -> None:
             user = f"app_{process}"
             secret = home.secrets[f"{process}_password"]
             if not await connection.fetchval("SELECT to_regrole($1)", user):
-                await connection.execute(
-                    f"CREATE ROLE {user} LOGIN PASSWORD '{secret}' IN ROLE logflume_{process}"
-                )
+                role = f"logflume_{process}"
+                await connection.execute(await connection.fetchval(CREATE_USER, user, secret, role))
     finally:
         await connection.close()
