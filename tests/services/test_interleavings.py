@@ -30,7 +30,7 @@ from db.connect import open_pool
 from db.parts import store_batch
 from logflume.archive.store import Archive
 from logflume.domain import Part
-from tests.support.lifecycle import Life
+from tests.support.lifecycle import LifecycleSteps
 from tests.support.model import Model, contents, parts
 from tests.support.partitions import RETENTION, drop, make_past
 from tests.support.parts import part as received_now
@@ -63,7 +63,7 @@ class LogMachine(RuleBasedStateMachine):
     def __init__(self, runner, pool, archive: Archive, job_id: int) -> None:
         super().__init__()
         self.run, self.pool, self.archive, self.job_id = runner.run, pool, archive, job_id
-        self.life = Life(pool, archive, job_id)
+        self.steps = LifecycleSteps(pool, archive, job_id)
         self.model = Model()
         self.sent: list[Part] = []  # since parts were last gone
         self.days_ago = FIRST_DAY
@@ -110,7 +110,7 @@ class LogMachine(RuleBasedStateMachine):
         self.run(self._go_on())
 
     @rule(force=st.booleans(), restore=st.booleans())
-    def look_again(self, force, restore):
+    def restart(self, force, restore):
         self.run(self._look(force=force, restore=restore))
 
     # The passing of time.
@@ -197,11 +197,11 @@ class LogMachine(RuleBasedStateMachine):
         self.model.write(content)
 
     async def _step(self) -> None:
-        self.is_behind = self.is_behind and self.life.next != AGGREGATE
+        self.is_behind = self.is_behind and self.steps.next != AGGREGATE
         # A purge does not wait for a flush in progress: it is retried as the next step.
         with suppress(asyncpg.LockNotAvailableError):
-            await self.life.step()
-        if self.life.made.sha256:
+            await self.steps.step()
+        if self.steps.aggregated.sha256:
             async with self.pool.acquire() as connection:
                 log = await reading.find(connection, self.job_id)
                 if not await reading.has_all_parts(connection, log.id):
@@ -209,15 +209,15 @@ class LogMachine(RuleBasedStateMachine):
 
     async def _go_on(self) -> None:
         await self._step()
-        while not self.life.is_over:
+        while not self.steps.is_over:
             await self._step()
 
     async def _look(self, *, force: bool = True, restore: bool = False) -> None:
-        self.life.look_again(force=force, restore=restore)
+        self.steps.restart(force=force, restore=restore)
         await self._step()
-        while self.life.made.needs_archived:
+        while self.steps.aggregated.needs_archived:
             await self._step()
-        made, model = self.life.made, self.model
+        made, model = self.steps.aggregated, self.model
         if not model.lost:
             assert made.ended == model.ended
         assert (made.stale_parts, made.missing_parts) == (model.stale, model.missing)
@@ -245,7 +245,7 @@ class LogMachine(RuleBasedStateMachine):
         if own is not None and log.content_sha256:
             assert hashlib.sha256(own).hexdigest() == log.content_sha256
         if log.archive_verified:
-            archived = await self.life.archived()
+            archived = await self.steps.archived()
             assert archived is not None
             assert hashlib.sha256(archived).hexdigest() == log.content_sha256
 
@@ -262,8 +262,10 @@ class LogMachine(RuleBasedStateMachine):
                 assert found.log.content_sha256 == hashlib.sha256(self.model.content).hexdigest()
 
     async def _check_end(self) -> None:
-        assert await self.life.archived() == (self.model.content if self.life.made.parts else None)
-        assert self.life.made.parts or not self.model.content
+        assert await self.steps.archived() == (
+            self.model.content if self.steps.aggregated.parts else None
+        )
+        assert self.steps.aggregated.parts or not self.model.content
 
 
 async def make_partitions(pool) -> None:

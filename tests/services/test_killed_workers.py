@@ -14,8 +14,8 @@ from activities.types import AGGREGATE, ARCHIVE, DELETE_ARCHIVE, PURGE, RESTORE,
 from db.connect import open_pool
 from db.parts import store_batch
 from logflume.archive.store import Archive
-from tests.support.crash import Ending
-from tests.support.lifecycle import Life, activities_of
+from tests.support.crash import EndAtAwait
+from tests.support.lifecycle import LifecycleSteps, activities_of
 from tests.support.parts import part, write_whole
 
 SMALL = b"a log"
@@ -34,7 +34,7 @@ SELECT archive_verified AND purged_at IS NOT NULL AND content IS NULL FROM logs 
 """
 
 
-class Log(Life):
+class Log(LifecycleSteps):
     """A log that can be brought to any step, and its expected content."""
 
     def __init__(self, pool, archive, job_id) -> None:
@@ -52,7 +52,7 @@ class Log(Life):
         async with self.pool.acquire() as connection:
             await write_whole(connection, self.job_id, content)
         self.content = content or None
-        self.look_again()
+        self.restart()
 
 
 async def fresh(log: Log, content: bytes = SMALL) -> None:
@@ -61,22 +61,22 @@ async def fresh(log: Log, content: bytes = SMALL) -> None:
 
 async def cleared(log: Log) -> None:
     await log.store(SMALL)
-    await log.go_on()
+    await log.finish()
     await log.write(b"")
 
 
 async def late(log: Log) -> None:
     """Parts arrive after their predecessors were dropped with their partition."""
     await log.store(SMALL)
-    await log.go_on()
+    await log.finish()
     await log.pool.execute("DELETE FROM log_parts")
     await log.store(b", late", begin=1)
 
 
 async def archived_again(log: Log) -> None:
     await log.store(SMALL)
-    await log.go_on()
-    log.look_again(restore=True)
+    await log.finish()
+    log.restart(restore=True)
 
 
 async def merging(log: Log) -> None:
@@ -110,7 +110,7 @@ async def killed(settings, archive, log: Log, at: int) -> AsyncIterator[bool]:
     activity = activities_of(worker, archive)[log.next](log.order)
 
     async def dying() -> bool:
-        return await Ending(activity, at, None)
+        return await EndAtAwait(activity, at, None)
 
     try:
         was_killed = not await ActivityEnvironment().run(dying)
@@ -128,7 +128,7 @@ async def cancelled(pool, archive, log: Log, at: int) -> bool:
     async def stopping() -> None:
         task = asyncio.current_task()
         assert task
-        await Ending(activity, at, task.cancel)
+        await EndAtAwait(activity, at, task.cancel)
 
     try:
         await ActivityEnvironment().run(stopping)
@@ -138,7 +138,7 @@ async def cancelled(pool, archive, log: Log, at: int) -> bool:
 
 
 async def in_the_end(log: Log) -> None:
-    await log.go_on()
+    await log.finish()
     assert await log.archived() == log.content
     if log.content is not None:
         assert await log.pool.fetchval(IS_OVER, log.job_id)

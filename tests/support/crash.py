@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 
-class Ending:
+class EndAtAwait:
     """Awaits a coroutine up to one of its awaits; the result says whether it completed.
 
     Each await counts twice: 0 is before the first operation runs, 1 is after it, before the

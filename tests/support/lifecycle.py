@@ -38,19 +38,19 @@ def activities_of(
     }
 
 
-class Life:
+class LifecycleSteps:
     """The workflow's state of one log, and its next activity."""
 
     def __init__(self, pool: asyncpg.Pool, archive: Archive, job_id: int) -> None:
         self.job_id = job_id
-        self.made = Content()
+        self.aggregated = Content()
         self.next = AGGREGATE
         self.is_over = False  # after the last activity of a pass
         self._force, self._restore = True, False
         self._archive = archive
         self._activities = activities_of(pool, archive)
 
-    def look_again(self, *, force: bool = True, restore: bool = False) -> None:
+    def restart(self, *, force: bool = True, restore: bool = False) -> None:
         """Start over as after a signal; with `restore` as after `archive_again`."""
         self.next, self._force, self._restore = AGGREGATE, force, restore
 
@@ -63,7 +63,9 @@ class Life:
             )
         if self.next in {RESTORE, DELETE_ARCHIVE}:
             return self.job_id
-        return ArchiveInput(self.job_id, self.made.sha256, self.made.bytes, self.made.parts)
+        return ArchiveInput(
+            self.job_id, self.aggregated.sha256, self.aggregated.bytes, self.aggregated.parts
+        )
 
     async def step(self) -> None:
         """Run the next activity and choose the one after it."""
@@ -71,11 +73,11 @@ class Life:
         activity = self._activities[self.next]
         answer = await ActivityEnvironment().run(activity, self.order)
         if self.next == AGGREGATE:
-            self.made = answer
+            self.aggregated = answer
             self.next = self._after_aggregation()
             self.is_over = self.next == AGGREGATE
         elif self.next == DELETE_ARCHIVE:
-            self.next = ARCHIVE if self.made.sha256 else AGGREGATE
+            self.next = ARCHIVE if self.aggregated.sha256 else AGGREGATE
             self.is_over = self.next == AGGREGATE
         elif self.next == ARCHIVE:
             self.next = VERIFY if answer else AGGREGATE
@@ -87,16 +89,16 @@ class Life:
             self.next = AGGREGATE
 
     def _after_aggregation(self) -> str:
-        if self.made.needs_archived:
+        if self.aggregated.needs_archived:
             return RESTORE
         self._force, self._restore = True, False
-        if self.made.archive_outdated:
+        if self.aggregated.archive_outdated:
             return DELETE_ARCHIVE
-        if not self.made.sha256 or self.made.purged:
+        if not self.aggregated.sha256 or self.aggregated.purged:
             return AGGREGATE
-        return PURGE if self.made.archived else ARCHIVE
+        return PURGE if self.aggregated.archived else ARCHIVE
 
-    async def go_on(self) -> None:
+    async def finish(self) -> None:
         """Run all remaining steps, as the workflow does when no signal arrives."""
         self.is_over = False
         while not self.is_over:

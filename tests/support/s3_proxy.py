@@ -33,7 +33,7 @@ Forward = Callable[[], Awaitable[Answer]]
 Trouble = Callable[[web.Request, Forward], Awaitable[web.StreamResponse]]
 
 
-def says(status: int, code: str, *, done: bool = False) -> Trouble:
+def error_response(status: int, code: str, *, done: bool = False) -> Trouble:
     """An S3 error response; with `done` the request is executed all the same."""
 
     async def answer(request: web.Request, forward: Forward) -> web.StreamResponse:
@@ -47,7 +47,7 @@ def says(status: int, code: str, *, done: bool = False) -> Trouble:
     return answer
 
 
-def breaks(*, done: bool) -> Trouble:
+def broken_connection(*, done: bool) -> Trouble:
     """The connection breaks before a response; with `done` the request was executed."""
 
     async def answer(request: web.Request, forward: Forward) -> web.StreamResponse:
@@ -60,7 +60,7 @@ def breaks(*, done: bool) -> Trouble:
     return answer
 
 
-def pretends(status: int, body: bytes = b"") -> Trouble:
+def false_success(status: int, body: bytes = b"") -> Trouble:
     """A success response to a request that is not executed."""
 
     async def answer(request: web.Request, forward: Forward) -> web.StreamResponse:
@@ -71,13 +71,13 @@ def pretends(status: int, body: bytes = b"") -> Trouble:
     return answer
 
 
-async def is_slow(request: web.Request, forward: Forward) -> web.StreamResponse:
+async def slow_response(request: web.Request, forward: Forward) -> web.StreamResponse:
     """The whole body, in two pieces with a pause."""
     said = await forward()
     return said.again(request) if not said.body else await _pieces(request, said, breaks=False)
 
 
-async def is_truncated(request: web.Request, forward: Forward) -> web.StreamResponse:
+async def truncated_response(request: web.Request, forward: Forward) -> web.StreamResponse:
     """Half of the announced body."""
     return await _pieces(request, await forward(), breaks=True)
 
@@ -97,7 +97,7 @@ async def _pieces(request: web.Request, said: Answer, *, breaks: bool) -> web.St
     return response
 
 
-def reads_wrong(*, checksums: bool) -> Trouble:
+def flipped_bit(*, checksums: bool) -> Trouble:
     """A body of the same length with one bit flipped, with the original checksums or none."""
 
     async def answer(request: web.Request, forward: Forward) -> web.StreamResponse:
@@ -111,7 +111,7 @@ def reads_wrong(*, checksums: bool) -> Trouble:
     return answer
 
 
-async def is_altered(request: web.Request, forward: Forward) -> web.StreamResponse:
+async def altered_request(request: web.Request, forward: Forward) -> web.StreamResponse:
     """The request body is altered before it reaches the store."""
     body = await request.read()
     request._read_bytes = bytes([body[0] ^ 1]) + body[1:]
@@ -181,7 +181,7 @@ def operation_of(request: web.Request) -> str:
 
 
 @asynccontextmanager
-async def answering(store: str) -> AsyncIterator[Proxy]:
+async def s3_proxy(store: str) -> AsyncIterator[Proxy]:
     """Run the proxy on a free port."""
     app = web.Application(client_max_size=64 * 1024 * 1024)
     async with aiohttp.ClientSession(auto_decompress=False) as session:

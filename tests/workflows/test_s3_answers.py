@@ -13,57 +13,57 @@ from logflume.archive.store import Archive, key
 from tests.support import s3_proxy
 from tests.support.driver import OPTIONS, Driver, patiently
 from tests.support.parts import part
-from tests.support.s3_proxy import breaks, pretends, reads_wrong, says
+from tests.support.s3_proxy import broken_connection, error_response, false_success, flipped_bit
 from workflows import policies
 
 SLICE = 5 * 1024 * 1024
 TRIES = 2
 # Faults of every request, of requests that change something, and of reads.
 ANYTHING = {
-    "forbidden": says(403, "AccessDenied"),
-    "error": says(500, "InternalError"),
-    "broken": breaks(done=False),
+    "forbidden": error_response(403, "AccessDenied"),
+    "error": error_response(500, "InternalError"),
+    "broken": broken_connection(done=False),
 }
 CHANGE = ANYTHING | {
-    "no bucket": says(404, "NoSuchBucket"),
-    "conflict": says(409, "OperationAborted"),
-    "condition": says(412, "PreconditionFailed"),
-    "busy": says(503, "SlowDown"),
-    "slow": s3_proxy.is_slow,
-    "done and error": says(500, "InternalError", done=True),
-    "done and broken": breaks(done=True),
+    "no bucket": error_response(404, "NoSuchBucket"),
+    "conflict": error_response(409, "OperationAborted"),
+    "condition": error_response(412, "PreconditionFailed"),
+    "busy": error_response(503, "SlowDown"),
+    "slow": s3_proxy.slow_response,
+    "done and error": error_response(500, "InternalError", done=True),
+    "done and broken": broken_connection(done=True),
 }
 READ = ANYTHING | {
-    "slow": s3_proxy.is_slow,
-    "not there": says(404, "NoSuchKey"),
-    "truncated": s3_proxy.is_truncated,
-    "wrong bytes": reads_wrong(checksums=False),
-    "wrong checksum": reads_wrong(checksums=True),
+    "slow": s3_proxy.slow_response,
+    "not there": error_response(404, "NoSuchKey"),
+    "truncated": s3_proxy.truncated_response,
+    "wrong bytes": flipped_bit(checksums=False),
+    "wrong checksum": flipped_bit(checksums=True),
 }
 COMPLETED_WITH_AN_ERROR = b"<Error><Code>InternalError</Code><Message>injected</Message></Error>"
 COMPLETED = b"<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>"
 SMALL = {
-    "PutObject": CHANGE | {"not durable": pretends(200), "altered": s3_proxy.is_altered},
-    "HeadObject": ANYTHING | {"not there": says(404, "NoSuchKey")},
+    "PutObject": CHANGE | {"not durable": false_success(200), "altered": s3_proxy.altered_request},
+    "HeadObject": ANYTHING | {"not there": error_response(404, "NoSuchKey")},
     "GetObject": READ,
 }
 SLICES = {
     "CreateMultipartUpload": {"busy": CHANGE["busy"]},
-    "UploadPart": {"not durable": pretends(200)},
+    "UploadPart": {"not durable": false_success(200)},
     "CompleteMultipartUpload": {
-        "error in a success": pretends(200, COMPLETED_WITH_AN_ERROR),
-        "not durable": pretends(200, COMPLETED),
-        "done and broken": breaks(done=True),
+        "error in a success": false_success(200, COMPLETED_WITH_AN_ERROR),
+        "not durable": false_success(200, COMPLETED),
+        "done and broken": broken_connection(done=True),
     },
 }
-DELETED = {"DeleteObject": CHANGE | {"not durable": pretends(204)}}
+DELETED = {"DeleteObject": CHANGE | {"not durable": false_success(204)}}
 RESTORED = {"GetObject": READ}
 IN_SLICES = bytes(SLICE) + b"precious"
 
 
 @pytest.fixture
 async def proxy(settings):
-    async with s3_proxy.answering(settings.s3.endpoint) as proxy:
+    async with s3_proxy.s3_proxy(settings.s3.endpoint) as proxy:
         yield proxy
 
 
