@@ -1,6 +1,7 @@
 """Batches of messages, and the order in which they are acknowledged; no I/O."""
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -34,6 +35,13 @@ class Batch:
     placed: list[tuple[AttemptParts, StoredAttempt]] = field(default_factory=list)
     stored: bool = False
     queued_at: list[datetime] = field(default_factory=list)
+
+    @property
+    def tags(self) -> list[int]:
+        """The delivery tags of its messages, ascending."""
+        invalid = (letter.message for letter in self.invalid)
+        # A part that Postgres refused is in both lists.
+        return sorted({message.tag for message in (*self.messages, *invalid)})
 
 
 class Batcher:
@@ -87,22 +95,64 @@ class Batcher:
         return batch
 
 
+@dataclass(slots=True)
+class Acks:
+    """Acknowledgements to send: tags, each cumulative or not, and what they free."""
+
+    tags: list[tuple[int, bool]] = field(default_factory=list)
+    messages: int = 0
+    bytes: int = 0
+
+
 class AckLedger:
-    """Finds the ack watermark when batches are committed in any order."""
+    """Decides what to acknowledge when batches are committed in any order.
+
+    A held message is an invalid one that RabbitMQ does not accept as a dead letter yet. While one
+    is held, the messages after it are acknowledged one by one, because a cumulative ack would cover
+    it. RabbitMQ closes a channel that acknowledges a tag twice, so a held message whose batch is
+    not acknowledged yet is acknowledged with it, not before.
+    """
 
     def __init__(self) -> None:
         self._open: deque[Batch] = deque()
         self._done: set[int] = set()
+        self._held: dict[int, int] = {}
+        self._watermark = 0
 
     def open(self, batch: Batch) -> None:
         """Register a batch before its flush; batches are opened in the order of their tags."""
         self._open.append(batch)
 
-    def complete(self, batch: Batch) -> list[Batch]:
-        """Mark a batch as committed; returns the batches that can now be acknowledged, in order."""
+    def complete(self, batch: Batch, held: Iterable[Delivery] = ()) -> Acks:
+        """Mark a batch as committed, apart from the messages that are held."""
         self._done.add(batch.last_tag)
-        acknowledged = []
+        self._held.update((message.tag, message.size) for message in held)
+        batches = []
         while self._open and self._open[0].last_tag in self._done:
-            acknowledged.append(self._open.popleft())
-            self._done.remove(acknowledged[-1].last_tag)
-        return acknowledged
+            batches.append(self._open.popleft())
+            self._done.remove(batches[-1].last_tag)
+        if not batches:
+            return Acks()
+        before, self._watermark = self._watermark, batches[-1].last_tag
+        sizes = [size for tag, size in self._held.items() if before < tag <= self._watermark]
+        return Acks(
+            self._tags(batches),
+            sum(one.count for one in batches) - len(sizes),
+            sum(one.bytes for one in batches) - sum(sizes),
+        )
+
+    def release(self, message: Delivery) -> Acks:
+        """Mark a held message as dead-lettered."""
+        size = self._held.pop(message.tag)
+        if message.tag > self._watermark:
+            return Acks()
+        return Acks([(message.tag, False)], 1, size)
+
+    def _tags(self, batches: list[Batch]) -> list[tuple[int, bool]]:
+        lowest = min(self._held, default=self._watermark + 1)
+        if lowest > self._watermark:
+            return [(self._watermark, True)]
+        tags = [tag for one in batches for tag in one.tags if tag not in self._held]
+        below = [tag for tag in tags if tag < lowest]
+        above = [(tag, False) for tag in tags if tag > lowest]
+        return [(below[-1], True), *above] if below else above

@@ -1,14 +1,14 @@
 """Consumes queues on one channel, within the bounds of the in-flight window."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import structlog
 from aiormq.abc import AbstractChannel as Channel
 from aiormq.abc import DeliveredMessage
 
 from drain import metrics
-from drain.batch import Batch
+from drain.batch import Acks
 from drain.deliveries import Delivery, Frames
 from drain.flow_control import InFlightWindow
 
@@ -42,6 +42,7 @@ class Consumer:
         self._refused: list[int] = []
         self._refused_size = 0
         self._window_freed = asyncio.Event()
+        self._acknowledging = asyncio.Lock()
         self._restarting: asyncio.Task[None] | None = None
         self._is_stopping = False
 
@@ -67,17 +68,16 @@ class Consumer:
             self._restarting.cancel()
             await asyncio.gather(self._restarting, return_exceptions=True)
 
-    def acknowledged(self, batches: Iterable[Batch]) -> None:
-        """Free the window of batches that were acknowledged."""
-        self._window.remove(batches)
+    async def acknowledge(self, acks: Acks) -> None:
+        """Acknowledge messages, and free the window of them."""
+        # In this order: the library's queue does not preserve the order of callers.
+        async with self._acknowledging:
+            for tag, is_cumulative in acks.tags:
+                await self._channel.basic_ack(tag, multiple=is_cumulative, wait=len(acks.tags) == 1)
+        self._window.remove(acks.messages, acks.bytes)
         self._window_freed.set()
         if self._window.can_grow:
             self._restart(self._window.grow)
-
-    async def requeue(self, tags: Iterable[int]) -> None:
-        """Return messages to their queue."""
-        for tag in tags:
-            await self._channel.basic_nack(tag, requeue=True, wait=False)
 
     async def _subscribe(self) -> None:
         # RabbitMQ applies the prefetch to each consumer: together they hold at most the window's.
@@ -121,10 +121,8 @@ class Consumer:
         # requeued: RabbitMQ would deliver them again at once.
         await self._cancel()
         if self._refused:
-            await self.requeue(self._refused)
-            metrics.REQUEUED.inc(len(self._refused))
-            log.info("backpressure", requeued=len(self._refused), prefetch=self._window.prefetch)
-            self._refused.clear()
+            log.info("backpressure", refused=len(self._refused), prefetch=self._window.prefetch)
+            await self._requeue_refused()
         # The first refused message is delivered first again, so it must fit.
         while not (
             self._is_stopping
@@ -135,6 +133,12 @@ class Consumer:
         self._refused_size = 0
         if not self._is_stopping:
             await self._subscribe()
+
+    async def _requeue_refused(self) -> None:
+        for tag in self._refused:
+            await self._channel.basic_nack(tag, requeue=True, wait=False)
+        metrics.REQUEUED.inc(len(self._refused))
+        self._refused.clear()
 
     def _restarted(self, task: asyncio.Task[None]) -> None:
         self._restarting = None

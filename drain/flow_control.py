@@ -1,9 +1,5 @@
 """Bounds the messages that are held unacknowledged, in bytes and in number; no I/O."""
 
-from collections.abc import Iterable
-
-from drain.batch import Batch
-
 # The prefetch grows again after this many prefetches were acknowledged with the held bytes at no
 # more than the limit divided by CALM_DIVISOR.
 CALM_PREFETCHES = 8
@@ -33,12 +29,11 @@ class InFlightWindow:
         self.messages += 1
         self._peak = max(self._peak, self.bytes)
 
-    def remove(self, batches: Iterable[Batch]) -> None:
-        """Remove batches that were acknowledged."""
-        for batch in batches:
-            self.bytes -= batch.bytes
-            self.messages -= batch.count
-            self._acked += batch.count
+    def remove(self, messages: int, size: int) -> None:
+        """Remove messages that were acknowledged, and the bytes of their bodies."""
+        self.bytes -= size
+        self.messages -= messages
+        self._acked += messages
         if self._acked >= CALM_PREFETCHES * self.prefetch and not self._is_calm:
             self._measure_again()
 

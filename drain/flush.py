@@ -12,7 +12,6 @@ from db.parts import AttemptParts, store_batch
 from drain import metrics
 from drain.batch import Batch, DeadLetter
 from drain.dead_letters import DeadLetterPublisher
-from drain.deliveries import Delivery
 from drain.live.forwarder import Forwarder
 from drain.tracing import flushed
 from logflume.backoff import Backoff
@@ -55,18 +54,20 @@ class Flusher:
         if self._live:
             self._not_forwarded.append(batch)
 
-    async def flush(self, batch: Batch) -> list[Delivery]:
+    async def flush(self, batch: Batch) -> list[DeadLetter]:
         """Commit a batch, and signal its workflows; retries until Postgres accepts it.
 
         A part that Postgres refuses becomes an invalid message. Returns the invalid messages that
-        RabbitMQ did not accept as dead letters, to be requeued.
+        RabbitMQ did not accept as dead letters.
         """
         if batch.parts:
             for job_id, added in (await self._store(batch)).items():
                 self._signaller.parts_stored(job_id, added)
         batch.stored = True
         self._forward()
-        return await self._dead_letter(batch.invalid)
+        refused = await self.dead_letter(batch.invalid)
+        metrics.INVALID_MESSAGES.labels("held").inc(len(refused))
+        return refused
 
     async def _store(self, batch: Batch) -> dict[int, PartsStored]:
         """Commit a batch's parts; returns what was added to each job's log."""
@@ -83,21 +84,20 @@ class Flusher:
         while self._live and self._not_forwarded and self._not_forwarded[0].stored:
             self._live.submit(self._not_forwarded.popleft().placed)
 
-    async def _dead_letter(self, letters: list[DeadLetter]) -> list[Delivery]:
-        requeued: list[Delivery] = []
+    async def dead_letter(self, letters: list[DeadLetter]) -> list[DeadLetter]:
+        """Publish invalid messages to the dead-letter queue; returns those not accepted."""
+        refused: list[DeadLetter] = []
         for start in range(0, len(letters), DEAD_LETTERS_AT_ONCE):
             some = letters[start : start + DEAD_LETTERS_AT_ONCE]
             published = await asyncio.gather(*map(self._dead_letters.publish, some))
             if not any(published):  # nor would the others be accepted
-                requeued += [letter.message for letter in letters[start:]]
-                break
-            requeued += [
-                letter.message
+                return refused + letters[start:]
+            refused += [
+                letter
                 for letter, is_published in zip(some, published, strict=True)
                 if not is_published
             ]
-        metrics.INVALID_MESSAGES.labels("requeued").inc(len(requeued))
-        return requeued
+        return refused
 
     async def _store_range(
         self, batch: Batch, which: slice, stored: dict[int, PartsStored]

@@ -18,7 +18,7 @@ STALE_PARTS = Counter(
 )
 INVALID_MESSAGES = Counter(
     "logflume_drain_invalid_messages",
-    "Messages that cannot become a part: dead-lettered, or requeued because the dead-letter queue "
+    "Messages that cannot become a part: dead-lettered, or held because the dead-letter queue "
     "did not accept them.",
     ["result"],
 )
@@ -92,7 +92,7 @@ POOL_USED = Gauge(
     "logflume_drain_database_used_ratio", "Share of the allowed Postgres connections in use."
 )
 
-for _result in ("dead_lettered", "requeued"):
+for _result in ("dead_lettered", "held"):
     INVALID_MESSAGES.labels(_result)  # a counter that does not exist yet would hide its first step
 
 

@@ -10,13 +10,14 @@ from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel as Channel
 
 from drain import metrics
-from drain.batch import AckLedger, Batch, Batcher, DeadLetter
+from drain.batch import AckLedger, Acks, Batch, Batcher, DeadLetter
 from drain.consumer import Consumer
 from drain.dead_letter_limit import DeadLetterLimit
 from drain.deliveries import Connection, Delivery
 from drain.flow_control import InFlightWindow
 from drain.flush import Flusher
 from logflume import amqp, contract
+from logflume.backoff import Backoff
 from logflume.domain import Part
 from logflume.errors import ComponentError, InvalidMessage
 from logflume.settings.groups import DrainSettings
@@ -26,8 +27,8 @@ log = structlog.get_logger()
 # How long the last flushes may take when the session is closed.
 STOP_SECONDS = 20
 CLOSE_SECONDS = 3
-# How long a message that could not be dead-lettered is held before it is requeued.
-REQUEUE_SECONDS = 1
+# How long a message that could not be dead-lettered is held before that is tried again.
+FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 1.0, 30.0
 MICROSECOND = timedelta(microseconds=1)
 
 
@@ -77,6 +78,8 @@ class Session:
         self._batcher = Batcher(settings.batch_parts, settings.batch_bytes)
         self._acks = AckLedger()
         self._flushes: set[asyncio.Task[None]] = set()
+        self._held: list[DeadLetter] = []
+        self._dead_lettering: asyncio.Task[None] | None = None
         self._received_at = datetime.now(UTC)
 
     async def start(self) -> None:
@@ -110,9 +113,10 @@ class Session:
             log.warning("flush_abandoned", error=str(error))
         finally:
             self.state = State.CLOSED
-            for flush in self._flushes:
-                flush.cancel()
-            await asyncio.gather(*self._flushes, return_exceptions=True)
+            tasks = [*self._flushes, *filter(None, [self._dead_lettering])]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self._consumer.close()
             await close(self.connection)
 
@@ -169,18 +173,45 @@ class Session:
         self._dispatch()
 
     async def _flush(self, batch: Batch) -> None:
-        if requeued := await self._flusher.flush(batch):
-            # One by one, so that the messages after them can be acknowledged.
-            await asyncio.sleep(REQUEUE_SECONDS)
-            await self._consumer.requeue(message.tag for message in requeued)
-        if acknowledged := self._acks.complete(batch):
-            await self._channel.basic_ack(acknowledged[-1].last_tag, multiple=True)
+        held = await self._flusher.flush(batch)
+        await self._acknowledge(self._acks.complete(batch, (letter.message for letter in held)))
+        self._hold(held)
+        self._count(batch.count - len(held), len(batch.invalid) - len(held))
+
+    async def _acknowledge(self, acks: Acks) -> None:
+        if acks.tags:
+            await self._consumer.acknowledge(acks)
             self.has_acknowledged = True
-            self._consumer.acknowledged(acknowledged)
-        # Requeued messages are delivered and counted again.
-        self._limit.record(batch.count - len(requeued), len(batch.invalid) - len(requeued))
+
+    def _count(self, messages: int, invalid: int) -> None:
+        self._limit.record(messages, invalid)
         if self._limit.is_exceeded and self.state is State.OPEN:
             self._end(State.OVER_LIMIT, "too many invalid messages")
+
+    def _hold(self, letters: list[DeadLetter]) -> None:
+        """Hold messages until RabbitMQ accepts them as dead letters."""
+        self._held += letters
+        if self._held and self._dead_lettering is None:
+            self._dead_lettering = asyncio.create_task(self._dead_letter_again())
+            self._dead_lettering.add_done_callback(self._dead_lettered)
+
+    async def _dead_letter_again(self) -> None:
+        backoff = Backoff(MAX_RETRY_SECONDS, FIRST_RETRY_SECONDS)
+        while self._held:
+            await asyncio.sleep(backoff.next())
+            letters, self._held = self._held, []
+            refused = await self._flusher.dead_letter(letters)
+            self._held += refused
+            still_held = {letter.message.tag for letter in refused}
+            for letter in letters:
+                if letter.message.tag not in still_held:
+                    await self._acknowledge(self._acks.release(letter.message))
+                    self._count(1, 1)
+
+    def _dead_lettered(self, task: asyncio.Task[None]) -> None:
+        self._dead_lettering = None
+        if not task.cancelled() and (error := task.exception()):
+            self.fail(error)
 
 
 async def close(connection: AbstractConnection) -> None:

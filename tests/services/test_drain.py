@@ -13,7 +13,14 @@ from drain import session
 from logflume import contract
 from logflume.errors import ComponentError, UnknownLog
 from logflume.settings import Settings
-from tests.support.broker import close_connections, message, publish, publish_raw, ready_messages
+from tests.support.broker import (
+    close_connections,
+    manage,
+    message,
+    publish,
+    publish_raw,
+    ready_messages,
+)
 from tests.support.parts import count_parts, stored_content
 from tests.support.services import draining
 from tests.support.waiting import until
@@ -211,22 +218,36 @@ async def test_a_deeply_nested_message_is_dead_lettered(settings, channel, pool,
 
 
 async def test_parts_are_stored_and_acked_while_the_dead_letter_queue_refuses(
-    settings, channel, pool, job_id
+    settings, channel, servers, name, pool, job_id
 ):
-    """Invalid messages stay in the main queue, and parts are stored."""
-    await channel.declare_queue(
-        contract.DEAD_LETTER_QUEUE,
-        durable=True,
-        arguments={"x-max-length": 0, "x-overflow": "reject-publish"},
-    )
-    await publish(channel, b"invalid", *(message(job_id, n, f"{n},") for n in range(20)))
+    """Invalid messages, first or last in their batches, wait on the same session."""
+    limit = {
+        "pattern": f"^{contract.DEAD_LETTER_QUEUE}$",
+        "definition": {"max-length": 0, "overflow": "reject-publish"},
+        "apply-to": "queues",
+    }
+    manage(servers, "PUT", f"policies/{name}/limit", limit)
+    lost = REGISTRY.get_sample_value("logflume_drain_amqp_connections_lost_total")
+    parts = [message(job_id, n, f"{n},") for n in range(40)]
+    await publish(channel, b"first", *parts[:20], b"last")
     async with draining(settings):
-        await until(lambda: _equals(count_parts(pool), 20))
-        for n in range(20, 40):
-            await publish(channel, message(job_id, n, f"{n},"))
+        await until(lambda: _holds(2))
+        for part in parts[20:]:
+            await publish(channel, part)
         await until(lambda: _equals(count_parts(pool), 40))
-    assert await ready_messages(channel) == 1
+        await until(lambda: _holds(2))
+        manage(servers, "DELETE", f"policies/{name}/limit")
+        await until(lambda: _holds(0))
+    dead_letters = await channel.get_queue(contract.DEAD_LETTER_QUEUE)
+    letters = {(await dead_letters.get(no_ack=True)).body for _ in range(2)}
+    assert letters == {b"first", b"last"}
+    assert REGISTRY.get_sample_value("logflume_drain_amqp_connections_lost_total") == lost
+    assert (await ready_messages(channel), await count_parts(pool)) == (0, 40)
     assert await stored_content(pool, job_id) == "".join(f"{n}," for n in range(40)).encode()
+
+
+async def _holds(messages: int) -> bool:
+    return REGISTRY.get_sample_value("logflume_drain_unacked_messages") == messages
 
 
 async def test_a_queue_with_other_arguments_is_an_error_at_startup(settings, amqp_url):

@@ -5,7 +5,6 @@ from collections import deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drain.batch import Batch
 from drain.flow_control import InFlightWindow
 
 
@@ -13,16 +12,12 @@ def make_window(max_bytes: int = 100, max_messages: int = 64) -> InFlightWindow:
     return InFlightWindow(max_bytes, max_messages, max_messages)
 
 
-def batch(*sizes: int) -> Batch:
-    return Batch(bytes=sum(sizes), count=len(sizes))
-
-
 def test_a_message_alone_fits_whatever_its_size():
     window = make_window()
     assert window.fits(1000)
     window.add(1000)
     assert not window.fits(1) and not window.is_half_free
-    window.remove([batch(1000)])
+    window.remove(1, 1000)
     assert window.fits(1000) and window.is_half_free
 
 
@@ -49,11 +44,11 @@ def test_the_prefetch_grows_again_after_many_small_messages():
     window = make_window()
     window.add(99)
     window.shrink()
-    window.remove([batch(99)])
+    window.remove(1, 99)
     prefetches = []
     for _ in range(1000):
         window.add(1)
-        window.remove([batch(1)])
+        window.remove(1, 1)
         if window.can_grow:
             window.grow()
             prefetches.append(window.prefetch)
@@ -67,7 +62,7 @@ def test_the_prefetch_does_not_grow_while_messages_are_large():
     window.shrink()
     for _ in range(1000):
         window.add(30)
-        window.remove([batch(30)])
+        window.remove(1, 30)
         assert not window.can_grow
 
 
@@ -83,7 +78,7 @@ def test_held_bytes_stay_within_bounds_and_every_message_is_delivered(sizes, max
             held.append(waiting.popleft())
             window.add(held[-1])
             assert window.bytes <= max_bytes or window.messages == 1
-        window.remove([batch(held.popleft())])
+        window.remove(1, held.popleft())
         stored += 1
         if window.can_grow:
             window.grow()
