@@ -11,7 +11,8 @@ CREATE TABLE maintenance (
 COMMENT ON TABLE maintenance IS
     'The maintenance switch: at most one row. Until then parts are neither read nor written.';
 
--- Advisory locks: 7001001 for writers of parts, (7001002, job) for the archived object of a job.
+-- Advisory locks: 7001001 for writers of parts; 7001002 with a job id, reduced to an integer, for the
+-- archived object of that job.
 
 -- The second statement sees what was committed while the first one waited.
 CREATE FUNCTION join_writers() RETURNS numeric

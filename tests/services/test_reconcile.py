@@ -138,7 +138,9 @@ async def test_newer_objects_are_neither_overwritten_nor_deleted_but_adopted(ben
     # Workers were started before reconciling.
     content = await bench.aggregate(fewer)
     order = ArchiveInput(fewer, content.sha256, content.bytes, content.parts)
-    with pytest.raises(ArchiveAhead, match=f"job {fewer}: .* of upload 1, .* `logflume reconcile`"):
+    with pytest.raises(
+        ArchiveAhead, match=f"job {fewer}: .* from upload 1, .* `logflume reconcile`"
+    ):
         await run_activity(bench.activities.archive, order)
     await run_activity(bench.activities.delete_archive, gone)
     assert {job_id: bench.archived(job_id) for job_id in texts} == texts
