@@ -13,23 +13,13 @@ from asyncpg.cursor import Cursor
 from asyncpg.pool import PoolConnectionProxy
 from pydantic import SecretStr
 
+from db.errors import FAILURES
 from logflume.errors import ComponentError
 from logflume.settings.groups import DatabaseSettings
 
 # A connection, or one borrowed from a pool.
 Connection = asyncpg.Connection | PoolConnectionProxy
 
-# What asyncpg raises when Postgres cannot be reached or is overloaded: every caller may retry.
-UNREACHABLE = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.InsufficientResourcesError,
-)
 # The content rule takes longer to plan than to run, the more so with many partitions. Generic plans
 # are safe: every query uses the primary key once sequential scans are priced out. Compiling a plan
 # would take longer than running it. docs/decisions/0001-the-content-rule-is-sql.md
@@ -104,7 +94,7 @@ async def open_pool(settings: DatabaseSettings, connections: int | None = None) 
         async with pool.acquire() as connection:
             if pooled or await _is_direct(connection):
                 return pool
-    except (*UNREACHABLE, asyncpg.PostgresError, ValueError) as error:
+    except FAILURES as error:
         raise ComponentError(f"{describe(settings)}: {_one_line(error)}") from error
     pool.terminate()
     raise ComponentError(
@@ -144,7 +134,7 @@ async def connect_directly(settings: DatabaseSettings, application_name: str) ->
             if await _is_direct(connection):
                 return connection
         connection.terminate()
-    except (*UNREACHABLE, asyncpg.PostgresError, ValueError) as error:
+    except FAILURES as error:
         raise ComponentError(f"{place}: {_one_line(error)}") from error
     raise ComponentError(
         f"{place} is a pooler, too: set LOGFLUME_DATABASE__DIRECT_URL to the address of Postgres "

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import asyncpg
 import structlog
 
+from db.errors import FAILURES, is_about_a_value
 from db.parts import AttemptParts, store_batch
 from drain import metrics
 from drain.batch import Batch, DeadLetter
@@ -106,7 +107,7 @@ class Flusher:
         parts = batch.parts[which]
         try:
             placed = await self._commit(parts)
-        except _REFUSED as error:
+        except asyncpg.PostgresError as error:
             if len(parts) == 1:
                 # Only the first argument: the rest of Postgres' text quotes the row.
                 reason = f"Postgres refuses it: {error.args[0]}"
@@ -122,27 +123,28 @@ class Flusher:
                 stored[job_id] = stored[job_id] + added if job_id in stored else added
 
     async def _commit(self, parts: Sequence[Part]) -> list[tuple[AttemptParts, StoredAttempt]]:
+        """Commit parts; retries every error that is not about one of their values.
+
+        Raises:
+            asyncpg.PostgresError: Postgres reports that a value of a part is invalid.
+        """
         backoff = Backoff(MAX_BACKOFF_SECONDS)
         while True:
             try:
                 async with asyncio.timeout(STORE_SECONDS), self._pool.acquire() as connection:
                     return await store_batch(connection, parts)
-            except _REFUSED:
-                raise
             except UnderMaintenance as error:
                 log.info("flush_waits", parts=len(parts), seconds=round(error.seconds))
                 await asyncio.sleep(min(error.seconds, MAINTENANCE_SECONDS))
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                reason = str(error.args[0]) if error.args else type(error).__name__
+            except FAILURES as error:
+                if is_about_a_value(error):
+                    raise
+                # Only the first line: the rest of Postgres' text quotes the row.
+                reason = str(error).partition("\n")[0] or type(error).__name__
                 delay = backoff.next()
                 metrics.FLUSH_FAILURES.inc()
                 log.warning("flush_failed", parts=len(parts), error=reason, retry_in=delay)
                 await asyncio.sleep(delay)
-
-
-# Postgres or its client reports that the data itself is invalid, so a retry is useless. (The
-# client's own data errors are ValueErrors.)
-_REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError)
 
 
 def _summary(

@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
-import asyncpg
 import click
 from pydantic import SecretStr, ValidationError
 
 from db import travis_logs
-from db.connect import UNREACHABLE, Connection, check_schema, describe, open_pool
+from db.connect import Connection, check_schema, describe, open_pool
+from db.errors import FAILURES
 from db.importing import Importer, ImportResult, reserve_ids
 from db.travis_logs import SourceLog
 from logflume.errors import ComponentError, LogflumeError
@@ -90,7 +90,7 @@ async def import_logs(
                     return await _pages(source, importer.differences)
                 await reserve_ids(connection, await travis_logs.highest_id(source))
                 return await _pages(source, importer.store_page)
-            except (*UNREACHABLE, asyncpg.PostgresError) as error:
+            except FAILURES as error:
                 raise ComponentError(
                     f"{error or type(error).__name__}; run it again: imported logs are not lost"
                 ) from error

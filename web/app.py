@@ -14,7 +14,7 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, Reference, SecurityScheme
 
-from db.connect import UNREACHABLE
+from db.errors import is_unavailability
 from logflume.errors import (
     ComponentError,
     ContentReplaced,
@@ -159,7 +159,7 @@ def _refusal(request: HttpRequest, error: LogflumeError) -> Response[object]:
 def _unexpected(request: HttpRequest, error: Exception) -> Response[object]:
     if isinstance(error, UnderMaintenance):
         return _error(str(error), 503, {"Retry-After": str(math.ceil(error.seconds))})
-    if isinstance(error, (*UNREACHABLE, ComponentError, ContentReplaced)):
+    if is_unavailability(error) or isinstance(error, (ComponentError, ContentReplaced)):
         log.warning("request_failed", path=request.url.path, error=describe_error(error))
         text = "temporarily unavailable: a dependency is down or the log is being rewritten; retry"
         return _error(text, 503, {"Retry-After": RETRY_SECONDS})

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated, Literal
 
-import asyncpg
 import msgspec
 import structlog
 from litestar import get
@@ -16,7 +15,7 @@ from litestar.params import FromPath, HeaderParameter, QueryParameter
 from litestar.response import Stream
 
 from db import reading
-from db.connect import UNREACHABLE
+from db.errors import FAILURES
 from logflume.domain import Log, StoredPart
 from logflume.errors import LogflumeError
 from web.auth import READERS
@@ -142,7 +141,7 @@ async def _guarded(events: AsyncIterator[bytes], ends_at: float) -> AsyncIterato
                     yield _event(ControlEvent.RECONNECT.value, None)
                     return
                 yield event
-        except (*UNREACHABLE, asyncpg.PostgresError, LogflumeError) as error:
+        except (*FAILURES, LogflumeError) as error:
             log.warning("stream_failed", error=str(error) or type(error).__name__)
             STREAMS_DISCONNECTED.inc()
             yield _event(ControlEvent.RECONNECT.value, None)

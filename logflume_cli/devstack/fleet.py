@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import asyncpg
 from botocore.exceptions import BotoCoreError, ClientError
 
-from db.connect import UNREACHABLE
+from db.errors import UNREACHABLE
 from db.reading import find_many
 from logflume.domain import Log
 from logflume.errors import LogflumeError

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import asyncpg
 import click
 
-from db.connect import UNREACHABLE, check_schema, open_pool
+from db.connect import check_schema, open_pool
+from db.errors import FAILURES
 from logflume.archive.inventory import Inventory
 from logflume.domain import MAX_JOB_ID
 from logflume.errors import ComponentError, LogflumeError
@@ -87,7 +87,7 @@ async def _reconcile(
             await reconciler.holds()
             if history:
                 await reconciler.workflows(history)
-        except (*UNREACHABLE, asyncpg.PostgresError, ComponentError) as error:
+        except (*FAILURES, ComponentError) as error:
             raise ComponentError(
                 f"{error or type(error).__name__}; run it again: finished repairs are not lost"
             ) from error

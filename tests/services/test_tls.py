@@ -12,6 +12,7 @@ import asyncpg
 import httpx
 import pytest
 import trustme
+from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
 from db import migrate
@@ -24,6 +25,8 @@ from logflume_cli.devstack import rabbitmq
 from logflume_cli.devstack.home import HOST
 from logflume_cli.devstack.stack import LocalStack
 from logflume_cli.doctor import _rabbitmq
+from tests.support.broker import message, publish
+from tests.support.parts import count_parts, stored_content
 from tests.support.processes import LOGFLUME, environment, running
 from tests.support.services import draining
 from tests.support.waiting import until
@@ -121,6 +124,49 @@ async def test_postgres_with_mutual_tls(settings, tls_database, files):
         with pytest.raises(ComponentError, match=f"Postgres at {HOST}.*({why})") as caught:
             await open_pool(wrong, 1)
         assert is_one_line(caught)
+
+
+async def test_a_missing_ca_file_rejects_no_part(
+    amqp_settings, tls_database, files, name, channel, tmp_path, job_id, monkeypatch
+):
+    """No connection can be made while the file is being replaced: the parts are valid."""
+    ca = tmp_path / ".postgresql" / "root.crt"
+    ca.parent.mkdir()
+    shutil.copy2(files.ca, ca)
+    monkeypatch.setenv("HOME", str(tmp_path))  # where the client expects the file by default
+    keys = f"sslcert={files.client_cert}&sslkey={files.client_key}"
+    url = SecretStr(f"{tls_database}?sslmode=verify-full&{keys}")
+    drained = changed(amqp_settings, "database", url=url)
+    async with await open_pool(drained.database, 1) as pool, draining(drained) as drain:
+        ca.unlink()
+        await pool.fetch(END_OTHERS, name)
+        before = flush_failures()
+        await publish(channel, *(message(job_id, n, f"{n},") for n in range(10)))
+
+        async def has_failed() -> bool:
+            return flush_failures() > before + 2
+
+        await until(has_failed)
+        assert drain._held.messages == 10
+        shutil.copy2(files.ca, ca)
+
+        async def is_stored() -> bool:
+            return await count_parts(pool) == 10
+
+        await until(is_stored)
+        assert await stored_content(pool, job_id) == b"0,1,2,3,4,5,6,7,8,9,"
+    dead = await channel.declare_queue(contract.DEAD_LETTER_QUEUE, durable=True)
+    assert dead.declaration_result.message_count == 0
+
+
+def flush_failures() -> float:
+    return REGISTRY.get_sample_value("logflume_drain_flush_failures_total") or 0
+
+
+END_OTHERS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = $1 AND pid <> pg_backend_pid()
+"""
 
 
 async def test_a_postgres_without_tls_is_refused_if_the_url_requires_tls(settings, database_url):

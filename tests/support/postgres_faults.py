@@ -9,6 +9,8 @@ SAYS = {
     "read-only": RAISES.format("25006"),
     "out of disk": RAISES.format("53100"),
     "out of memory": RAISES.format("53200"),
+    "between two partitions": RAISES.format("23514"),
+    "not unique": RAISES.format("23505"),
     "broken": RAISES.format("XX001"),
     "ended by an administrator": ENDS_THE_SESSION,
 }

@@ -8,7 +8,8 @@ from contextlib import suppress
 import asyncpg
 import structlog
 
-from db.connect import UNREACHABLE, Connection
+from db.connect import Connection
+from db.errors import FAILURES
 from db.notify import Announced
 from db.tail import Horizon, Since, TailPage, late
 from logflume.domain import LAST, StoredPart
@@ -169,7 +170,7 @@ class Feed:
         while True:
             try:
                 seconds = await self._step()
-            except (*UNREACHABLE, asyncpg.PostgresError) as error:
+            except FAILURES as error:
                 log.warning("poll_failed", job_id=self._job_id, error=type(error).__name__)
                 self._announced.append(None)
                 await asyncio.sleep(FIRST_POLL_SECONDS)

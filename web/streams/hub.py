@@ -5,7 +5,7 @@ import asyncio
 import asyncpg
 import structlog
 
-from db.connect import UNREACHABLE
+from db.errors import FAILURES
 from db.notify import Announced, expire, listen
 from logflume.backoff import Backoff
 from logflume.errors import ComponentError
@@ -57,7 +57,7 @@ class Hub:
             lost = asyncio.Event()
             try:
                 connection = await listen(self._settings, self._wake, lost.set)
-            except (*UNREACHABLE, asyncpg.PostgresError, ComponentError) as error:
+            except (*FAILURES, ComponentError) as error:
                 log.warning("listener_failed", error=str(error) or type(error).__name__)
                 await asyncio.sleep(backoff.next())
                 continue
@@ -82,7 +82,7 @@ class Hub:
             try:
                 async with self.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
                     await expire(connection)
-            except (*UNREACHABLE, asyncpg.PostgresError) as error:
+            except FAILURES as error:
                 log.warning("expire_failed", error=type(error).__name__)
             try:
                 async with asyncio.timeout(EXPIRE_SECONDS):
