@@ -1,1 +1,1 @@
-"""Benchmarks on real servers: `bin/bench` runs the sections; `bench.sizing` runs alone."""
+"""Benchmarks on real servers; `bin/bench` runs them."""

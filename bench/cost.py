@@ -5,16 +5,18 @@ left out. The bounds are made by hand: what any system of these parts must do.
 """
 
 import asyncio
+import sys
 from collections import Counter
 from contextlib import AsyncExitStack
 
 import asyncpg
 
-from bench.counts import actions, counted_worker, each, until_closed
+from bench.counts import actions, each
 from bench.figures import Figure
+from bench.lifecycle import until_closed
 from bench.logs import PART
 from bench.publish import finish, preload
-from bench.servers import Bench
+from bench.servers import Bench, process
 from bench.subprocess_worker import subprocess_worker
 
 PARTS = 100
@@ -54,7 +56,8 @@ async def measure(bench: Bench) -> list[Figure]:
     while await bench.pool.fetchval(STORED) < logs * PARTS:
         await asyncio.sleep(0.1)
     notes = bench.stack.home.data_dir / "requests"
-    async with counted_worker(bench.stack, notes):
+    worker = (sys.executable, "-m", "bench.counting_worker", str(notes))
+    async with process(bench.stack, "worker", *worker):
         async with subprocess_worker(finish, bench.amqp_url, jobs, PARTS) as receive:
             await receive()
         await until_closed(bench.client, jobs)
@@ -86,8 +89,8 @@ async def flush_statistics(pool: asyncpg.Pool) -> None:
 
 def against_minimum(what: str, count: float, least: float, note: str = "") -> Figure:
     """A cost per log and its ratio to the minimum."""
-    note = f"{count / least:.2f} times the minimum of {least:,.0f}"
-    return Figure(f"{what} a log", count, note=f"{note}; {note}" if note else note)
+    ratio = f"{count / least:.2f} times the minimum of {least:,.0f}"
+    return Figure(f"{what} a log", count, note=f"{ratio}; {note}" if note else ratio)
 
 
 async def least_wal(bench: Bench, logs: int) -> float:

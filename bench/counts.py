@@ -1,18 +1,10 @@
-"""Counts a log's billable Temporal actions and requests to the archive."""
+"""Counts a log's billable Temporal actions."""
 
-import asyncio
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 
-import psutil
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHistory
 
-from bench.servers import process
-from logflume_cli.devstack.stack import LocalStack
 from workflows.lifecycle_types import workflow_id
 
 # What Temporal bills: https://docs.temporal.io/evaluate/cloud/actions. Heartbeats and queries,
@@ -24,21 +16,6 @@ ACTIONS = {
     EventType.EVENT_TYPE_MARKER_RECORDED: "workflow tasks with local activities",
     EventType.EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES: "search attributes",
 }
-
-
-@asynccontextmanager
-async def counted_worker(stack: LocalStack, notes: Path) -> AsyncIterator[psutil.Process]:
-    """Run a worker that writes each request to the archive to a file, one per line."""
-    command = (sys.executable, "-m", "bench.counting_worker", str(notes))
-    async with process(stack, "worker", *command) as worker:
-        yield worker
-
-
-async def until_closed(client: Client, jobs: range) -> None:
-    """Wait until every log's workflow is closed."""
-    closed = f"ExecutionStatus = 'Completed' AND JobId >= {jobs.start} AND JobId < {jobs.stop}"
-    while (await client.count_workflows(closed)).count < len(jobs):
-        await asyncio.sleep(0.25)
 
 
 async def actions(client: Client, jobs: range) -> Counter[str]:

@@ -77,13 +77,18 @@ async def finished(
     bench: Bench, jobs: range, parts: int = PARTS, size: int = PARTS * len(PART)
 ) -> list[WorkflowExecution]:
     """Signal the end of every log of `size` bytes and wait until all workflows are closed."""
-    closed = f"ExecutionStatus = 'Completed' AND JobId >= {jobs.start} AND JobId < {jobs.stop}"
     async with signalling(bench) as tell:
         for job_id in jobs:
             tell.parts_stored(job_id, PartsStored(parts + 1, size, final=True, begun=True))
-        while (await bench.client.count_workflows(closed)).count < len(jobs):
-            await asyncio.sleep(0.5)
-    return [one async for one in bench.client.list_workflows(closed)]
+        return await until_closed(bench.client, jobs)
+
+
+async def until_closed(client: Client, jobs: range) -> list[WorkflowExecution]:
+    """Wait until the workflows of all logs are closed."""
+    closed = f"ExecutionStatus = 'Completed' AND JobId >= {jobs.start} AND JobId < {jobs.stop}"
+    while (await client.count_workflows(closed)).count < len(jobs):
+        await asyncio.sleep(0.25)
+    return [one async for one in client.list_workflows(closed)]
 
 
 def spanned(lives: list[WorkflowExecution]) -> float:

@@ -4,12 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
-from db import aggregation, logs, reading
+from db import aggregation
 from db.connect import Connection
 from db.parts import store_batch
-from logflume.archive.store import Archive
 from logflume.domain import Content, Part
-from logflume.settings.groups import S3Settings
 
 PART = b"0123456789abcde\n" * 64  # 1 KiB
 BATCH = 1_000
@@ -61,25 +59,3 @@ async def aggregate(pool: asyncpg.Pool, job_id: int) -> Content:
     """Aggregate a log; returns its content."""
     async with pool.acquire() as connection:
         return await aggregation.aggregate(connection, job_id, force=False, restore=False)
-
-
-async def archive(settings: S3Settings, pool: asyncpg.Pool, job_id: int, content: Content) -> None:
-    """Archive a log's content and purge it from the database."""
-    sha256 = content.sha256
-    assert sha256  # noqa: S101 - it was aggregated
-    async with pool.acquire() as connection:
-        log_id, origin = await logs.mark_archiving(connection, job_id, sha256)
-
-        async def read(start: int, size: int) -> bytes:
-            return await reading.content_slice(connection, log_id, sha256, start, size)
-
-        await Archive(settings, 1).upload(
-            job_id,
-            read,
-            content.bytes,
-            sha256=sha256,
-            parts=content.parts,
-            origin=origin.text,
-        )
-        await logs.mark_verified(connection, job_id, sha256)
-        await logs.purge(connection, job_id, sha256)

@@ -1,7 +1,6 @@
 """Publishers of parts, which run in subprocesses."""
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -31,15 +30,13 @@ async def exchange(url: str, *, confirms: bool = False) -> AsyncIterator[Abstrac
         yield await amqp.declare(await connection.channel(publisher_confirms=confirms))
 
 
-async def preload(send: Send, url: str, jobs: range, parts: int, rate: float = math.inf) -> None:
-    """Publish parts of 1 KiB for the jobs in turn, `rate` per second; sends the seconds."""
+async def preload(send: Send, url: str, jobs: range, parts: int) -> None:
+    """Publish parts of 1 KiB for the jobs in turn."""
     async with exchange(url) as target:
-        began = time.monotonic()
         for sent in range(parts):
-            await _when(began + sent / rate)
             number, place = divmod(sent, len(jobs))
             await target.publish(part(jobs[place], number, PART), contract.ROUTING_KEY)
-    send(time.monotonic() - began)
+    send(None)
 
 
 async def pour(send: Send, url: str, jobs: Sequence[int], rate: float, rounds: int) -> None:
@@ -48,7 +45,8 @@ async def pour(send: Send, url: str, jobs: Sequence[int], rate: float, rounds: i
         began, sent = time.monotonic(), 0
         for number in range(1, rounds + 1):
             for job_id in jobs:
-                await _when(began + sent / rate)
+                while (early := began + sent / rate - time.monotonic()) > 0:
+                    await asyncio.sleep(max(early, TICK_SECONDS))
                 message = part(job_id, number, stamped(), final=number == rounds)
                 await target.publish(message, contract.ROUTING_KEY)
                 sent += 1
@@ -61,8 +59,3 @@ async def finish(send: Send, url: str, jobs: range, number: int) -> None:
         for job_id in jobs:
             await target.publish(part(job_id, number, b"", final=True), contract.ROUTING_KEY)
     send(None)
-
-
-async def _when(moment: float) -> None:
-    while (early := moment - time.monotonic()) > 0:
-        await asyncio.sleep(max(early, TICK_SECONDS))

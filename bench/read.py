@@ -12,12 +12,16 @@ from typing import NamedTuple
 
 import httpx
 
+from activities.logs import ArchiveActivities
 from bench import logs
+from bench.archive import one, order
 from bench.client import Load, load
 from bench.figures import Figure, percentile
 from bench.files import serve_files
 from bench.servers import Bench, Server, cpu_seconds
 from bench.subprocess_worker import subprocess_worker
+from db.logs import purge
+from logflume.archive.store import Archive
 
 CONNECTIONS = 10
 PARTS = 100
@@ -84,12 +88,16 @@ async def make_logs(bench: Bench, small: dict[str, int], large: dict[str, int]) 
     """Create logs of both sizes in every place."""
     for job_id in small.values():
         await logs.store(bench.pool, job_id, PARTS)
-    for job_id in large.values():
-        await logs.store_large(bench.pool, job_id, LARGE_BYTES // len(LARGE_PART), LARGE_PART)
+    parts = LARGE_BYTES // len(LARGE_PART)
+    for name in ("in the row", "parts"):
+        await logs.store_large(bench.pool, large[name], parts, LARGE_PART)
     for job_id in (small["in the row"], large["in the row"]):
         await logs.aggregate(bench.pool, job_id)
-    content = await logs.aggregate(bench.pool, large["archive"])
-    await logs.archive(bench.settings.s3, bench.pool, large["archive"], content)
+    given = await order(bench, large["archive"], parts, LARGE_PART)
+    await one(ArchiveActivities(bench.pool, Archive(bench.settings.s3, 1)), given)
+    assert given.sha256  # noqa: S101 - it was aggregated
+    async with bench.pool.acquire() as connection:
+        await purge(connection, given.job_id, given.sha256)
     await bench.pool.execute("ANALYZE")
 
 

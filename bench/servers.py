@@ -4,13 +4,13 @@ import asyncio
 import json
 import os
 import platform
-import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import aio_pika
@@ -53,24 +53,16 @@ class Server(NamedTuple):
         ).encode()
 
 
+@dataclass
 class Bench:
     """The servers of a run, connections to them, and the scale."""
 
-    def __init__(
-        self,
-        stack: LocalStack,
-        settings: Settings,
-        pool: asyncpg.Pool,
-        client: Client,
-        *,
-        quick: bool,
-    ) -> None:
-        self.stack = stack
-        self.settings = settings
-        self.pool = pool
-        self.client = client
-        self.quick = quick
-        self._next_job = 1
+    stack: LocalStack
+    settings: Settings
+    pool: asyncpg.Pool
+    client: Client
+    quick: bool
+    _next_job: int = 1
 
     @property
     def amqp_url(self) -> str:
@@ -80,7 +72,9 @@ class Bench:
     @property
     def web(self) -> Server:
         """The stack's web service."""
-        return web_server(self.settings)
+        token = self.settings.web.auth_token
+        assert token  # noqa: S101 - the stack makes one
+        return Server(self.settings.web.host, self.settings.web.port, token.get_secret_value())
 
     def jobs(self, count: int) -> range:
         """`count` new job ids."""
@@ -152,31 +146,19 @@ def _cpuinfo() -> list[str]:
     return Path("/proc/cpuinfo").read_text().splitlines()
 
 
-def web_server(settings: Settings) -> Server:
-    """The stack's web service."""
-    token = settings.web.auth_token
-    assert token  # noqa: S101 - the stack makes one
-    return Server(settings.web.host, settings.web.port, token.get_secret_value())
-
-
-@asynccontextmanager
-async def servers(**groups: Mapping[str, object]) -> AsyncIterator[tuple[LocalStack, Settings]]:
-    """Start the servers; `groups` are settings that differ from the local stack's."""
-    folder = Path(tempfile.mkdtemp(prefix="logflume-bench-"))
-    stack = LocalStack(folder, dict(groups))
-    try:
-        await stack.up(SERVERS)
-        given = json.loads(stack_file(folder).read_text())
-        yield stack, load_settings(**given)
-    finally:
-        await stack.down()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 @asynccontextmanager
 async def bench(*, quick: bool, **groups: Mapping[str, object]) -> AsyncIterator[Bench]:
-    """Start the servers for all sections; Postgres records commit times."""
-    async with servers(**groups) as (stack, settings), AsyncExitStack() as held:
+    """Start the servers for all sections; Postgres records commit times.
+
+    `groups` are settings that differ from the local stack's.
+    """
+    async with AsyncExitStack() as held:
+        prefix = "logflume-bench-"
+        folder = held.enter_context(TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True))
+        stack = LocalStack(Path(folder), dict(groups))
+        held.push_async_callback(stack.down)
+        await stack.up(SERVERS)
+        settings = load_settings(**json.loads(stack_file(stack.home.data_dir).read_text()))
         connection = await asyncpg.connect(settings.database.url.get_secret_value())
         for statement in TIMED:
             await connection.execute(statement)
@@ -190,7 +172,7 @@ async def bench(*, quick: bool, **groups: Mapping[str, object]) -> AsyncIterator
 
 
 @asynccontextmanager
-async def process(stack: LocalStack, user: str, *command: str) -> AsyncIterator[psutil.Process]:
+async def process(stack: LocalStack, user: str, *command: str) -> AsyncIterator[None]:
     """Run one more of our processes as database user `user`; waits until it has started."""
     env = {
         **os.environ,
@@ -206,7 +188,7 @@ async def process(stack: LocalStack, user: str, *command: str) -> AsyncIterator[
             if started.returncode is not None:
                 raise RuntimeError(f"{user} did not start: {log.read_text()[-400:]}")
             await asyncio.sleep(0.05)
-        yield psutil.Process(started.pid)
+        yield
     finally:
         if started.returncode is None:
             started.terminate()
