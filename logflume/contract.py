@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -64,6 +65,12 @@ class _Meta(msgspec.Struct):
     queued_at: datetime | None = None
 
 
+# The escapes of a JSON text one by one; the group is half of a surrogate pair without the other.
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
 _decoder = msgspec.json.Decoder(PartMessage)
 _meta_decoder = msgspec.json.Decoder(_Meta)
 
@@ -131,9 +138,16 @@ def _parse(body: bytes) -> PartMessage:
     try:
         return _decoder.decode(body)
     except UnicodeDecodeError:
-        return _parse_raw(body)
+        return _parse_raw(_replace_halves(body))
     except (msgspec.DecodeError, RecursionError) as error:
+        if (readable := _replace_halves(body)) != body:
+            return _parse(readable)
         raise InvalidMessage(str(error)) from None
+
+
+def _replace_halves(body: bytes) -> bytes:
+    """Replace each half of a surrogate pair by U+FFFD: a runner may split a pair between parts."""
+    return _ESCAPE.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], body)
 
 
 def _parse_raw(body: bytes) -> PartMessage:
@@ -164,10 +178,7 @@ def _is_text(value: str) -> bool:
 
 def _content(message: PartMessage) -> bytes:
     if message.encoding is None:
-        try:
-            return message.log.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError:
-            raise InvalidMessage("log: half of a surrogate pair") from None
+        return message.log.encode("utf-8", "surrogateescape")
     if message.encoding != "base64":
         raise InvalidMessage("encoding: only 'base64' is supported")
     return parse_base64(message.log)

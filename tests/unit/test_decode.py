@@ -105,7 +105,6 @@ def test_valid_fields(fields, name, value):
         (body(encoding="rot13"), "encoding"),
         (body(encoding="base64", log="not base64!"), "base64"),
         (body(encoding="base64", log="YQ"), "base64"),
-        (body(log="\ud83d"), "surrogate"),
     ],
 )
 def test_an_invalid_message_names_the_field(raw, reason):
@@ -117,6 +116,26 @@ def test_raw_halves_of_a_character_survive():
     """Some runners put raw bytes between the quotes, split inside a character."""
     raw = b'{"id": 1, "number": 0, "log": "caf\xc3"}'
     assert read(raw).content == b"caf\xc3"
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        (rb"mid \ud83d", "mid \ufffd"),
+        (rb"\ude00 mid", "\ufffd mid"),
+        (rb"\uD83Dmid\n", "\ufffdmid\n"),
+        (rb"\ude00\ud83d", "\ufffd\ufffd"),
+        (rb"\ud83d\ud83d\ude00", "\ufffd\U0001f600"),
+        (rb"\udc80", "\ufffd"),
+        (rb"\ud83d\ude00", "\U0001f600"),
+        (rb"\\ud83d", "\\ud83d"),
+        (rb"\\\ud83d", "\\\ufffd"),
+    ],
+)
+@pytest.mark.parametrize("raw", [b"", b"\xc3"], ids=["text", "raw bytes"])
+def test_half_of_a_surrogate_pair_costs_one_character(text, content, raw):
+    message = b'{"id": 1, "number": 0, "log": "' + raw + text + b'"}'
+    assert read(message).content == raw + content.encode()
 
 
 @given(st.binary(max_size=200))
