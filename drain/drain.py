@@ -141,10 +141,12 @@ class Drain:
             changes = [self._shards.changed()] if self._shards else []
             await _first(self._stop.wait(), session.ended.wait(), *changes)
             state = session.state
+            if state is State.LOST:
+                await self._store_held(session)
             await session.close()
             if session.has_acknowledged:
                 backoff.reset()
-            await self._recover(session, state)
+            await self._recover(state)
             session = await self._reconnect(backoff)
         await self._dead_letters.close()
         if self._live:
@@ -152,15 +154,23 @@ class Drain:
         unsent = await self._signaller.close(STOP_SECONDS)
         log.info("drain_stopped", signals_unsent=unsent)
 
-    async def _recover(self, session: Session, state: State) -> None:
+    async def _recover(self, state: State) -> None:
         """Do what must be done after a session that ended in this state, before the next one."""
         if state is State.OVER_LIMIT:
             await self._suspend()
-        elif state is State.LOST:
-            metrics.CONNECTIONS_LOST.inc()
-            log.warning("amqp_lost", error=session.reason)
-        elif not self._stop.is_set():
+        elif state is not State.LOST and not self._stop.is_set():
             log.info("shards_changed")
+
+    async def _store_held(self, session: Session) -> None:
+        """Store what a lost session holds, before the next one; a stop limits the time for it."""
+        metrics.CONNECTIONS_LOST.inc()
+        log.warning(
+            "amqp_lost",
+            error=session.reason,
+            messages=session.held_messages,
+            next="stores the messages it holds, then connects again",
+        )
+        await _first(session.store_held(), self._stop.wait())
 
     async def _suspend(self) -> None:
         """Wait until an operator resumes the drains, the suspension expires, or the drain stops."""

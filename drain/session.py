@@ -42,12 +42,12 @@ class State(Enum):
     OVER_LIMIT = auto()
     """Too many messages were invalid: only flushes in flight are completed."""
     LOST = auto()
-    """The channel is gone: nothing can be acknowledged."""
+    """The channel is gone: what is held is stored, nothing can be acknowledged."""
     CLOSED = auto()
 
 
 class Session:
-    """What is received on a channel is acknowledged on it, or delivered again to another session.
+    """What is received on a channel is stored, and acknowledged on it while it is open.
 
     `ended` is set when the session leaves the state OPEN by itself; `reason` says why.
     `has_acknowledged` is set once something was stored.
@@ -71,6 +71,7 @@ class Session:
         self._channel = channel
         self._settings = settings
         self._limit = limit
+        self._window = window
         self._flusher = flusher
         self._consumer = Consumer(
             channel, connection.frames, queues, window, self._receive, self.fail
@@ -103,14 +104,20 @@ class Session:
 
     async def close(self) -> None:
         """Flush and acknowledge what was received, as far as the state allows, and disconnect."""
+        if self.state is State.OPEN:
+            self.state = State.STOPPING
         try:
-            if self.state is not State.LOST:
-                with amqp.reaching("RabbitMQ"):
-                    async with asyncio.timeout(STOP_SECONDS):
-                        await self._finish()
-        except ComponentError as error:
-            # Nothing is lost: what is not acknowledged is delivered again.
-            log.warning("flush_abandoned", error=str(error))
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._stop_consuming()
+                await self.store_held()
+        except TimeoutError:
+            # What is not acknowledged is delivered again, unless its queue was deleted.
+            log.warning(
+                "flush_abandoned",
+                error=f"Postgres did not accept all batches within {STOP_SECONDS} s",
+                next="RabbitMQ delivers what was not acknowledged again",
+                messages=self.held_messages,
+            )
         finally:
             self.state = State.CLOSED
             tasks = [*self._flushes, *filter(None, [self._dead_lettering])]
@@ -120,13 +127,30 @@ class Session:
             await self._consumer.close()
             await close(self.connection)
 
-    async def _finish(self) -> None:
-        if self.state is State.OPEN:
-            self.state = State.STOPPING
-        await self._consumer.stop()
+    async def _stop_consuming(self) -> None:
+        if self.state is State.LOST:
+            return
+        try:
+            with amqp.reaching("RabbitMQ"):
+                await self._consumer.stop()
+        except ComponentError as error:
+            self.fail(error)
+
+    async def store_held(self) -> None:
+        """Flush the batches that are held; returns once Postgres accepted them.
+
+        After the channel is gone too: the queue may have been deleted, which looks empty to an
+        operator while its messages are held here. If RabbitMQ delivers them again, the content
+        rule ignores the duplicates.
+        """
         self._expire()
         while self._flushes:
             await asyncio.wait(self._flushes, return_when=asyncio.FIRST_COMPLETED)
+
+    @property
+    def held_messages(self) -> int:
+        """How many messages are received and not acknowledged."""
+        return self._window.messages
 
     def _receive(self, message: Delivery) -> None:
         if not self.is_open:
@@ -154,7 +178,8 @@ class Session:
 
     def _dispatch(self) -> None:
         """Start flushes, as many as may be in flight."""
-        while self.is_open and len(self._flushes) < self._settings.flushes:
+        is_flushing = self.is_open or self.state is State.LOST
+        while is_flushing and len(self._flushes) < self._settings.flushes:
             batch = self._batcher.next()
             if batch is None:
                 return
@@ -174,6 +199,8 @@ class Session:
 
     async def _flush(self, batch: Batch) -> None:
         held = await self._flusher.flush(batch)
+        if self.state is State.LOST:
+            return
         await self._acknowledge(self._acks.complete(batch, (letter.message for letter in held)))
         self._hold(held)
         self._count(batch.count - len(held), len(batch.invalid) - len(held))

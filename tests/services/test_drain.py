@@ -149,6 +149,38 @@ async def test_a_deleted_queue_is_declared_and_consumed_again(settings, channel,
         await until(lambda: _equals(count_parts(pool), 2))
 
 
+async def test_a_drain_stores_what_it_holds_of_a_queue_that_is_deleted(
+    settings, channel, pool, job_id
+):
+    """The queue looks empty: what is delivered is not counted."""
+    slow = settings.drain.model_copy(update={"batch_seconds": 3600, "batch_parts": 8})
+    settings = settings.model_copy(update={"drain": slow})
+    await publish(channel, *(message(job_id, n, f"{n},") for n in range(20)))
+    async with draining(settings):
+        await until(lambda: _equals(count_parts(pool), 16))
+        await until(lambda: _holds(4))
+        await (await channel.get_queue(contract.QUEUE)).delete(if_unused=False, if_empty=True)
+        await until(lambda: _equals(count_parts(pool), 20))
+        await until(lambda: _consumers(settings))
+    assert await stored_content(pool, job_id) == "".join(f"{n}," for n in range(20)).encode()
+
+
+async def test_a_drain_stores_what_it_holds_once_postgres_is_back(settings, channel, pool, job_id):
+    """The queue is deleted while all batches in flight wait for Postgres."""
+    some = settings.drain.model_copy(update={"batch_parts": 2, "flushes": 2})
+    settings = settings.model_copy(update={"drain": some})
+    await pool.execute("ALTER TABLE log_parts RENAME TO hidden")
+    await publish(channel, *(message(job_id, n, f"{n},") for n in range(20)), b"invalid")
+    async with draining(settings):
+        await until(lambda: _holds(21))
+        await (await channel.get_queue(contract.QUEUE)).delete(if_unused=False, if_empty=True)
+        await until(lambda: _holds(0))
+        await pool.execute("ALTER TABLE hidden RENAME TO log_parts")
+        await until(lambda: _consumers(settings))
+        assert await stored_content(pool, job_id) == "".join(f"{n}," for n in range(20)).encode()
+        assert (await next_dead_letter(channel)).body == b"invalid"
+
+
 async def _consumers(settings) -> bool:
     async with await aio_pika.connect(settings.amqp.url.get_secret_value()) as connection:
         try:
