@@ -1,7 +1,11 @@
 """The stack's ports: one free block, chosen at the first start and stored."""
 
+import fcntl
+import os
 import socket
-import zlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -46,8 +50,10 @@ def load_ports(path: Path) -> dict[str, int]:
     """
     ports = read_json(path)
     if ports.keys() != set(NAMES):
-        ports = _choose(str(path.resolve()))
-        write_private(path, ports)
+        with _claims() as claims:
+            ports = _choose(claims)
+            write_private(path, ports)
+            (claims / str(ports[NAMES[0]])).write_text(str(path.resolve()))
     return ports
 
 
@@ -105,11 +111,24 @@ def owns(component: str, pid: int, ports: list[int], ports_file: Path) -> bool:
     return not missing
 
 
-def _choose(seed: str) -> dict[str, int]:
-    # Stacks of different folders start their search at different blocks, so one that starts while
-    # another is down does not take its ports.
-    first = zlib.crc32(seed.encode()) % len(BASES)
-    for base in (*BASES[first:], *BASES[:first]):
+@contextmanager
+def _claims() -> Iterator[Path]:
+    """The folder that records which stack of this user has which block, locked.
+
+    Stacks that start at the same time, or while another is down, choose different blocks.
+    """
+    folder = Path(tempfile.gettempdir(), f"logflume-ports-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+
+
+def _choose(claims: Path) -> dict[str, int]:
+    for base in BASES:
+        claim = claims / str(base)
+        if claim.exists() and Path(claim.read_text()).exists():
+            continue
         ports = {name: base + offset for offset, name in enumerate(NAMES)}
         if all(map(is_free, {*ports.values(), *shadowed(ports)})):
             return ports
