@@ -204,7 +204,8 @@ class LogMachine(RuleBasedStateMachine):
         if self.steps.aggregated.sha256:
             async with self.pool.acquire() as connection:
                 log = await reading.find(connection, self.job_id)
-                if not await reading.has_all_parts(connection, log.id):
+                # A replaced log has no aggregated content, so it cannot lack parts of it.
+                if log.content_sha256 and not await reading.has_all_parts(connection, log.id):
                     self.model.lose_parts()  # what was made of them stays as it is, from now on
 
     async def _go_on(self) -> None:
