@@ -45,6 +45,14 @@ class DeadLetterPublisher:
         log.warning("message_invalid", reason=letter.reason, bytes=len(letter.message.body))
         return True
 
+    async def check(self) -> None:
+        """Check that RabbitMQ accepts messages.
+
+        Raises:
+            ComponentError: it is unreachable or does not; names an alarm.
+        """
+        await self._publisher.check()
+
     async def close(self) -> None:
         """Close the connection; the next dead letter opens a new one."""
         await self._publisher.close()

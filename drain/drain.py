@@ -115,6 +115,14 @@ class Drain:
         reason = self._session.reason if self._session else "not connected yet"
         raise ComponentError(f"{amqp.describe(self._url)}: {reason}")
 
+    async def check_publishing(self) -> None:
+        """Check that RabbitMQ accepts messages, as it does not under a memory or disk alarm.
+
+        Raises:
+            ComponentError: it does not; names the alarm.
+        """
+        await self._dead_letters.check()
+
     async def check_not_suspended(self) -> None:
         """Check that the drain is not suspended because of invalid messages.
 

@@ -139,7 +139,7 @@ class Session:
     async def store_held(self) -> None:
         """Flush the batches that are held; returns once Postgres accepted them.
 
-        After the channel is gone too: the queue may have been deleted, which looks empty to an
+        After the channel is gone too: the queue may have been deleted, which appears empty to an
         operator while its messages are held here. If RabbitMQ delivers them again, the content
         rule ignores the duplicates.
         """

@@ -12,12 +12,15 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from aiormq.abc import FieldTable
 from aiormq.exceptions import InvalidFrameError
+from pamqp.commands import Connection
 
 from logflume import contract
 from logflume.errors import ComponentError
 
 CONNECT_SECONDS = 10
 PUBLISH_SECONDS = 5
+# A routing key that no queue has.
+NO_QUEUE = "logflume.check"
 
 Declare = Callable[[AbstractChannel], Awaitable[AbstractExchange]]
 
@@ -86,6 +89,22 @@ async def connecting(url: str, name: str) -> AsyncIterator[AbstractConnection]:
             yield connection
 
 
+def watch_alarms(connection: AbstractConnection, on_change: Callable[[str], None]) -> None:
+    """Call `on_change` with the reason of an alarm that blocks this connection, "" at its end."""
+
+    async def blocked(frame: Connection.Blocked) -> None:
+        on_change(frame.reason)
+
+    async def unblocked(_: Connection.Unblocked) -> None:
+        on_change("")
+
+    assert connection.transport  # noqa: S101 - just connected
+    # aiormq only logs these frames: its own handlers are replaced (tests/unit/test_amqp_hooks.py).
+    for name, handler in (("blocked", blocked), ("unblocked", unblocked)):
+        setattr(connection.transport.connection, f"_Connection__handle_connection_{name}", handler)
+    connection.close_callbacks.add(lambda *_: on_change(""))
+
+
 def describe_error(error: BaseException) -> str:
     """The error's text, or its type if it has none."""
     if isinstance(error, InvalidFrameError):
@@ -97,7 +116,8 @@ def describe_error(error: BaseException) -> str:
 class Publisher:
     """Publishes with confirms over one connection, opened on demand.
 
-    `declare` creates the exchange that it publishes to.
+    `declare` creates the exchange that it publishes to. Under a memory or disk alarm RabbitMQ stops
+    reading from connections that publish, and reports that to them: calls then fail at once.
     """
 
     def __init__(self, url: str, name: str, declare: Declare) -> None:
@@ -108,6 +128,8 @@ class Publisher:
         self._channel: AbstractChannel | None = None
         self._exchange: AbstractExchange | None = None
         self._connecting = asyncio.Lock()
+        self._limits: set[asyncio.Timeout] = set()
+        self._alarm = ""
 
     async def publish(self, message: Message, routing_key: str) -> None:
         """Publish a message and wait until RabbitMQ confirms that it is in a queue.
@@ -119,30 +141,51 @@ class Publisher:
             await exchange.publish(message, routing_key)
 
     async def check(self) -> None:
-        """Check that RabbitMQ is reachable and accepts publishers.
+        """Check that RabbitMQ is reachable and accepts messages; publishes one to no queue.
 
         Raises:
-            ComponentError: it is not, or does not.
+            ComponentError: it is not, or does not; names an alarm.
         """
         async with self._reaching():
-            assert self._connection  # noqa: S101 - just connected
-            # A separate channel, because cancelling a call closes its channel.
-            async with self._connection.channel(publisher_confirms=False):
-                pass
+            assert self._channel  # noqa: S101 - just connected
+            to = self._channel.default_exchange
+            await to.publish(Message(b""), NO_QUEUE, mandatory=False)
 
     @asynccontextmanager
     async def _reaching(self) -> AsyncIterator[AbstractExchange]:
         used: AbstractExchange | None = None
         try:
             with reaching(describe(self._url)):
-                async with asyncio.timeout(PUBLISH_SECONDS):
-                    used = await self._connected()
-                    yield used
+                self._check_alarm()
+                async with asyncio.timeout(PUBLISH_SECONDS) as limit:
+                    self._limits.add(limit)
+                    try:
+                        used = await self._connected()
+                        yield used
+                    finally:
+                        self._limits.discard(limit)
         except ComponentError:
+            self._check_alarm()
             # Another call that failed may have reconnected already: close only what was used here.
             if used is not None and used is self._exchange:
                 await self.close()
             raise
+
+    def _check_alarm(self) -> None:
+        if self._alarm:
+            raise ComponentError(
+                f"{describe(self._url)}: accepts no messages because of an alarm: {self._alarm}; "
+                "see `rabbitmq-diagnostics alarms`"
+            )
+
+    def _set_alarm(self, reason: str) -> None:
+        self._alarm = reason
+        if not reason:
+            self._exchange = None  # connect again: calls of this connection were given up
+            return
+        for limit in self._limits:
+            if not limit.expired():
+                limit.reschedule(asyncio.get_running_loop().time())
 
     async def _connected(self) -> AbstractExchange:
         async with self._connecting:
@@ -159,6 +202,7 @@ class Publisher:
     async def _connect(self) -> None:
         properties: FieldTable = {"connection_name": self._name}
         self._connection = await aio_pika.connect(self._url, client_properties=properties)
+        watch_alarms(self._connection, self._set_alarm)
         self._channel = await self._connection.channel(on_return_raises=True)
         self._exchange = await self._declare(self._channel)
 
@@ -166,6 +210,7 @@ class Publisher:
         """Close the connection; the next message opens a new one."""
         connection, self._connection = self._connection, None
         self._channel = self._exchange = None
+        self._alarm = ""
         if connection is not None:
             with suppress(ComponentError), reaching(describe(self._url)):
                 async with asyncio.timeout(PUBLISH_SECONDS):

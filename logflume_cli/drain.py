@@ -58,6 +58,7 @@ async def _drain(settings: Settings, *, sharded: bool) -> None:
         # Temporal is not among them: parts are stored without it.
         needs = {
             "rabbitmq": process.queue,
+            "rabbitmq_alarm": process.check_publishing,
             "postgres": lambda: pool.fetchval("SELECT 1"),
             "dead_letter_limit": process.check_not_suspended,
         }

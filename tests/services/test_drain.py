@@ -152,7 +152,7 @@ async def test_a_deleted_queue_is_declared_and_consumed_again(settings, channel,
 async def test_a_drain_stores_what_it_holds_of_a_queue_that_is_deleted(
     settings, channel, pool, job_id
 ):
-    """The queue looks empty: what is delivered is not counted."""
+    """The queue appears empty: what is delivered is not counted."""
     slow = settings.drain.model_copy(update={"batch_seconds": 3600, "batch_parts": 8})
     settings = settings.model_copy(update={"drain": slow})
     await publish(channel, *(message(job_id, n, f"{n},") for n in range(20)))

@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +15,8 @@ from aio_pika.abc import AbstractChannel
 from logflume import amqp, contract
 from logflume.settings import Settings
 from logflume_cli.devstack.home import Home
+from logflume_cli.devstack.processes import find_program
+from logflume_cli.devstack.rabbitmq import INSTALL, SCRIPTS, rabbitmq
 from tests.support.waiting import until
 
 
@@ -26,6 +29,13 @@ def manage(servers: Home, method: str, path: str, body: dict[str, Any] | None = 
     answer = httpx.request(method, url, auth=(user, password), json=body, timeout=30, verify=False)
     answer.raise_for_status()
     return answer.json() if answer.content else None
+
+
+def rabbitmqctl(servers: Home, *arguments: str) -> str:
+    """Run RabbitMQ's command on the stack's broker."""
+    command = [find_program("rabbitmqctl", [SCRIPTS], INSTALL), "-q", *arguments]
+    env = rabbitmq(servers).env
+    return subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
 
 
 async def close_connections(servers: Home, vhost: str, client: str) -> None:

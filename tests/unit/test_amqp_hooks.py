@@ -52,6 +52,12 @@ def make_connection() -> Connection:
         pytest.fail(f"hook gone: aio_pika.Connection.kwargs ({error})")
 
 
+def test_aiormq_has_handlers_for_alarms():
+    for name in ("blocked", "unblocked"):
+        hook = f"_Connection__handle_connection_{name}"
+        assert hasattr(aiormq.connection.Connection, hook), f"hook gone: {hook}, used by amqp.py"
+
+
 def test_pamqp_decodes_single_properties():
     now = datetime(2026, 11, 30, tzinfo=UTC)
     time = struct.pack(">Q", int(now.timestamp()))
