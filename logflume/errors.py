@@ -5,6 +5,7 @@ LogflumeError            its text is one line: what is wrong, then what to do
 ├── ComponentError       a component is missing, unreachable or refuses the request; retry
 ├── PermanentError       the same call would fail again; workflows do not retry it
 │   ├── ArchiveRefused   the store refuses: wrong bucket, key or permission
+│   │   └── ColdStorage  the object is in a storage class that cannot be read directly
 │   ├── ArchiveAhead     the archive holds a later state of a log than its row
 │   ├── ContentTooLarge  Postgres cannot hold the content of a log in one value
 │   ├── PartsGone        parts that a log was made of no longer exist, and neither does its content
@@ -15,6 +16,7 @@ LogflumeError            its text is one line: what is wrong, then what to do
 ├── LogExpired           retention deleted the text of the log
 ├── UnderHold            the log is under legal hold: its text must not change
 ├── ContentReplaced      the content changed while it was being read
+│   └── ArchiveDiffers   the archived object is not the content that the row describes
 └── UnderMaintenance     the maintenance switch is on
 """
 
@@ -37,6 +39,10 @@ class PermanentError(LogflumeError):
 
 class ArchiveRefused(PermanentError):
     """The store refuses, and will refuse again: a wrong bucket, key or permission."""
+
+
+class ColdStorage(ArchiveRefused):
+    """The archived object is in a storage class from which it must be restored first."""
 
 
 class ArchiveAhead(PermanentError):
@@ -77,6 +83,10 @@ class UnderHold(LogflumeError):
 
 class ContentReplaced(LogflumeError):
     """The content changed while it was being read: start again from the row."""
+
+
+class ArchiveDiffers(ContentReplaced):
+    """The archived object was read, and it is not the content that the row describes."""
 
 
 class UnderMaintenance(LogflumeError):

@@ -16,6 +16,9 @@ from litestar.openapi.spec import Components, Reference, SecurityScheme
 
 from db.errors import is_unavailability
 from logflume.errors import (
+    ArchiveDiffers,
+    ArchiveRefused,
+    ColdStorage,
     ComponentError,
     ContentReplaced,
     LogExpired,
@@ -36,7 +39,15 @@ STATUSES: dict[type[LogflumeError], int] = {
     UnknownLog: 404,
     LogExpired: 410,
     NotArchived: 410,
+    ColdStorage: 409,
+    ArchiveDiffers: 502,
     UnderHold: 423,
+}
+# Log events of archived objects that cannot be read.
+UNREADABLE: dict[type[LogflumeError], str] = {
+    NotArchived: "archived_object_missing",
+    ColdStorage: "archived_object_cold",
+    ArchiveDiffers: "archived_object_differs",
 }
 RETRY_SECONDS = "5"
 # Less than the largest message of RabbitMQ 4 (16 MiB), and more than Pusher sends.
@@ -151,8 +162,8 @@ def _field_error(error: HTTPException, key: object, message: object) -> str:
 
 
 def _refusal(request: HttpRequest, error: LogflumeError) -> Response[object]:
-    if isinstance(error, NotArchived):
-        log.error("archived_object_missing", path=request.url.path, error=str(error))
+    if event := UNREADABLE.get(type(error)):
+        log.error(event, path=request.url.path, error=str(error))
     return _error(str(error), STATUSES[type(error)])
 
 
@@ -163,6 +174,10 @@ def _unexpected(request: HttpRequest, error: Exception) -> Response[object]:
         log.warning("request_failed", path=request.url.path, error=describe_error(error))
         text = "temporarily unavailable: a dependency is down or the log is being rewritten; retry"
         return _error(text, 503, {"Retry-After": RETRY_SECONDS})
+    if isinstance(error, ArchiveRefused):
+        log.error("archive_refused", path=request.url.path, error=str(error))
+        text = "the archive refuses to return the log; the reason is in the server log"
+        return _error(text, 502)
     if isinstance(error, RecursionError):
         return _error("the body is nested too deeply", 400)
     if isinstance(error, UnicodeDecodeError):  # our own code decodes with replacement

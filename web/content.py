@@ -4,7 +4,7 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
 
@@ -107,10 +107,10 @@ class Content:
                 break
             yield piece
             start += len(piece)
-        async for piece in self._from_archive(start, stop, sha256=self.etag):
+        async for piece in self._from_archive(start, stop, sha256=self.etag, size=self.size):
             yield piece
 
-    async def _from_archive(self, start: int, stop: int, **match: str) -> AsyncIterator[bytes]:
+    async def _from_archive(self, start: int, stop: int, **match: Any) -> AsyncIterator[bytes]:
         if start < stop:
             archived = self._archive.stream(self.log.job_id, start=start, stop=stop, **match)
             async with aclosing(archived):

@@ -64,7 +64,7 @@ async def list_logs(
     "/logs/{job_id:str}",
     summary="Get a log with its content",
     tags=["logs"],
-    responses=errors(400, 403, 404, 410, 500),
+    responses=errors(400, 403, 404, 409, 410, 500, 502),
     **READERS,
 )
 async def get_log(

@@ -19,11 +19,13 @@ _MEANINGS = {
     401: "missing or invalid signature",
     403: "missing or invalid token",
     404: "no such log",
+    409: "the archived object is in a cold storage class",
     410: "the text was deleted by a retention policy, or the archived object is missing",
     413: "the body is too large",
     416: "the range starts after the last byte",
     423: "the log is under legal hold",
     500: "a required setting is missing, or an internal error",
+    502: "the archived object is not the log, or the store refuses to return it",
     503: "temporarily unavailable; retry after the time in `Retry-After`",
 }
 

@@ -50,7 +50,7 @@ WithContent = Annotated[bool, QueryParameter(description="`false`: omit the cont
     "/log-parts/{job_id:str}",
     summary="List the parts of a log that is not aggregated",
     tags=["parts"],
-    responses=errors(400, 403, 404, 410, 500),
+    responses=errors(400, 403, 404, 409, 410, 500, 502),
     **READERS,
 )
 async def get_parts(  # noqa: PLR0913 - the contract's parameters

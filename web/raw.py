@@ -47,7 +47,7 @@ Case = Annotated[bool, QueryParameter(description="`true`: case-sensitive")]
             generate_examples=False,
             description="not modified: `If-None-Match` names the current ETag",
         ),
-        **errors(400, 403, 404, 410, 416, 500),
+        **errors(400, 403, 404, 409, 410, 416, 500, 502),
     },
     **READERS,
 )
@@ -109,7 +109,7 @@ def _range(request: HttpRequest, content: Content) -> tuple[int, int] | None:
     "/logs/{job_id:str}/outline",
     summary="Get the positions of lines and markers",
     tags=["logs"],
-    responses=errors(400, 403, 404, 410, 500),
+    responses=errors(400, 403, 404, 409, 410, 500, 502),
     **READERS,
 )
 async def get_outline(
@@ -130,7 +130,7 @@ async def get_outline(
     "/logs/{job_id:str}/search",
     summary="Search the lines of a log",
     tags=["logs"],
-    responses=errors(400, 403, 404, 410, 500),
+    responses=errors(400, 403, 404, 409, 410, 500, 502),
     **READERS,
 )
 async def search_log(

@@ -13,7 +13,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from logflume.errors import ArchiveRefused, ComponentError, NotArchived
+from logflume.errors import ArchiveRefused, ColdStorage, ComponentError, NotArchived
 from logflume.observability import spans
 from logflume.settings.groups import S3Settings
 
@@ -113,6 +113,11 @@ class Bucket:
                 or error_code(error) in RETRYABLE_CODES
             ):
                 raise ComponentError(text) from error
+            if error_code(error) == "InvalidObjectState":
+                raise ColdStorage(
+                    f"the archived object {named.get('Key')} is in a cold storage class; restore "
+                    "it in the store, then read it again"
+                ) from error
             raise ArchiveRefused(text) from error
         except (BotoCoreError, OSError) as error:
             raise ComponentError(f"{self._name}: {error}") from error

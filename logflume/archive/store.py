@@ -1,7 +1,7 @@
 """The archive: reads and writes archived logs in an S3 bucket."""
 
 from logflume.archive.bucket import LOGS_PREFIX, hold_key, hold_prefix, key
-from logflume.archive.reader import Digest, ObjectInfo, Reader
+from logflume.archive.reader import Digest, ObjectInfo
 from logflume.archive.writer import Writer
 
 __all__ = [
@@ -15,7 +15,7 @@ __all__ = [
 ]
 
 
-class Archive(Reader, Writer):
+class Archive(Writer):
     """Uploads, reads and deletes archived logs.
 
     Every method raises ComponentError if the store is unreachable or fails (retry) and

@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from logflume.archive.bucket import Bucket, hold_key, key
+from logflume.archive.bucket import hold_key, key
+from logflume.archive.reader import Reader
 from logflume.errors import ArchiveRefused, ComponentError, LogflumeError, NotArchived
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ DELETE_BATCH = 1000
 ReadSlice = Callable[[int, int], Awaitable[bytes]]
 
 
-class Writer(Bucket):
+class Writer(Reader):
     """Uploads, copies and deletes archived logs."""
 
     async def upload(  # noqa: PLR0913
@@ -87,20 +88,21 @@ class Writer(Bucket):
     async def copy_to_hold(self, job_id: int) -> str | None:
         """Copy the object to the log's hold prefix; returns the copy's key, None without an object.
 
-        The copy of an object without SHA-256, uploaded by another program, is named by its ETag.
-        An existing copy is overwritten.
+        The copy is named by the object's SHA-256; an object without that metadata is read. An
+        existing copy is overwritten.
         """
         try:
-            response = await self._get(self._s3.head_object, key(job_id))
+            info = await self.head(job_id)
+            sha256 = info.sha256 or (await self._digest(key(job_id))).sha256
         except NotArchived:
             return None
-        copy = hold_key(job_id, response["Metadata"].get("sha256") or response["ETag"].strip('"'))
+        copy = hold_key(job_id, sha256)
         await self._call(
             self._s3.copy_object,
             Bucket=self._bucket,
             Key=copy,
             CopySource={"Bucket": self._bucket, "Key": key(job_id)},
-            CopySourceIfMatch=response["ETag"],
+            CopySourceIfMatch=info.etag,
         )
         return copy
 

@@ -127,6 +127,8 @@ class Proxy:
     url: str = ""
     troubles: dict[str, tuple[str, Trouble]] = field(default_factory=dict)
     left: dict[str, int] = field(default_factory=dict)
+    # Answers all requests: the proxy behaves like another store.
+    every: Trouble | None = None
 
     def trouble(self, key: str, operation: str, trouble: Trouble, times: int) -> None:
         """Apply `trouble` to the next `times` requests of this operation and key."""
@@ -139,6 +141,8 @@ class Proxy:
         async def forward() -> Answer:
             return await self._forward(request)
 
+        if self.every:
+            return await self.every(request, forward)
         key = request.path.split("/", 2)[-1]
         operation, trouble = self.troubles.get(key, ("", None))
         if trouble and operation == operation_of(request) and self.left[key] > 0:
