@@ -26,6 +26,13 @@ SELECT content IS NOT NULL
     OR EXISTS (SELECT FROM log_parts WHERE log_id = l.id AND created_at = l.parts_since)
 FROM logs l WHERE job_id = $1
 """
+LABEL = """
+SELECT part_count, uploads AS upload, generation,
+    (SELECT uuid FROM log_attempts WHERE id = content_attempt_id) AS attempt,
+    (SELECT began_at::text FROM log_attempts WHERE id = content_attempt_id) AS began_at,
+    content_runs::text AS runs
+FROM logs WHERE job_id = $1 AND content_sha256 = decode($2, 'hex') AND archive_verified
+"""
 STORED_SINCE = """
 SELECT count(*) FROM logs l JOIN log_parts p ON p.log_id = l.id
 WHERE l.job_id = $1 AND p.created_at > $2
@@ -123,6 +130,15 @@ async def find(connection: Connection, job_id: int) -> Row | None:
 async def can_make(connection: Connection, job_id: int) -> bool:
     """Whether a log's content is in its row, or can be aggregated from all of its parts."""
     return bool(await connection.fetchval(CAN_MAKE, job_id))
+
+
+async def label(connection: Connection, job_id: int, sha256: str) -> tuple[int, Origin] | None:
+    """Read the part count and origin for a log's object; None if it has other content by now."""
+    row = await connection.fetchrow(LABEL, job_id, sha256)
+    if row is None:
+        return None
+    parts, *origin = row
+    return parts or 0, Origin(*origin)
 
 
 async def stored_since(connection: Connection, job_id: int, since: datetime) -> int:

@@ -5,8 +5,14 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from botocore.exceptions import ClientError
+
+from logflume.archive.bucket import error_status
+from logflume.archive.reader import ObjectInfo
 from logflume.archive.store import LOGS_PREFIX, Archive, hold_key, key
-from logflume.errors import NotArchived
+from logflume.archive.writer import CONTENT_TYPE
+from logflume.domain import Origin
+from logflume.errors import ComponentError, NotArchived
 
 HOLDS_PREFIX = "holds/"
 # S3's limit of keys per listing.
@@ -62,6 +68,30 @@ class Inventory(Archive):
             CopySource={"Bucket": self._bucket, "Key": hold_key(job_id, sha256)},
             ACL=self._acl,
         )
+
+    async def label(
+        self, job_id: int, info: ObjectInfo, sha256: str, parts: int, origin: Origin
+    ) -> bool:
+        """Write an object's metadata again; False if the object changed since `info` was read."""
+        metadata = {"sha256": sha256, "parts": str(parts), "origin": origin.text}
+        try:
+            await self._call(
+                self._s3.copy_object,
+                Bucket=self._bucket,
+                Key=key(job_id),
+                CopySource={"Bucket": self._bucket, "Key": key(job_id)},
+                CopySourceIfMatch=info.etag,
+                MetadataDirective="REPLACE",
+                Metadata=metadata,
+                ContentType=CONTENT_TYPE,
+                ACL=self._acl,
+            )
+        except ComponentError as error:
+            cause = error.__cause__
+            if isinstance(cause, ClientError) and error_status(cause) == 412:
+                return False
+            raise
+        return True
 
     async def _pages(self, prefix: str, after: str) -> AsyncIterator[Sequence[Any]]:
         while True:

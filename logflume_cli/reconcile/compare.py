@@ -7,7 +7,7 @@ from db.recovery import Row
 from logflume.archive.store import ObjectInfo
 from logflume.domain import MAX_JOB_ID, Origin
 
-Difference = Literal["newer", "missing", "different", "leftover"]
+Difference = Literal["newer", "missing", "different", "unlabelled", "leftover"]
 DIGITS = len(str(MAX_JOB_ID))
 
 
@@ -21,7 +21,9 @@ def compare(row: Row | None, info: ObjectInfo | None) -> Difference | None:
 
     `newer`: the object's upload is not recorded in the row, or there is no row. `missing`: the row
     says the log is archived, but there is no object. `different`: the object has other content than
-    the row says. `leftover`: there is an object, but the row says that the log has no text.
+    the row says, by its size or metadata; if the sizes are equal, only reading it can show that.
+    `unlabelled`: it was read and has the content, but other metadata. `leftover`: there is an
+    object, but the row says that the log has no text.
 
     Objects of an earlier release have no upload number. Without a row such an object is newer;
     beside a row that is not archived it may be older or newer, so they agree.

@@ -110,8 +110,8 @@ class Reconciler:
             job_id = row.job_id if row else listed.job_id  # type: ignore[union-attr]
             info = await self._head(job_id)
             difference: Difference | None = compare(row, info)
-            if difference is None and row and info and self._options.read:
-                difference = await self._compare_content(row)
+            if row and info:
+                difference = await self._compare_content(row, info, difference)
             if difference is None:
                 self.counts["same" if row else "foreign"] += 1
             elif row != await self._row(job_id):
@@ -131,11 +131,18 @@ class Reconciler:
             and not (history and listed.changed_at + SKEW > history.since)
         )
 
-    async def _compare_content(self, row: Row) -> Difference | None:
-        if not row.verified or row.sha256 is None:
-            return None
+    async def _compare_content(
+        self, row: Row, info: ObjectInfo, difference: Difference | None
+    ) -> Difference | None:
+        """Read the object if that is requested, or if only its metadata differs."""
+        is_doubtful = difference == "different" and info.bytes == row.bytes
+        is_requested = difference is None and self._options.read and row.verified
+        if row.sha256 is None or not (is_doubtful or is_requested):
+            return difference
         digest = await self._archive.digest(row.job_id, lambda _: None)
-        return None if digest and digest.sha256 == row.sha256 else "different"
+        if digest is None or digest.sha256 != row.sha256:
+            return "different"
+        return "unlabelled" if is_doubtful else None
 
     async def _resolve(
         self, job_id: int, row: Row | None, info: ObjectInfo | None, difference: Difference
@@ -151,9 +158,25 @@ class Reconciler:
                 "marked for deletion by the sweep",
                 lambda: self._owe_deletion(job_id, origin_of(info).upload),
             )
+        elif difference == "unlabelled":
+            assert row  # noqa: S101 - see `_compare_content`
+            assert info  # noqa: S101 - see `_compare_content`
+            await self._repair(
+                job_id,
+                "object has the log's bytes, but not its metadata",
+                "labelled",
+                functools.partial(self._label, row, info),
+            )
         else:
             assert row  # noqa: S101 - see `compare`
             await self._restore_object(row, info)
+
+    async def _label(self, row: Row, info: ObjectInfo) -> bool:
+        async with self._pool.acquire() as connection:
+            label = await recovery.label(connection, row.job_id, row.sha256 or "")
+        return label is not None and await self._archive.label(
+            row.job_id, info, row.sha256 or "", *label
+        )
 
     async def _adopt(self, job_id: int, info: ObjectInfo) -> None:
         """Update the row from an object archived after the restore point, once it is verified."""

@@ -259,6 +259,36 @@ async def test_objects_that_the_archive_lost_are_restored_or_reported(bench, num
         bench.archived(stale)
 
 
+async def test_copied_objects_are_labelled_again_by_their_bytes(bench, numbers):
+    copied, renamed, other = (next(numbers) for _ in range(3))
+    for job_id in (copied, renamed, other):
+        await bench.finish(job_id, *parts(job_id, 0, 1, final=True))
+    metadata = bench.object(copied)["Metadata"]
+    titled = {name.title(): value for name, value in bench.object(renamed)["Metadata"].items()}
+    bench.put(copied, b"0,1,")
+    bench.put(renamed, b"0,1,", Metadata=titled)
+    bench.put(other, b"0;1;")
+    lines, counts = await bench.reconcile(read=True)
+    assert counts == {"repairable": 2, "same": 1}
+    assert lines[0] == (
+        f"job {copied}: object has the log's bytes, but not its metadata; it can be labelled"
+    )
+    assert f"job {other}: object has different content" in lines[1]
+    _, counts = await bench.reconcile(read=True, repair=True)
+    assert counts == {"repaired": 2, "same": 1}
+    assert bench.object(copied)["Metadata"] == metadata
+    assert bench.object(copied)["ContentType"] == "text/plain"
+    assert bench.archived(copied) == b"0,1,"
+
+
+async def test_an_object_that_changes_meanwhile_is_not_labelled(bench, job_id):
+    await bench.finish(job_id, *parts(job_id, 0, final=True))
+    info = await bench.archive.head(job_id)
+    bench.put(job_id, b"of others")
+    assert not await bench.archive.label(job_id, info, "0" * 64, 1, Origin(1))
+    assert bench.archived(job_id) == b"of others"
+
+
 async def test_lost_holds_are_restored_from_their_copies(bench, numbers):
     forgotten, ended = next(numbers), next(numbers)
     for job_id in (forgotten, ended):
