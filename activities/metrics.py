@@ -33,8 +33,8 @@ MISSING_PARTS = Counter(
 )
 FINAL_TO_VERIFIED_SECONDS = Histogram(
     "logflume_worker_final_to_verified_seconds",
-    "Seconds from a log's last part until it was archived and verified; a log that is archived "
-    "again counts again.",
+    "Seconds from the receipt of a log's last part until its archived object was verified; a log "
+    "that is archived again counts again.",
     buckets=(1, 2.5, 5, 10, 15, 20, 30, 60, 120, 300, 600, 1800, 3600, 6 * 3600),
 )
 PURGED_LOGS = Counter("logflume_worker_purged_logs", "Logs purged from Postgres.")
@@ -54,11 +54,12 @@ OLDEST_UNARCHIVED_SECONDS = Gauge(
 LOGS_STUCK = Gauge("logflume_worker_logs_stuck", "Logs whose workflow is in phase `stuck`.")
 MAINTENANCE_ON = Gauge("logflume_worker_maintenance_on", "1 while the maintenance switch is on.")
 PARTITIONS_AHEAD = Gauge(
-    "logflume_worker_partitions_ahead", "Partitions of parts that exist after the current one."
+    "logflume_worker_partitions_ahead",
+    "Partitions of parts created for the future; at 0, parts will go to the default partition.",
 )
 DEFAULT_PARTITION_PARTS = Gauge(
     "logflume_worker_default_partition_parts",
-    "Parts in the default partition, counted up to 10,000; not counted during maintenance.",
+    "Parts in the default partition, counted up to 10,000; 0 during maintenance.",
 )
 READING_FAILURES = Counter(
     "logflume_worker_reading_failures",

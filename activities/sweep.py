@@ -28,7 +28,7 @@ class SweepActivities:
 
     @activity.defn(name=SWEEP_PAGE)
     async def sweep_page(self, argument: SweepPageInput) -> SweepPage:
-        """Find unfinished logs and make sure that each has a workflow that is up to date."""
+        """Find a page of unfinished logs; start or signal their workflows, and mark empty logs."""
         async with heartbeating():
             async with self._pool.acquire() as connection:
                 logs = await find_pending(
@@ -66,7 +66,7 @@ class SweepActivities:
                     return "emptied" if await mark_empty(connection, one.job_id) else "failed"
             started = await self._workflows.start(one.job_id, one.heard_at, one.archived_at)
         except ComponentError as error:  # must not delay the other logs
-            log.warning("sweep_failed", job_id=one.job_id, log_id=one.id, error=str(error))
+            log.warning("sweep_log_failed", job_id=one.job_id, log_id=one.id, error=str(error))
             return "failed"
         log.info("orphaned_log_found", job_id=one.job_id, log_id=one.id, started=started)
         return "started" if started else "running"

@@ -143,11 +143,11 @@ class BackfillPageInput:
 
 @dataclass
 class BackfillPage:
-    """Progress of a backfill in one page, in logs.
+    """What one page of a backfill did, in numbers of logs.
 
-    `after`, `more` and `pending` go into the next page's input. `found` logs are `done`, `left` to
-    the workflow that tracks them, `empty` (without parts), `failed`, or pending. `failures` names
-    the first of the failed ones.
+    `after`, `more` and `pending` (logs that are still followed) go into the next page's input.
+    `found`: in this page; `done` and `failed` include logs found in earlier pages. `left`: to the
+    workflow that tracks them. `empty`: without parts. `failures` names the first failed ones.
     """
 
     after: int

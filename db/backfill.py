@@ -43,9 +43,9 @@ LEFT JOIN logs l USING (job_id)
 
 
 class Kind(NamedTuple):
-    """Pending logs of a kind: `not_archived`, `not_verified` or `not_purged`.
+    """Selects pending logs by `name`: `not_archived`, `not_verified` or `not_purged`.
 
-    The times are those of `find_pending`.
+    `quiet_seconds` and `purge_seconds`: see `find_pending`.
     """
 
     name: str

@@ -118,7 +118,7 @@ def describe(settings: DatabaseSettings) -> str:
 
 
 async def connect_directly(settings: DatabaseSettings, application_name: str) -> asyncpg.Connection:
-    """Open a connection to Postgres itself, for use beyond a transaction.
+    """Open a connection to Postgres itself, for session state that outlives a transaction.
 
     Raises:
         ComponentError: Postgres cannot be reached, rejects the login, or is a pooler.
@@ -178,10 +178,11 @@ async def close_pool(pool: asyncpg.Pool) -> None:
 
 
 async def check_schema(pool: asyncpg.Pool, role: Role | None = None) -> None:
-    """Check that the schema is deployed and up to date, and that the user has this role.
+    """Check that the schema is deployed and current, and that the user has this role, if given.
 
     Raises:
-        ComponentError: one of these is not so, or the user may not read the schema.
+        ComponentError: the schema is missing or outdated, or the user lacks the role or may not
+            read the schema.
     """
     deployed: Counter[str] = Counter()
     try:

@@ -102,7 +102,7 @@ MARK_ARCHIVE_DELETED = "UPDATE logs SET archive_outdated = false WHERE job_id = 
 
 
 class WholeContent(NamedTuple):
-    """New content of a job's log; `removed_by`: the user who removed the old text by it."""
+    """New whole content of a job's log; `removed_by`: the user who thereby removed the old text."""
 
     job_id: int
     content: bytes
@@ -147,15 +147,18 @@ async def mark_archiving(
             f"job {job_id}: the archived object is from upload {there}, which the database does "
             "not know: it was restored to an earlier time; run `logflume reconcile`"
         )
-    raise ContentReplaced(f"the row of job {job_id} no longer has content {sha256[:12]}")
+    raise ContentReplaced(
+        f"job {job_id}: its content with SHA-256 {sha256[:12]} was replaced or purged"
+    )
 
 
 async def mark_verified(
     connection: Connection, job_id: int, sha256: str, steps: Sequence[Step] | None = None
 ) -> Verified | None:
-    """Record that the archive holds the content with this SHA-256; None if it was replaced.
+    """Record that the archive holds the content with this SHA-256.
 
-    `steps` are the timed steps in it; None if it was not searched for any.
+    Returns None if the content was replaced meanwhile. `steps`: the timed steps found in it; None
+    if it was not searched.
     """
     count = None if steps is None else len(steps)
     async with connection.transaction():
@@ -223,7 +226,10 @@ async def clear(
     expired: bool = False,
     removed_by: int | None = None,
 ) -> None:
-    """Reset the rows of logs whose text was deleted, and record pending archive deletions."""
+    """Reset the rows of logs whose text was deleted, and record that their objects must be deleted.
+
+    `expired`: retention deleted it; otherwise `removed_by` is the user who did, if any.
+    """
     await connection.execute(CLEAR, log_ids, expired, removed_by)
 
 

@@ -39,7 +39,9 @@ class DeadLetterPublisher:
         try:
             await self._publisher.publish(message, contract.DEAD_LETTER_QUEUE)
         except ComponentError as error:
-            log.warning("dead_letter_failed", reason=letter.reason, error=str(error))
+            log.warning(
+                "dead_letter_not_published", invalid_because=letter.reason, error=str(error)
+            )
             return False
         INVALID_MESSAGES.labels("dead_lettered").inc()
         log.warning("message_invalid", reason=letter.reason, bytes=len(letter.message.body))

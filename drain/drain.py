@@ -167,7 +167,7 @@ class Drain:
         if state is State.OVER_LIMIT:
             await self._suspend()
         elif state is not State.LOST and not self._stop.is_set():
-            log.info("shards_changed")
+            log.info("shards_changed", next="consumes the new set of queues")
 
     async def _store_held(self, session: Session) -> None:
         """Store what a lost session holds, before the next one; a stop limits the time for it."""

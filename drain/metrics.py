@@ -68,7 +68,7 @@ UNACKED_MESSAGES = Gauge(
 )
 PREFETCH_MESSAGES = Gauge(
     "logflume_drain_prefetch_messages",
-    "Current prefetch: the most messages held unacknowledged.",
+    "Current prefetch: how many messages may be unacknowledged.",
 )
 HELD_BYTES = Gauge("logflume_drain_held_bytes", "Bytes of message bodies held unacknowledged.")
 REQUEUED = Counter(

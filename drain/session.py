@@ -169,7 +169,7 @@ class Session:
         except InvalidMessage as error:
             return DeadLetter(message, str(error))
         except Exception as error:  # noqa: BLE001 - a tag in no batch would be acked unstored
-            log.error("decode_failed", error=type(error).__name__)
+            log.error("decode_failed", error=type(error).__name__, next="dead-letters the message")
             return DeadLetter(message, f"cannot be read: {type(error).__name__}")
 
     def _expire(self) -> None:

@@ -164,7 +164,9 @@ def _parse_raw(body: bytes) -> PartMessage:
 def _uuid(value: str | None) -> str:
     # Postgres text can hold every character except NUL.
     if value and (len(value) > MAX_UUID or "\0" in value or not _is_text(value)):
-        raise InvalidMessage(f"uuid: not plain text of at most {MAX_UUID} characters")
+        raise InvalidMessage(
+            f"uuid: not text of at most {MAX_UUID} characters without NUL and lone surrogates"
+        )
     return value or ""
 
 

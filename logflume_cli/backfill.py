@@ -26,29 +26,38 @@ T = TypeVar("T")
 
 @click.group()
 def backfill() -> None:
-    """Re-drive many logs through aggregation and archiving, one backfill at a time."""
+    """Run aggregation and archiving again for many logs; one backfill at a time."""
 
 
 @backfill.command()
 @click.argument("jobs", nargs=-1)
 @click.option("--kind", type=click.Choice(BACKFILL_KINDS), help="Select unfinished logs.")
 @click.option(
-    "--concurrency", default=100, show_default=True, help="Most logs under way, up to 1000."
+    "--concurrency",
+    default=100,
+    show_default=True,
+    help="Maximum number of logs under way, at most 1000.",
 )
-@click.option("--rate", default=20, show_default=True, help="Most logs started per second, to 500.")
+@click.option(
+    "--rate",
+    default=20,
+    show_default=True,
+    help="Maximum number of logs started per second, at most 500.",
+)
 @click.option(
     "--limit",
     type=Duration(),
     default="10m",
     show_default=True,
-    help="Report a log as failed after this time; its workflow continues.",
+    help="Report a log as failed after this time, e.g. 10m or 2h; its workflow continues.",
 )
 def start(jobs: tuple[str, ...], kind: str, concurrency: int, rate: int, limit: timedelta) -> None:
     """Start a backfill of JOBS: job ids (42) and ranges of them (1000-2000).
 
-    Their logs are archived again from their parts, finished ones too. With --kind instead of JOBS,
-    it selects unfinished logs that have no workflow or a stuck one. not_archived: never uploaded;
-    not_verified: also those without a verified archive; not_purged: also those overdue for purge.
+    Their logs are archived again from their parts, finished ones too; logs whose parts were dropped
+    are reported as failed. With --kind instead of JOBS, it selects unfinished logs that have no
+    workflow or a stuck one. not_archived: the current text was not uploaded; not_verified: also
+    those without a verified archive; not_purged: also those overdue for purge.
     """
     settings = load_settings()
     options = BackfillInput(
@@ -80,7 +89,7 @@ def status() -> None:
 
 @backfill.command()
 def pause() -> None:
-    """Start no more logs, within ten seconds; logs under way continue."""
+    """Stop starting logs (takes effect within ten seconds); logs under way continue."""
     _call(load_settings(), pause_backfill)
     click.echo("paused")
 

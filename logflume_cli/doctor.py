@@ -23,7 +23,7 @@ CHECK_SECONDS = 10
 
 @click.command()
 def doctor() -> None:
-    """Check every component and setting, and suggest fixes.
+    """Check the settings and the servers that logflume needs, and suggest fixes.
 
     Exits with 1 if a check fails.
     """

@@ -56,7 +56,7 @@ def off(job_id: int) -> None:
 @hold.command()
 @JOB
 def status(job_id: int) -> None:
-    """Show the hold on the log of JOB_ID and its copies."""
+    """Show whether the log of JOB_ID is held, why, and the copies stored for the hold."""
 
     async def read(connection: Connection, archive: Archive) -> tuple[holds.Hold | None, list[str]]:
         return await holds.read(connection, job_id), await archive.hold_copies(job_id)

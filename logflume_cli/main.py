@@ -12,10 +12,10 @@ from logflume.errors import ComponentError, LogflumeError
 
 # Module and help of each command; only the called one is imported, so `--help` is fast.
 COMMANDS = {
-    "backfill": ("backfill", "Re-drive many logs through aggregation and archiving."),
+    "backfill": ("backfill", "Run aggregation and archiving again for many logs."),
     "config": ("config", "Print all settings, with secrets hidden."),
     "db": ("db", "Deploy, verify or revert the database schema."),
-    "doctor": ("doctor", "Check every component and setting, and suggest fixes."),
+    "doctor": ("doctor", "Check settings and servers, and suggest fixes."),
     "drain": ("drain", "Consume parts from RabbitMQ and commit them to Postgres."),
     "hold": ("hold", "Place or remove legal holds on logs."),
     "import": ("import_", "Import the logs of another service."),

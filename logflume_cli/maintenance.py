@@ -21,7 +21,7 @@ def maintenance() -> None:
 
     While it is on, drains stop committing and messages stay in RabbitMQ, requests that read parts
     or write content get 503 with Retry-After, and aggregation waits. Parts over HTTP are still
-    accepted into RabbitMQ. Everything resumes by itself when the time is over or the switch is
+    accepted into RabbitMQ. Everything resumes by itself when the time is up or the switch is
     turned off.
     """
 
@@ -33,10 +33,10 @@ def maintenance() -> None:
     type=Duration(),
     default="5m",
     show_default=True,
-    help="How long it stays on.",
+    help="How long it stays on, e.g. 30m or 2h.",
 )
 def on(duration: timedelta) -> None:
-    """Turn it on; returns once all writes of parts have stopped."""
+    """Turn maintenance on; returns once all writes of parts have stopped."""
     until = asyncio.run(_run(lambda connection: switch.switch_on(connection, duration)))
     click.echo(f"on until {_time(until)}")
 

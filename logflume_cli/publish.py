@@ -28,7 +28,7 @@ from logflume_cli.devstack.runner import connect, new_job_ids, open_log, play
 def publish(files: tuple[Path, ...], job_id: int | None, rate: float | None) -> None:
     """Publish files one after the other as the output of CI jobs, in a runner's wire format.
 
-    Files named .gz are decompressed. `logflume show JOB_ID` shows the state of a log.
+    Files whose names end in .gz are decompressed. `logflume show JOB_ID` shows the state of a log.
     """
     job_ids = range(job_id, job_id + len(files)) if job_id else new_job_ids(len(files))
     url = load_settings().amqp.url.get_secret_value()

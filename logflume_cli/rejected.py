@@ -22,7 +22,13 @@ def rejected() -> None:
 
 
 @rejected.command("list")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Maximum number of messages to list.",
+)
 def list_(limit: int) -> None:
     """List the oldest messages: id, time, bytes, reason."""
     asyncio.run(_list(limit))
@@ -102,7 +108,7 @@ async def _each(
             if not (all_ or wanted):
                 break
     if wanted:
-        raise _unknown(wanted)
+        raise _unknown(wanted, count)
     return count
 
 
@@ -110,6 +116,9 @@ def _url() -> str:
     return load_settings().amqp.url.get_secret_value()
 
 
-def _unknown(ids: set[str]) -> LogflumeError:
+def _unknown(ids: set[str], done: int = 0) -> LogflumeError:
     names = ", ".join(sorted(ids))
-    return LogflumeError(f"no rejected message with id {names}; see `logflume rejected list`")
+    others = f" ({done} others done)" if done else ""
+    return LogflumeError(
+        f"no rejected message with id {names}; see `logflume rejected list`{others}"
+    )

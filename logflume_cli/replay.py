@@ -33,9 +33,10 @@ class _Unreadable(Exception):
 def replay(files: tuple[Path, ...]) -> None:
     """Replay workflow histories on the installed code; does not need Temporal.
 
-    Each FILE is a history from `temporal workflow show --workflow-id ID --output json` or from the
-    UI's download. Prints for each whether this code behaves like the code that recorded it, and
-    exits with 1 if any differs. Run it before a deployment, with histories of running workflows.
+    Each FILE is a history from `temporal workflow show --workflow-id ID --output json` or
+    downloaded from Temporal's web UI. Prints for each file whether this code behaves like the code
+    that recorded it, and exits with 1 unless all do. Run it before a deployment, with histories of
+    running workflows.
     """
     # Our output line contains what the library would log.
     logging.getLogger("temporalio").setLevel(logging.CRITICAL + 1)

@@ -51,8 +51,8 @@ async def _plan(settings: Settings, policies: list[Policy]) -> list[tuple[Policy
 def rules() -> None:
     """Print a lifecycle configuration for the bucket as JSON.
 
-    Its rules delete leftovers 30 days after retention should have deleted them, and incomplete
-    uploads. They do not match hold copies.
+    Its rules delete archived logs that retention should have deleted 30 days earlier, and abort
+    incomplete uploads. They do not apply to hold copies.
     """
     policies = _policies(load_settings())
     click.echo(json.dumps({"Rules": [*_rules(policies)]}, indent=2))

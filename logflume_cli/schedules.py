@@ -89,7 +89,8 @@ def schedules() -> None:
 def apply_command() -> None:
     """Create or update the schedules from the settings; idempotent.
 
-    A paused schedule stays paused. Run this after settings changed, and on a new Temporal.
+    A paused schedule stays paused; without retention policies, that schedule is deleted. Run this
+    after changing settings, and on a new Temporal server.
     `temporal schedule list`, `trigger`, `toggle` and `backfill` work on these schedules.
     """
     for row, is_new in asyncio.run(apply_schedules(load_settings())):

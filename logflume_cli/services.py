@@ -33,7 +33,7 @@ def on_stop(stop: Callable[[], object]) -> None:
 
 
 async def lazy_workflows(settings: Settings) -> LogWorkflows:
-    """The workflows of logs; the first call connects to Temporal."""
+    """The client for logs' workflows; it connects to Temporal at its first request."""
     return make_workflows(await connect_temporal(settings.temporal, lazy=True), settings)
 
 

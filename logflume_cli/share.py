@@ -19,12 +19,13 @@ from web.auth import sign_link
     type=Duration(),
     default="7d",
     show_default=True,
-    help="How long the link is valid.",
+    help="How long the link is valid, e.g. 12h or 7d.",
 )
 def share(job_id: int, lifetime: timedelta) -> None:
     """Print a link to the log of JOB_ID that works without a token.
 
-    The link gives read access to this log only, until it expires. To revoke all links at once,
+    Needs LOGFLUME_WEB__URL and LOGFLUME_WEB__LINK_SECRET. The link gives read access to this log
+    only, until it expires. To revoke all links at once,
     change LOGFLUME_WEB__LINK_SECRET.
     """
     web = load_settings().web

@@ -42,8 +42,9 @@ def stack() -> None:
     "use it.",
 )
 def up(names: tuple[str, ...], *, detach: bool, pusher: bool) -> None:
-    """Start components (default: all) and their dependencies.
+    """Start components (default: all except pusher) and their dependencies.
 
+    Components: epmd, rabbitmq, postgres, temporal, s3, pusher, drain, worker, web.
     Runs until Ctrl-C and then stops what it started, unless --detach is given.
     """
     local = LocalStack(load_settings().stack.folder)

@@ -96,7 +96,7 @@ async def get_log(
 async def log_response(
     log: Log, size: int, pieces: AsyncIterator[bytes]
 ) -> Response[LogBody] | Stream:
-    """Make the response of a log from the pieces of its content; a large one is streamed."""
+    """Build the response for a log from the pieces of its content; large content is streamed."""
     if size <= SLICE_BYTES:
         content = b"".join([piece async for piece in pieces])
         return Response(log_body(log, content), headers=REVALIDATE)

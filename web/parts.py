@@ -88,7 +88,9 @@ async def get_parts(  # noqa: PLR0913 - the contract's parameters
 def _numbers(text: str) -> set[int]:
     numbers = [number.strip() for number in text.split(",")]
     if not all(n.isascii() and n.isdecimal() and len(n) <= 10 for n in numbers):
-        raise ValidationException("part_numbers: must be numbers separated by commas")
+        raise ValidationException(
+            "part_numbers: must be numbers of at most 10 digits, separated by commas"
+        )
     return {int(number) for number in numbers}
 
 

@@ -80,9 +80,10 @@ def _whole(index: int, log: LogToWrite) -> WholeContent:
     except InvalidMessage as error:
         raise ValidationException(f"[{index}].job_{error}") from None
     try:
-        return WholeContent(job_id, (log.content or "").encode(), _user(log.removed_by))
+        content = (log.content or "").encode()
     except UnicodeEncodeError:
         raise ValidationException(f"[{index}].content: unpaired surrogate") from None
+    return WholeContent(job_id, content, _user(log.removed_by, f"[{index}]."))
 
 
 async def _write(services: Services, wholes: list[WholeContent]) -> list[Log]:
@@ -93,9 +94,9 @@ async def _write(services: Services, wholes: list[WholeContent]) -> list[Log]:
     return written
 
 
-def _user(removed_by: int | None) -> int | None:
+def _user(removed_by: int | None, where: str = "") -> int | None:
     if removed_by is not None and not -(2**63) <= removed_by < 2**63:
-        raise ValidationException("removed_by: does not fit 64 bits")
+        raise ValidationException(f"{where}removed_by: must fit in a signed 64-bit integer")
     return removed_by
 
 

@@ -25,7 +25,7 @@ async def _check(check: Check) -> str:
 
 
 async def in_time(check: Callable[[], Awaitable[T]]) -> T:
-    """Await the result for at most 3 s, without awaiting a cancelled check.
+    """Await the result for at most 3 s; a check that takes longer is cancelled, not awaited.
 
     `asyncio.timeout` would wait for the cancellation, and a pool whose Postgres hangs does not
     release a connection until Postgres answers.

@@ -160,7 +160,9 @@ class _QuietExporter(SpanExporter):
         if self._has_failed:
             self._lost += len(spans)
             if time.monotonic() - self._warned_at >= WARN_SECONDS:
-                log.warning("spans_lost", spans=self._lost)
+                log.warning(
+                    "spans_lost", spans=self._lost, next="check LOGFLUME_TELEMETRY__OTLP_ENDPOINT"
+                )
                 self._lost, self._warned_at = 0, time.monotonic()
         return result
 

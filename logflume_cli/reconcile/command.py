@@ -38,13 +38,13 @@ class _Time(click.ParamType[datetime]):
 
 
 @click.command()
-@click.option("--repair", is_flag=True, help="Fix what can be fixed; otherwise only report.")
+@click.option("--repair", is_flag=True, help="Fix what can be fixed; without it, only report.")
 @click.option(
     "--restored-to",
     "since",
     type=_Time(),
     help="The restore point of the database. Objects that changed after it are compared one by "
-    "one, and parts that workflows were signalled about after it must exist.",
+    "one, and parts that drains reported to workflows after it must still be in the database.",
 )
 @click.option("--read", is_flag=True, help="Read every object and compare its SHA-256.")
 @click.option(

@@ -236,7 +236,9 @@ async def operator(settings: Settings, pool: asyncpg.Pool, tmp_path) -> AsyncIte
     await operator.stop()
 
 
-async def test_workflows_are_found_by_phase_and_job_and_queried(operator, job_id, numbers):
+async def test_an_operator_finds_workflows_by_phase_or_job_and_queries_them(
+    operator, job_id, numbers
+):
     running = next(numbers)
     await operator.whole_log(job_id, b"all of it")
     await operator.store(running, part(running, 0, b"more to come"))

@@ -24,7 +24,7 @@ def replay(*paths: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_histories_of_released_workflows_match_this_code():
+def test_recorded_histories_replay_as_the_same():
     names = ("a_log_passes_*", "expired_partitions_*", "sweep_each_round_*")
     paths = [next(UNRELEASED.glob(name)) for name in names]
     done = replay(*paths)

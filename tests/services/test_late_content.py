@@ -172,7 +172,7 @@ async def test_readers_see_the_archived_log_until_parts_are_merged(pool, setting
 
 
 async def test_parts_in_flight_during_a_merge_prevent_the_purge(pool, job_id):
-    """Neither in the content nor noted: their drain may have crashed before it signalled."""
+    """Neither in the content nor recorded as late: their drain may crash before it signals."""
     async with pool.acquire() as connection, pool.acquire() as drain:
         await write_whole(connection, job_id, b"whole")
         await store_batch(connection, [part(job_id, 0, b"a"), part(job_id, 1, b"b")])

@@ -54,7 +54,7 @@ async def finder(pool):
         yield Finder(connection)
 
 
-async def test_parts_are_found_after_the_quiet_time(finder, job_id):
+async def test_a_log_with_parts_is_pending_after_the_quiet_time(finder, job_id):
     await store_batch(finder.connection, [part(job_id, 0, b"a")])
     await finder.pass_seconds(QUIET - 60)
     assert await finder.jobs() == []

@@ -185,8 +185,8 @@ def test_any_property_bytes_can_be_read(properties):
         assert text is None or len(text.encode()) <= 255
 
 
-async def test_a_connection_with_only_deliveries_gets_heartbeats():
-    """RabbitMQ sends no heartbeats with them, and aiormq would close a silent connection."""
+async def test_deliveries_alone_pass_heartbeats_on_to_aiormq():
+    """RabbitMQ sends no heartbeats while it delivers; aiormq would close the silent connection."""
     reader = asyncio.StreamReader()
     protocol = Protocol(reader, Frames())
     sent = marshal(content(deliver(), {}, [b"a"]))

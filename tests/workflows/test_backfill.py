@@ -183,7 +183,7 @@ async def test_logs_that_cannot_be_archived_again_are_reported_and_left_alone(
     assert await filler.pool.fetchval("SELECT purged_at IS NOT NULL AND archive_verified FROM logs")
 
 
-async def test_all_failures_are_counted_and_the_first_reported(filler, job_id):
+async def test_all_failures_are_counted_and_the_first_hundred_listed(filler, job_id):
     unknown = [job_id * 1000 + n for n in range(PAGE_RANGES + 50)]
     progress = await filler.fill(jobs=unknown)
     assert (progress.found, progress.failed) == (len(unknown), len(unknown))

@@ -238,7 +238,7 @@ async def test_duplicated_and_lost_signals_change_nothing(driver):
     assert (driver.archived(), outcome.parts) == (b"abc", 3)
 
 
-async def test_a_duplicated_content_replaced_signal_deletes_no_good_object(driver):
+async def test_a_repeated_signal_of_replaced_content_keeps_the_new_object(driver):
     await driver.whole_log(b"with a secret")
     await driver.verified()
     await driver.replace(b"Log removed")
