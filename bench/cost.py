@@ -35,7 +35,7 @@ STORED = "SELECT count(*) FROM log_parts"
 LEAST_TABLES = """
 CREATE TABLE least_parts (
     LIKE log_parts INCLUDING STORAGE,
-    PRIMARY KEY (log_id, attempt_id, number, created_at, id)
+    PRIMARY KEY (log_id, attempt_id, number, id, created_at)
 );
 CREATE TABLE least_logs (job_id bigint PRIMARY KEY, content bytea);
 ALTER TABLE least_logs ALTER content SET STORAGE EXTERNAL

@@ -106,7 +106,7 @@ FROM logs l,
             AND (l.content_sha256 IS NOT NULL OR l.purged_at IS NOT NULL) AS in_row
     ) h,
     LATERAL (
-        SELECT coalesce(string_agg(content, ''::bytea ORDER BY number, created_at, id), '')
+        SELECT coalesce(string_agg(content, ''::bytea ORDER BY number, id), '')
             AS content
         FROM content_parts(l.id, log_attempt(l.id)) WHERE NOT h.in_row
     ) p

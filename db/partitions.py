@@ -47,28 +47,16 @@ ORDER BY i.id
 STRAYS = "SELECT log_id, ahead FROM stray_logs($1, $2)"
 
 LOCK_LOG = "SELECT FROM logs WHERE id = $1 FOR NO KEY UPDATE"
-# Moves the oldest parts to the begin of the partition, a microsecond apart, as many as are needed
-# to stay before the rest. That preserves the order of all parts, and with it which duplicate
-# counts. `parts_since` follows the part it was taken from.
+# Moves parts older than the partition, or all of them, to its begin. Their ids, and with them the
+# order of all parts, stay. `parts_since` follows the part it was taken from.
 RESCUE = """
-WITH target AS (
-    SELECT $2::timestamptz AS begin, CASE WHEN $3 THEN 'infinity'
-        ELSE $2::timestamptz + count(*) * interval '1 microsecond' END AS before
-    FROM log_parts WHERE log_id = $1
-), places AS MATERIALIZED (
-    SELECT p.attempt_id, p.number, p.created_at, p.id, t.begin + interval '1 microsecond'
-        * (row_number() OVER (ORDER BY p.created_at, p.id) - 1) AS moved_to
-    FROM log_parts p, target t
-    WHERE p.log_id = $1 AND p.created_at < t.before
-), noted AS (
-    UPDATE logs l SET parts_since = f.moved_to
-    FROM (SELECT created_at, min(moved_to) AS moved_to FROM places GROUP BY created_at) f
-    WHERE l.id = $1 AND f.created_at = l.parts_since
+WITH noted AS (
+    UPDATE logs l SET parts_since = $2 WHERE l.id = $1 AND EXISTS (
+        SELECT FROM log_parts p
+        WHERE p.log_id = l.id AND p.created_at = l.parts_since AND ($3 OR p.created_at < $2)
+    )
 ), moved AS (
-    UPDATE log_parts p SET created_at = m.moved_to
-    FROM places m
-    WHERE p.log_id = $1 AND p.attempt_id = m.attempt_id AND p.number = m.number
-        AND p.created_at = m.created_at AND p.id = m.id
+    UPDATE log_parts p SET created_at = $2 WHERE p.log_id = $1 AND ($3 OR p.created_at < $2)
     RETURNING 1
 )
 SELECT count(*) FROM moved

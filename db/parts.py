@@ -17,6 +17,11 @@ WHERE id = ANY ($1) AND (empty OR expired_at IS NOT NULL)
 COLUMNS = ("log_id", "attempt_id", "created_at", "number", "final", "content")
 
 
+def begin_of(part: Part) -> datetime:
+    """When the attempt of a part had begun: a publish time after its receipt is a wrong clock's."""
+    return min(part.published_at or part.received_at, part.received_at)
+
+
 class AttemptParts:
     """The parts of one attempt in a batch; `bytes` is the total length of their contents.
 
@@ -43,7 +48,7 @@ class AttemptParts:
             self.last_final = self.last_final or part.final
             return
         self.final = self.final or part.final
-        at = part.published_at or part.received_at
+        at = begin_of(part)
         if self.begins_at is None or at < self.begins_at:
             self.begins_at = at
 
@@ -100,11 +105,12 @@ async def store_batch(
         }
         if filled:
             await connection.execute(NOTE_NOT_EMPTY, filled)
+        # In the order of receipt, by which the ids decide which of two parts came last.
+        where = {(group.job_id, group.uuid): stored for group, stored in placed}
         records = [
             (stored.log_id, stored.attempt_id, p.received_at, p.number, p.final, p.content)
-            for group, stored in placed
-            if stored.is_open
-            for p in group.parts
+            for p in parts
+            if (stored := where[p.job_id, p.attempt]).is_open
         ]
         await connection.copy_records_to_table("log_parts", records=records, columns=COLUMNS)
     return placed

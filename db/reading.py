@@ -11,7 +11,7 @@ import msgspec
 
 from db import maintenance
 from db.connect import Connection
-from logflume.domain import LAST, Attempt, Log, StoredPart
+from logflume.domain import LAST, WHOLE, Attempt, Log, StoredPart
 from logflume.errors import ContentReplaced, UnknownLog
 
 FIND_BY_JOB = "SELECT * FROM log_rows WHERE job_id = $1"
@@ -39,16 +39,18 @@ SELECT id, uuid, nullif(began_at, 'infinity') AS began_at, closed_at, stale_part
     id = log_attempt($1) IS TRUE AS is_log
 FROM log_attempts WHERE log_id = $1 ORDER BY 3 NULLS LAST, uuid
 """
-# In content order, which is that of the key; the contents are read separately, in pages.
+# In content order, which is that of the key, in a range of numbers; the contents are read
+# separately, in pages.
 LIST_PARTS = """
 SELECT attempt_id, number, created_at, id, octet_length(content) AS bytes, final
-FROM content_parts($1, $2) ORDER BY number, created_at, id
+FROM content_parts($1, $2) WHERE number BETWEEN $3::bigint AND $4::bigint ORDER BY number, id
 """
 # `last` parts and content written whole belong to the log, not to an earlier attempt.
 LIST_PARTS_OF_EARLIER = """
 SELECT attempt_id, number, created_at, id, octet_length(content) AS bytes, final
-FROM content_parts($1, $2) WHERE number BETWEEN 0 AND number_last() - 1
-ORDER BY number, created_at, id
+FROM content_parts($1, $2)
+WHERE number BETWEEN 0 AND number_last() - 1 AND number BETWEEN $3::bigint AND $4::bigint
+ORDER BY number, id
 """
 READ_PARTS = """
 SELECT p.id, p.number, p.final, p.content
@@ -87,11 +89,11 @@ SELECT (
         AND coalesce(sum(octet_length(content)), 0) <= $2
         AND NOT (SELECT is_long FROM log)
         AND (SELECT aggregated_at IS NULL FROM logs WHERE id = $1)
-    THEN coalesce(string_agg(content, '' ORDER BY number, created_at, id), '') END AS whole
+    THEN coalesce(string_agg(content, '' ORDER BY number, id), '') END AS whole
 FROM (
-    SELECT number, created_at, id, CASE WHEN octet_length(content) <= $3 THEN content END AS content
+    SELECT number, id, CASE WHEN octet_length(content) <= $3 THEN content END AS content
     FROM log, content_parts($1, attempt) WHERE NOT is_long
-    ORDER BY number, created_at, id LIMIT $4 + 1
+    ORDER BY number, id LIMIT $4 + 1
 ) p
 """
 # Partitions are dropped oldest first: while the oldest aggregated part exists, all of them do.
@@ -104,6 +106,7 @@ SELECT substring(content FROM $3::integer + 1 FOR $4) FROM logs
 WHERE id = $1 AND content_sha256 = decode($2, 'hex') AND content IS NOT NULL
 """
 ROWS_PER_PAGE = 5000
+EVERY_NUMBER = (WHOLE, LAST)
 SMALL_PARTS, SMALL_PART_BYTES = 500, 16 * 1024
 
 
@@ -216,8 +219,16 @@ async def attempts(connection: Connection, log_id: int) -> list[Attempt]:
     return [Attempt(**row) for row in await connection.fetch(ATTEMPTS, log_id)]
 
 
-async def snapshot(connection: Connection, log: Log, attempt: str | None = None) -> Snapshot:
+async def snapshot(
+    connection: Connection,
+    log: Log,
+    attempt: str | None = None,
+    *,
+    numbers: tuple[int, int] = EVERY_NUMBER,
+) -> Snapshot:
     """List what a log consists of now; with `attempt`, the parts of that attempt.
+
+    `numbers` are the first and the last number to list.
 
     Raises:
         UnknownLog: the log has no such open attempt.
@@ -232,11 +243,11 @@ async def snapshot(connection: Connection, log: Log, attempt: str | None = None)
         if attempt is not None:
             wanted = await _open_attempt(connection, log, attempt)
             if wanted != current:
-                parts = await _list(connection, LIST_PARTS_OF_EARLIER, log.id, wanted)
+                parts = await _list(connection, LIST_PARTS_OF_EARLIER, log.id, wanted, numbers)
                 return Snapshot(log, wanted, parts, is_log=False)
         if await _is_in_row(connection, log):
             return Snapshot(log, 0, None)
-        return Snapshot(log, current, await _list(connection, LIST_PARTS, log.id, current))
+        return Snapshot(log, current, await _list(connection, LIST_PARTS, log.id, current, numbers))
 
 
 async def _open_attempt(connection: Connection, log: Log, uuid: str) -> int:
@@ -254,9 +265,11 @@ async def _is_in_row(connection: Connection, log: Log) -> bool:
     )
 
 
-async def _list(connection: Connection, query: str, log_id: int, attempt_id: int) -> PartList:
+async def _list(
+    connection: Connection, query: str, log_id: int, attempt_id: int, numbers: tuple[int, int]
+) -> PartList:
     parts = PartList()
-    cursor = await connection.cursor(query, log_id, attempt_id)
+    cursor = await connection.cursor(query, log_id, attempt_id, *numbers)
     while rows := await cursor.fetch(ROWS_PER_PAGE):
         parts.add(rows)
     return parts

@@ -38,8 +38,8 @@ FROM (
     LEFT JOIN LATERAL log_attempt(l.id) a (id) ON true
     OFFSET 0
 ) l LEFT JOIN LATERAL (
-    SELECT p.id, p.number, p.created_at, p.final, p.content, count(*) OVER () AS found,
-        sum(octet_length(p.content)) OVER (ORDER BY p.number, p.created_at, p.id)
+    SELECT p.id, p.number, p.final, p.content, count(*) OVER () AS found,
+        sum(octet_length(p.content)) OVER (ORDER BY p.number, p.id)
             - octet_length(p.content) AS before
     FROM (
         SELECT * FROM content_parts(l.id, l.attempt_id) c
@@ -52,7 +52,7 @@ FROM (
             AND coalesce(l.first::bigint + 500 > l.highest, true)
     ) p
 ) n ON n.before < 1048576 / cardinality($1)
-ORDER BY l.place, n.number, n.created_at, n.id
+ORDER BY l.place, n.number, n.id
 """
 # Below a cursor: numbers in its gaps, and numbers that have other bytes by now, but not parts that
 # were only redelivered. By id, in pages of about a megabyte.

@@ -16,6 +16,11 @@ PART_BYTES = Counter("logflume_drain_part_bytes", "Bytes of content committed to
 STALE_PARTS = Counter(
     "logflume_drain_stale_parts", "Parts of closed attempts, which are counted and not stored."
 )
+SUPERSEDED_ATTEMPTS = Counter(
+    "logflume_drain_superseded_attempts",
+    "Attempts that began, by their runner's clock, before the one that was the log when their "
+    "first parts arrived: delivered late, or the clock is behind.",
+)
 INVALID_MESSAGES = Counter(
     "logflume_drain_invalid_messages",
     "Messages that cannot become a part: dead-lettered, or held because the dead-letter queue "
@@ -119,6 +124,7 @@ def committed(batch: Batch, seconds: float) -> None:
             continue
         parts += len(group.parts)
         size += group.bytes
+        SUPERSEDED_ATTEMPTS.inc(attempt.begun and not attempt.is_log)
         if group.begins_at:
             begins.append(group.begins_at)
     PARTS.inc(parts)

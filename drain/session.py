@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import Enum, auto
 
 import structlog
@@ -29,7 +29,6 @@ STOP_SECONDS = 20
 CLOSE_SECONDS = 3
 # How long a message that could not be dead-lettered is held before that is tried again.
 FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 1.0, 30.0
-MICROSECOND = timedelta(microseconds=1)
 
 
 class State(Enum):
@@ -81,7 +80,6 @@ class Session:
         self._flushes: set[asyncio.Task[None]] = set()
         self._held: list[DeadLetter] = []
         self._dead_lettering: asyncio.Task[None] | None = None
-        self._received_at = datetime.now(UTC)
 
     async def start(self) -> None:
         """Start to consume."""
@@ -162,10 +160,8 @@ class Session:
             asyncio.get_running_loop().call_later(self._settings.batch_seconds, self._expire)
 
     def _decode(self, message: Delivery) -> Part | DeadLetter:
-        # Every part has its own time: the content rule asks which was received last.
-        self._received_at = max(datetime.now(UTC), self._received_at + MICROSECOND)
         try:
-            return contract.decode(message.body, message.published_at, self._received_at)
+            return contract.decode(message.body, message.published_at, datetime.now(UTC))
         except InvalidMessage as error:
             return DeadLetter(message, str(error))
         except Exception as error:  # noqa: BLE001 - a tag in no batch would be acked unstored

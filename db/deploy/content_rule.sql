@@ -26,19 +26,20 @@ RETURNS TABLE (
     id bigint, attempt_id bigint, number integer, created_at timestamptz, final boolean, content bytea
 )
 LANGUAGE sql STABLE AS $$
-    -- Of several parts with the same attempt and number the one received last counts. Everything
-    -- stays in the order of the key, so that nothing is sorted, however long the log is.
+    -- Of several parts with the same attempt and number the one received last counts: ids are the
+    -- order in which Postgres received them. Everything stays in the order of the key, so that
+    -- nothing is sorted, however long the log is.
     (
         SELECT p.id, p.attempt_id, p.number, p.created_at, p.final, p.content
         FROM (
             SELECT p.id, p.attempt_id, p.number, p.created_at, p.final, p.content,
-                lead(true) OVER (PARTITION BY p.number ORDER BY p.created_at, p.id) AS is_replaced
+                lead(true) OVER (PARTITION BY p.number ORDER BY p.id) AS is_replaced
             FROM log_parts p
             WHERE p.log_id = log AND p.attempt_id = attempt
                 AND p.number BETWEEN 0 AND number_last() - 1
         ) p
         WHERE p.is_replaced IS NOT TRUE
-        ORDER BY p.number, p.created_at, p.id
+        ORDER BY p.number, p.id
     )
     UNION ALL
     -- Content written whole counts as a part before number 0, whichever attempt is the log.
@@ -46,15 +47,14 @@ LANGUAGE sql STABLE AS $$
         SELECT p.id, p.attempt_id, p.number, p.created_at, p.final, p.content
         FROM log_parts p JOIN log_attempts a ON a.id = p.attempt_id
         WHERE a.log_id = log AND a.closed_at IS NULL AND p.log_id = log AND p.number = number_whole()
-        ORDER BY p.created_at DESC, p.id DESC
+        ORDER BY p.id DESC
         LIMIT 1
     )
     UNION ALL
     -- So do `last` parts after every numbered one, in order of arrival, equal bytes only once.
     (
-        SELECT (array_agg(p.id ORDER BY p.created_at, p.id))[1],
-            (array_agg(p.attempt_id ORDER BY p.created_at, p.id))[1],
-            p.number, min(p.created_at), bool_or(p.final), p.content
+        SELECT min(p.id), (array_agg(p.attempt_id ORDER BY p.id))[1], p.number,
+            (array_agg(p.created_at ORDER BY p.id))[1], bool_or(p.final), p.content
         FROM log_parts p JOIN log_attempts a ON a.id = p.attempt_id
         WHERE a.log_id = log AND a.closed_at IS NULL AND p.log_id = log AND p.number = number_last()
         GROUP BY p.number, p.content
@@ -62,13 +62,12 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 COMMENT ON FUNCTION content_parts IS
-    'The parts of a log in one of its attempts; its bytes are theirs in the order of number, '
-    'created_at, id. With log_attempt(log) as the attempt: the log.';
+    'The parts of a log in one of its attempts; its bytes are theirs in the order of number, id. '
+    'With log_attempt(log) as the attempt: the log.';
 
 CREATE FUNCTION merged_parts(log bigint, attempt bigint)
 RETURNS TABLE (
-    first integer, last integer, created_at timestamptz, id bigint, bytes bigint, final boolean,
-    is_new boolean, content bytea
+    first integer, last integer, is_new boolean, id bigint, bytes bigint, final boolean, content bytea
 )
 LANGUAGE sql STABLE AS $$
     WITH run AS NOT MATERIALIZED (
@@ -83,10 +82,10 @@ LANGUAGE sql STABLE AS $$
             AND (l.content_attempt_id IS NOT DISTINCT FROM attempt
                 OR r.first IN (number_whole(), number_last()))
     )
-    SELECT r.first, r.last, '-infinity'::timestamptz, r.place, r.bytes, false, false, r.content
+    SELECT r.first, r.last, false, r.place, r.bytes, false, r.content
     FROM run r
     UNION ALL
-    SELECT p.number, p.number, p.created_at, p.id, octet_length(p.content), p.final, true, p.content
+    SELECT p.number, p.number, true, p.id, octet_length(p.content), p.final, p.content
     FROM content_parts(log, attempt) p
     WHERE NOT EXISTS (
         SELECT FROM run r
@@ -97,25 +96,24 @@ $$;
 
 COMMENT ON FUNCTION merged_parts IS
     'The content rule for a log whose parts were dropped: its content as runs of numbers, and the '
-    'parts that are not in it; the bytes are theirs in the order of first, created_at, id. A number '
+    'parts that are not in it; the bytes are theirs in the order of first, is_new, id. A number '
     'in the content is never replaced. Without the row''s copy of the content, runs have no bytes '
     'and every `last` part is new.';
 
 -- Aggregation. `merged` reads what remains of a log whose parts were dropped, otherwise its parts.
 CREATE FUNCTION content_source(log bigint, attempt bigint, merged boolean)
 RETURNS TABLE (
-    first integer, last integer, created_at timestamptz, id bigint, bytes bigint, final boolean,
-    is_new boolean, content bytea
+    first integer, last integer, is_new boolean, id bigint, bytes bigint, final boolean, content bytea
 )
 LANGUAGE sql STABLE AS $$
-    SELECT p.number, p.number, p.created_at, p.id, octet_length(p.content)::bigint, p.final, true, p.content
+    SELECT p.number, p.number, true, p.id, octet_length(p.content)::bigint, p.final, p.content
     FROM content_parts(log, attempt) p WHERE NOT merged
     UNION ALL
     SELECT * FROM merged_parts(log, attempt) WHERE merged
 $$;
 
 COMMENT ON FUNCTION content_source IS
-    'What a log is aggregated from; the bytes are in the order of first, created_at, id.';
+    'What a log is aggregated from; the bytes are in the order of first, is_new, id.';
 
 -- plpgsql, so that a session caches the plans.
 CREATE FUNCTION content_summary(log bigint, attempt bigint, merged boolean, most_runs integer)
@@ -128,11 +126,11 @@ LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN QUERY
     WITH source AS (
-        SELECT first, last, created_at, id, bytes, final, is_new,
+        SELECT first, last, is_new, id, bytes, final,
             (first - 1 = lag(last) OVER content AND first NOT IN (0, number_last())) IS NOT TRUE AS begins
-        FROM content_source(log, attempt, merged) WINDOW content AS (ORDER BY first, created_at, id)
+        FROM content_source(log, attempt, merged) WINDOW content AS (ORDER BY first, is_new, id)
     ), numbered AS (
-        SELECT *, count(*) FILTER (WHERE begins) OVER (ORDER BY first, created_at, id) AS place
+        SELECT *, count(*) FILTER (WHERE begins) OVER (ORDER BY first, is_new, id) AS place
         FROM source
     ), run AS (
         SELECT place, min(first) AS first, max(last) AS last, sum(bytes)::bigint AS bytes,
@@ -172,22 +170,22 @@ BEGIN
     IF left_out IS NULL THEN
         SELECT string_agg(s.content, ''::bytea) INTO aggregated FROM (
             SELECT c.content FROM content_source(log, attempt, merged) c
-            ORDER BY c.first, c.created_at, c.id
+            ORDER BY c.first, c.is_new, c.id
         ) s;
     ELSE
         SELECT string_agg(s.content, ''::bytea) INTO aggregated FROM (
             SELECT t.content FROM (
-                SELECT c.first, c.created_at, c.id,
+                SELECT c.first, c.is_new, c.id,
                     substring(c.content FROM 1 FOR (most_bytes - c.before)::integer) AS content
                 FROM (
-                    SELECT *, (sum(bytes) OVER (ORDER BY first, created_at, id) - bytes)::bigint AS before
+                    SELECT *, (sum(bytes) OVER (ORDER BY first, is_new, id) - bytes)::bigint AS before
                     FROM content_source(log, attempt, merged)
                 ) c
                 WHERE c.before < most_bytes
                 UNION ALL
-                SELECT number_last(), 'infinity', 0, notice
+                SELECT number_last(), true, 9223372036854775807, notice
             ) t
-            ORDER BY t.first, t.created_at, t.id
+            ORDER BY t.first, t.is_new, t.id
         ) s;
     END IF;
     aggregated := coalesce(aggregated, '');

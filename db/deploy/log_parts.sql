@@ -13,6 +13,7 @@ COMMENT ON FUNCTION number_last IS 'The number of `last` parts: after every numb
 CREATE SEQUENCE log_parts_id_seq;
 
 -- The primary key is also the order in which the content rule reads a log: one index serves both.
+-- created_at is only in it because it determines the partition.
 CREATE TABLE log_parts (
     id bigint NOT NULL DEFAULT nextval('log_parts_id_seq'),
     log_id bigint NOT NULL,
@@ -21,21 +22,23 @@ CREATE TABLE log_parts (
     number integer NOT NULL CHECK (number >= number_whole()),
     final boolean NOT NULL,
     content bytea NOT NULL,
-    PRIMARY KEY (log_id, attempt_id, number, created_at, id)
+    PRIMARY KEY (log_id, attempt_id, number, id, created_at)
 ) PARTITION BY RANGE (created_at);
 
 ALTER SEQUENCE log_parts_id_seq OWNED BY log_parts.id;
 ALTER TABLE log_parts ALTER COLUMN content SET STORAGE EXTERNAL;
 
 COMMENT ON TABLE log_parts IS 'Parts as received: written by COPY, their content is never updated.';
-COMMENT ON COLUMN log_parts.created_at IS 'When the part was received; determines its partition.';
+COMMENT ON COLUMN log_parts.id IS
+    'The order in which Postgres received the parts, whatever the clocks of the drains say.';
+COMMENT ON COLUMN log_parts.created_at IS 'When the part was received; only determines its partition.';
 COMMENT ON COLUMN log_parts.number IS
     'Position in the log, from 0; number_last() for `last` parts; number_whole() for content written whole.';
 
 CREATE FUNCTION last_part(log bigint) RETURNS TABLE (created_at timestamptz, final boolean)
 LANGUAGE sql STABLE AS $$
     SELECT p.created_at, p.final FROM log_parts p WHERE p.log_id = log
-    ORDER BY p.attempt_id DESC, p.number DESC, p.created_at DESC LIMIT 1
+    ORDER BY p.attempt_id DESC, p.number DESC, p.id DESC LIMIT 1
 $$;
 
 COMMENT ON FUNCTION last_part IS

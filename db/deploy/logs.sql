@@ -82,7 +82,7 @@ CREATE TABLE log_attempts (
 COMMENT ON TABLE log_attempts IS
     'One row per run of a job; parts without a uuid belong to the attempt with the empty uuid.';
 COMMENT ON COLUMN log_attempts.began_at IS
-    'Earliest publish time of its numbered parts; null while it has none.';
+    'Earliest publish time of its numbered parts, but not after their receipt; null while it has none.';
 COMMENT ON COLUMN log_attempts.closed_at IS
     'When content written whole closed the attempt: parts that arrive later are stale.';
 COMMENT ON COLUMN log_attempts.stale_parts IS 'Parts that arrived after it was closed.';

@@ -64,6 +64,13 @@ DECLARE
     new_attempts bigint[];
     moved_attempts bigint[];
 BEGIN
+    -- The clock of a runner or of a drain may be ahead: an attempt that begins in the future would
+    -- stay the log whatever follows.
+    begins := ARRAY(
+        SELECT CASE WHEN b > now() THEN now() ELSE b END
+        FROM unnest(begins) WITH ORDINALITY u (b, place) ORDER BY place
+    );
+
     INSERT INTO logs (job_id)
     SELECT DISTINCT j FROM unnest(job_ids) j
     WHERE NOT EXISTS (SELECT FROM logs l WHERE l.job_id = j)

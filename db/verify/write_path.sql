@@ -21,6 +21,8 @@ BEGIN
     ASSERT EXISTS (SELECT FROM logs WHERE id = opened.log_id AND job_id = job);
     SELECT * INTO opened FROM open_attempts(ARRAY[job], ARRAY['a'], ARRAY[now() - interval '1 s'], ARRAY[1]);
     ASSERT (opened.begun, opened.moved) = (false, true);
+    PERFORM open_attempts(ARRAY[job], ARRAY['b'], ARRAY[timestamptz '9999-01-01'], ARRAY[1]);
+    ASSERT EXISTS (SELECT FROM log_attempts WHERE log_id = opened.log_id AND uuid = 'b' AND began_at = now());
     UPDATE log_attempts SET closed_at = now() WHERE id = opened.attempt_id;
     SELECT * INTO opened FROM open_attempts(ARRAY[job], ARRAY['a'], ARRAY[now()], ARRAY[3]);
     ASSERT NOT opened.is_open AND (SELECT stale_parts = 3 FROM log_attempts WHERE id = opened.attempt_id);

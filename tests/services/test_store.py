@@ -2,10 +2,11 @@
 
 import asyncio
 import hashlib
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from db import aggregation, logs, reading
 from db.parts import store_batch
@@ -251,3 +252,33 @@ async def test_stale_parts_do_not_reopen_an_aggregated_log(pool, job_id):
         assert not (await reading.find(connection, job_id)).late_parts
         await store_batch(connection, [part(job_id, 1, b"late", attempt="next")])
         assert (await reading.find(connection, job_id)).late_parts
+
+
+@pytest.mark.parametrize("clock", [timedelta(hours=1), datetime(9999, 12, 31, tzinfo=UTC) - BEGIN])
+async def test_a_clock_that_is_ahead_does_not_decide_which_run_is_the_log(pool, job_id, clock):
+    """The first run's is, or its and the drain's."""
+    async with pool.acquire() as connection:
+        for job, drains_clock in ((job_id, timedelta()), (job_id + 1, clock)):
+            for attempt, ahead in (("b", clock), ("a", timedelta())):
+                now = datetime.now(UTC)
+                one = part(job, 0, attempt.encode(), attempt=attempt, published_at=now + ahead)
+                await store_batch(connection, [replace(one, received_at=now + drains_clock)])
+            assert await content(connection, job) == b"a"
+
+
+async def test_the_order_of_receipt_is_that_of_postgres(pool, job_id):
+    """Of two drains, the clock of one is an hour ahead."""
+    hour = timedelta(hours=1)
+    async with pool.acquire() as connection:
+        for number, text in [(0, b"old"), (LAST, b" 1"), (0, b"new"), (LAST, b" 2"), (LAST, b" 1")]:
+            one = part(job_id, number, text, attempt="b" if number else "a")
+            at = one.received_at + (hour if text in (b"old", b" 1") else -hour)
+            await store_batch(connection, [replace(one, received_at=at)])
+        # In one batch, parts of several attempts keep their order.
+        lasts = [part(job_id, LAST, text, attempt=text.decode()) for text in (b"d", b"a", b"d")]
+        await store_batch(connection, [*lasts, part(job_id, LAST, b"c", attempt="a")])
+        assert await content(connection, job_id) == b"new 1 2dac"
+        log = await reading.find(connection, job_id)
+        made = await aggregation.aggregate(connection, job_id, force=True, restore=False)
+        stored = await reading.content_slice(connection, log.id, made.sha256, 0, 100)
+        assert stored == b"new 1 2dac"
