@@ -24,13 +24,22 @@ LINK_SCOPE = "read"
 LINK_ALGORITHM = "HS256"
 PART_ALGORITHM = "RS512"
 RSA_BITS = 2048
-# The contract requires subject and signature; `exp` and `nbf` are checked if present.
-PART_CLAIMS: Any = {"verify_aud": False, "verify_iat": False, "require": ["sub"]}
+# The signature only joins the tokens of many parts; each part is protected by its own token.
+SIGNATURE = "token sig:"
+# The contract requires subject and signature; `exp` and `nbf` are checked if present. The subject
+# is compared here: PyJWT rejects integers.
+PART_CLAIMS: Any = {
+    "verify_aud": False,
+    "verify_iat": False,
+    "verify_sub": False,
+    "require": ["sub"],
+}
 
 # Access of a route, for the guard and for the OpenAPI document.
 TOKEN_ONLY: Any = {"security": [{"token": []}], "opt": {"access": "token"}}
 READERS: Any = {"security": [{"token": []}, {"share": []}], "opt": {"access": "read"}}
 JOB: Any = {"security": [{"token": []}, {"bearer": []}], "opt": {"access": "job"}}
+SIGNED: Any = {"security": [{"signature": []}], "opt": {"access": "signature"}}
 BY_HANDLER: Any = {"opt": {"access": "handler"}}
 
 Connection = ASGIConnection[Any, Any, Any, Any]
@@ -64,17 +73,26 @@ class Access:
                     self._check_token(connection)
             case "job":
                 self._check_job_token(connection, job_id)
+            case "signature":  # the rest depends on the body
+                if not connection.headers.get("authorization", "").startswith(SIGNATURE):
+                    raise PermissionDeniedException("the signature of the tokens is missing")
             case "handler":
                 pass  # access depends on the body
             case _:
                 self._check_token(connection)
 
     def _check_job_token(self, connection: Connection, job_id: str) -> None:
-        sent = connection.headers.get("authorization", "")
-        if not sent.lower().startswith(BEARER):
+        token = self.runner_token(connection)
+        if not token:
             self._check_token(connection)
-        elif not self.is_for_job(sent[len(BEARER) :], job_id):
+        elif not self.is_for_job(token, job_id):
             raise PermissionDeniedException("the token is not valid for this job")
+
+    @staticmethod
+    def runner_token(connection: Connection) -> str:
+        """The runner's own token (JWT) that a request carries; empty if it carries another one."""
+        sent = connection.headers.get("authorization", "")
+        return sent[len(BEARER) :] if sent.lower().startswith(BEARER) else ""
 
     def may_read(self, connection: Connection, job_id: str) -> bool:
         """Whether the caller may read the log of a job; never raises."""
@@ -96,12 +114,11 @@ class Access:
         if self._key is None:
             raise HTTPException("key is not set", status_code=500)
         try:
-            jwt.decode(
-                token, self._key, algorithms=[PART_ALGORITHM], subject=job_id, options=PART_CLAIMS
-            )
+            claims = jwt.decode(token, self._key, algorithms=[PART_ALGORITHM], options=PART_CLAIMS)
         except jwt.InvalidTokenError:
             return False
-        return True
+        sub = claims["sub"]
+        return isinstance(sub, str | int) and not isinstance(sub, bool) and str(sub) == job_id
 
     def _may_read(self, connection: Connection, job_id: str) -> bool:
         link = connection.query_params.get("share")

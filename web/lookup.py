@@ -67,8 +67,16 @@ async def check_maintenance(services: Services) -> None:
         await maintenance.check(connection)
 
 
-async def find_content(services: Services, log: Log, attempt: str | None = None) -> Content:
+async def find_content(
+    services: Services,
+    log: Log,
+    attempt: str | None = None,
+    *,
+    numbers: tuple[int, int] = reading.EVERY_NUMBER,
+) -> Content:
     """Take a snapshot of the content of a log, or of an earlier attempt.
+
+    `numbers`: of a log in parts, only those from the first to the last of these numbers.
 
     Raises:
         UnknownLog: the attempt is unknown, or its parts are gone.
@@ -76,7 +84,7 @@ async def find_content(services: Services, log: Log, attempt: str | None = None)
         NotArchived: travis-logs archived the log, but the archive has no object.
     """
     async with services.connection() as connection:
-        snapshot = await reading.snapshot(connection, log, attempt)
+        snapshot = await reading.snapshot(connection, log, attempt, numbers=numbers)
     log, stored = snapshot.log, None
     check_not_expired(log)
     if snapshot.parts is None and log.purged_at and log.content_sha256 is None:

@@ -19,7 +19,7 @@ from logflume import amqp, contract
 from logflume.contract import ROUTING_KEY
 from logflume.domain import LAST, WHOLE, Log
 from logflume.errors import InvalidMessage
-from web.auth import BY_HANDLER, JOB, READERS, Access
+from web.auth import JOB, READERS, SIGNATURE, SIGNED, Access
 from web.content import Content, groups
 from web.logs import REVALIDATE
 from web.lookup import check_maintenance, find_content, find_log, integer, retry_replaced, started
@@ -29,8 +29,6 @@ from web.services import HttpRequest, Injected
 
 log = structlog.get_logger()
 
-# The signature only joins the tokens; each part is protected by its own token.
-SIGNATURE = "token sig:"
 # Limit of one call; runners send a few dozen.
 MAX_PARTS = 5000
 PUBLISH_BATCH = 500
@@ -40,6 +38,10 @@ AGGREGATED = "log aggregated"
 
 After = Annotated[int | None, QueryParameter(description="only parts with a higher number")]
 Numbers = Annotated[str | None, QueryParameter(description="only these numbers, as `1,2,3`")]
+NumberList = Annotated[
+    list[str] | None,
+    QueryParameter(name="part_numbers[]", description="only these numbers, one or more each time"),
+]
 RequireAll = Annotated[
     bool, QueryParameter(description="`true`: a notice instead of the parts if any is missing")
 ]
@@ -58,24 +60,26 @@ async def get_parts(  # noqa: PLR0913 - the contract's parameters
     job_id: FromPath[str],
     after: After = None,
     part_numbers: Numbers = None,
+    number_list: NumberList = None,
     *,
     require_all: RequireAll = False,
     content: WithContent = True,
 ) -> Stream:
     """List parts by number; an aggregated log returns a notice instead."""
     await check_maintenance(services)
-    wanted = _numbers(part_numbers) if part_numbers else None
+    listed = ",".join(filter(None, [part_numbers, *(number_list or [])]))
+    wanted = _numbers(listed) if listed else None
 
     async def read() -> Stream:
         log = await find_log(services, job_id)
-        found = await find_content(services, log)
+        found = await find_content(services, log, numbers=_range(after, wanted))
         parts = found.parts
-        if parts is None or (parts and parts.numbers[0] == WHOLE):
+        if parts is None:
             return _notice(log, AGGREGATED, final=True, content=content)
         chosen = [
             index
             for index, number in enumerate(parts.numbers)
-            if (after is None or number > after) and (wanted is None or number in wanted)
+            if wanted is None or max(number, 0) in wanted
         ]
         if require_all and not _is_complete([parts.numbers[i] for i in chosen], after, wanted):
             return _notice(log, UNAVAILABLE, final=False, content=content)
@@ -83,6 +87,12 @@ async def get_parts(  # noqa: PLR0913 - the contract's parameters
         return _stream(log, await started(pieces))
 
     return await retry_replaced(read)
+
+
+def _range(after: int | None, wanted: set[int] | None) -> tuple[int, int]:
+    """The first and last number to read; content written whole is listed as part 0."""
+    first = max(min(wanted) if wanted else 0, 0 if after is None else min(after, LAST) + 1)
+    return first if first > 0 else WHOLE, max(wanted) if wanted else LAST
 
 
 def _numbers(text: str) -> set[int]:
@@ -96,9 +106,9 @@ def _numbers(text: str) -> set[int]:
 
 def _is_complete(chosen: list[int], after: int | None, wanted: set[int] | None) -> bool:
     if wanted is not None:
-        return wanted <= {*chosen}
-    numbered = [number for number in chosen if number != LAST]
-    first = 0 if after is None else after + 1
+        return wanted <= {max(number, 0) for number in chosen}
+    numbered = [number for number in chosen if number not in (WHOLE, LAST)]
+    first = 0 if after is None else max(after + 1, 0)
     return numbered == [*range(first, first + len(numbered))]
 
 
@@ -131,7 +141,12 @@ async def _with_content(found: Content, parts: PartList, chosen: list[int]) -> A
     for group in groups(parts, chosen):
         yield b",".join(
             msgspec.json.encode(
-                PartBody(part.id, part.number, part.final, part.content.decode("utf-8", "replace"))
+                PartBody(
+                    part.id,
+                    max(part.number, 0),
+                    part.final,
+                    part.content.decode("utf-8", "replace"),
+                )
             )
             for part in await found.read_parts(parts, group)
         )
@@ -139,7 +154,7 @@ async def _with_content(found: Content, parts: PartList, chosen: list[int]) -> A
 
 async def _bare(parts: PartList, chosen: list[int]) -> AsyncIterator[bytes]:
     for index in chosen:
-        body = PartBody(parts.ids[index], parts.numbers[index], bool(parts.final[index]))
+        body = PartBody(parts.ids[index], max(parts.numbers[index], 0), bool(parts.final[index]))
         yield msgspec.json.encode(body)
 
 
@@ -152,10 +167,18 @@ async def _bare(parts: PartList, chosen: list[int]) -> AsyncIterator[bytes]:
     **JOB,
 )
 async def put_part(
-    services: Injected, job_id: FromPath[str], number: FromPath[str], data: JSONBody[PartToStore]
+    request: HttpRequest,
+    services: Injected,
+    job_id: FromPath[str],
+    number: FromPath[str],
+    data: JSONBody[PartToStore],
 ) -> None:
-    """Publish a part like a runner does; 204 once RabbitMQ has confirmed it."""
-    message = _message(integer("job_id", job_id), number, data)
+    """Publish a part like a runner does; 204 once RabbitMQ has confirmed it.
+
+    Parts with the same `Bearer` token are one attempt: a runner gets a token for each run.
+    """
+    attempt = _attempt(services.access.runner_token(request))
+    message = _message(integer("job_id", job_id), number, data, attempt)
     await services.publisher.publish(message, ROUTING_KEY)
     PARTS_RECEIVED.inc()
 
@@ -166,8 +189,7 @@ async def put_part(
     tags=["parts"],
     status_code=204,
     responses=errors(400, 403, 413, 500),
-    security=[{"signature": []}],
-    **BY_HANDLER,
+    **SIGNED,
 )
 async def post_parts(
     request: HttpRequest, services: Injected, data: JSONBody[list[PartOfMany]]
@@ -192,16 +214,17 @@ async def _messages(access: Access, parts: list[PartOfMany]) -> AsyncIterator[Me
     Raises:
         ValidationException: a part is malformed; the text gives its index and the field.
     """
-    is_valid: dict[tuple[str, str], bool] = {}
+    attempts: dict[tuple[str, str], str | None] = {}
     for index, part in enumerate(parts):
+        token = (part.tok or "", str(part.job_id))
+        if token not in attempts:
+            attempts[token] = _attempt(token[0]) if access.is_for_job(*token) else None
         try:
-            message = _message(contract.parse_job_id(part.job_id), part.number, part)
+            job_id = contract.parse_job_id(part.job_id)
+            message = _message(job_id, part.number, part, attempts[token])
         except (InvalidMessage, ValidationException) as error:
             raise ValidationException(f"[{index}].{getattr(error, 'detail', error)}") from None
-        token = (part.tok or "", str(part.job_id))
-        if token not in is_valid:
-            is_valid[token] = access.is_for_job(*token)
-        if is_valid[token]:
+        if attempts[token] is not None:
             yield message
         if index % CHECK_BATCH == 0:
             await asyncio.sleep(0)  # let other requests run
@@ -213,7 +236,14 @@ def _check_signature(sent: str, parts: list[PartOfMany]) -> None:
         raise PermissionDeniedException("the signature of the tokens is missing or wrong")
 
 
-def _message(job_id: int, number: int | str, part: PartToStore) -> Message:
+def _attempt(token: str) -> str | None:
+    """Name the attempt of parts with this token: a runner gets a token for each run of a job."""
+    return f"token:{hashlib.sha256(token.encode()).hexdigest()[:32]}" if token else None
+
+
+def _message(
+    job_id: int, number: int | str, part: PartToStore, attempt: str | None = None
+) -> Message:
     """Make the message that a runner would publish.
 
     Raises:
@@ -231,6 +261,7 @@ def _message(job_id: int, number: int | str, part: PartToStore) -> Message:
             id=job_id,
             number=contract.parse_number(number),
             log="".join(part.content.split()),
+            uuid=attempt,
             encoding="base64",
             final=bool(part.final),
         )

@@ -18,7 +18,7 @@ from web.auth import TOKEN_ONLY
 from web.content import SLICE_BYTES
 from web.logs import log_response
 from web.lookup import integer
-from web.models import LogBody, LogToWrite, errors
+from web.models import LogBody, LogToWrite, errors, log_body
 from web.services import Injected, Services
 
 
@@ -45,7 +45,7 @@ async def put_log(
     body: RawBody,
     removed_by: FromQuery[int | None] = None,
 ) -> Response[LogBody] | Stream:
-    """Replace the log with these bytes; an empty body clears it.
+    """Replace the log with these bytes; an empty body clears it, and `content` is null.
 
     The old text is deleted from parts and content at once, and from the archive when the workflow
     acts. With `removed_by` the log is marked as removed by that user. A log under legal hold is not
@@ -53,6 +53,8 @@ async def put_log(
     """
     whole = WholeContent(integer("job_id", job_id), body, _user(removed_by))
     [log] = await _write(services, [whole])
+    if not body:
+        return Response(log_body(log, None))
     return await log_response(log, len(body), _slices(body))
 
 

@@ -67,7 +67,7 @@ COMMENT ON FUNCTION content_parts IS
 
 CREATE FUNCTION merged_parts(log bigint, attempt bigint)
 RETURNS TABLE (
-    first integer, last integer, is_new boolean, id bigint, bytes bigint, final boolean, content bytea
+    first integer, last integer, id bigint, bytes bigint, final boolean, is_new boolean, content bytea
 )
 LANGUAGE sql STABLE AS $$
     WITH run AS NOT MATERIALIZED (
@@ -82,10 +82,11 @@ LANGUAGE sql STABLE AS $$
             AND (l.content_attempt_id IS NOT DISTINCT FROM attempt
                 OR r.first IN (number_whole(), number_last()))
     )
-    SELECT r.first, r.last, false, r.place, r.bytes, false, r.content
+    -- Before every part.
+    SELECT r.first, r.last, r.place - 4611686018427387904, r.bytes, false, false, r.content
     FROM run r
     UNION ALL
-    SELECT p.number, p.number, true, p.id, octet_length(p.content), p.final, p.content
+    SELECT p.number, p.number, p.id, octet_length(p.content), p.final, true, p.content
     FROM content_parts(log, attempt) p
     WHERE NOT EXISTS (
         SELECT FROM run r
@@ -96,24 +97,24 @@ $$;
 
 COMMENT ON FUNCTION merged_parts IS
     'The content rule for a log whose parts were dropped: its content as runs of numbers, and the '
-    'parts that are not in it; the bytes are theirs in the order of first, is_new, id. A number '
+    'parts that are not in it; the bytes are theirs in the order of first, id. A number '
     'in the content is never replaced. Without the row''s copy of the content, runs have no bytes '
     'and every `last` part is new.';
 
 -- Aggregation. `merged` reads what remains of a log whose parts were dropped, otherwise its parts.
 CREATE FUNCTION content_source(log bigint, attempt bigint, merged boolean)
 RETURNS TABLE (
-    first integer, last integer, is_new boolean, id bigint, bytes bigint, final boolean, content bytea
+    first integer, last integer, id bigint, bytes bigint, final boolean, is_new boolean, content bytea
 )
 LANGUAGE sql STABLE AS $$
-    SELECT p.number, p.number, true, p.id, octet_length(p.content)::bigint, p.final, p.content
+    SELECT p.number, p.number, p.id, octet_length(p.content)::bigint, p.final, true, p.content
     FROM content_parts(log, attempt) p WHERE NOT merged
     UNION ALL
     SELECT * FROM merged_parts(log, attempt) WHERE merged
 $$;
 
 COMMENT ON FUNCTION content_source IS
-    'What a log is aggregated from; the bytes are in the order of first, is_new, id.';
+    'What a log is aggregated from; the bytes are in the order of first, id.';
 
 -- plpgsql, so that a session caches the plans.
 CREATE FUNCTION content_summary(log bigint, attempt bigint, merged boolean, most_runs integer)
@@ -126,11 +127,11 @@ LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN QUERY
     WITH source AS (
-        SELECT first, last, is_new, id, bytes, final,
+        SELECT first, last, id, bytes, final, is_new,
             (first - 1 = lag(last) OVER content AND first NOT IN (0, number_last())) IS NOT TRUE AS begins
-        FROM content_source(log, attempt, merged) WINDOW content AS (ORDER BY first, is_new, id)
+        FROM content_source(log, attempt, merged) WINDOW content AS (ORDER BY first, id)
     ), numbered AS (
-        SELECT *, count(*) FILTER (WHERE begins) OVER (ORDER BY first, is_new, id) AS place
+        SELECT *, count(*) FILTER (WHERE begins) OVER (ORDER BY first, id) AS place
         FROM source
     ), run AS (
         SELECT place, min(first) AS first, max(last) AS last, sum(bytes)::bigint AS bytes,
@@ -170,22 +171,22 @@ BEGIN
     IF left_out IS NULL THEN
         SELECT string_agg(s.content, ''::bytea) INTO aggregated FROM (
             SELECT c.content FROM content_source(log, attempt, merged) c
-            ORDER BY c.first, c.is_new, c.id
+            ORDER BY c.first, c.id
         ) s;
     ELSE
         SELECT string_agg(s.content, ''::bytea) INTO aggregated FROM (
             SELECT t.content FROM (
-                SELECT c.first, c.is_new, c.id,
+                SELECT c.first, c.id,
                     substring(c.content FROM 1 FOR (most_bytes - c.before)::integer) AS content
                 FROM (
-                    SELECT *, (sum(bytes) OVER (ORDER BY first, is_new, id) - bytes)::bigint AS before
+                    SELECT *, (sum(bytes) OVER (ORDER BY first, id) - bytes)::bigint AS before
                     FROM content_source(log, attempt, merged)
                 ) c
                 WHERE c.before < most_bytes
                 UNION ALL
-                SELECT number_last(), true, 9223372036854775807, notice
+                SELECT number_last(), 9223372036854775807, notice
             ) t
-            ORDER BY t.first, t.is_new, t.id
+            ORDER BY t.first, t.id
         ) s;
     END IF;
     aggregated := coalesce(aggregated, '');

@@ -24,7 +24,7 @@ BEGIN
         (-7, log, unnamed, now(), number_whole(), false, 'w'),
         (-8, log, unnamed, now(), number_last(), false, 'l'), (-9, log, older, now(), number_last(), false, 'l');
     ASSERT (SELECT string_agg(content, '' ORDER BY number, id) FROM content_parts(log, newer)) = 'w013l';
-    ASSERT (SELECT string_agg(content, '' ORDER BY first, is_new, id)
+    ASSERT (SELECT string_agg(content, '' ORDER BY first, id)
         FROM content_source(log, newer, false)) = 'w013l';
     SELECT * INTO summary FROM content_summary(log, newer, false, 10);
     ASSERT (summary.parts, summary.bytes, summary.missing_parts, summary.ended, summary.has_new, summary.has_old)
@@ -39,7 +39,7 @@ BEGIN
     DELETE FROM log_parts WHERE log_id = log;
     INSERT INTO log_parts (id, log_id, attempt_id, created_at, number, final, content) VALUES
         (-10, log, newer, now(), 2, false, '2'), (-11, log, newer, now(), 0, false, 'in the content already');
-    ASSERT (SELECT string_agg(content, '' ORDER BY first, is_new, id) FROM merged_parts(log, newer)) = 'w0123l';
+    ASSERT (SELECT string_agg(content, '' ORDER BY first, id) FROM merged_parts(log, newer)) = 'w0123l';
     SELECT * INTO summary FROM content_summary(log, newer, true, 10);
     ASSERT (summary.parts, summary.missing_parts, summary.has_new, summary.has_old) = (6, 0, true, true);
     PERFORM write_content(log, newer, true, false, now(), 6, 0, NULL, 4, '!', 2);

@@ -8,12 +8,15 @@ from functools import partial
 
 import jwt
 import pytest
+from jwt.api_jws import PyJWS
 
 from logflume import contract
 from logflume.domain import LAST
 from tests.support.broker import close_connections
 from tests.support.http_parts import body, many, runner_token
-from tests.support.services import serving
+from tests.support.parts import stored_content
+from tests.support.services import draining, serving
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -53,6 +56,7 @@ async def test_a_part_is_published_like_a_runner_does(web, channel, token_for, j
     response = await web.put(f"/log-parts/{job_id}/last?source=worker", json=sent, headers=bearer)
     assert response.status_code == 204
     first, second = await published(channel, 2)
+    assert second.pop("uuid").startswith("token:")
     assert first == {
         "id": job_id,
         "number": 7,
@@ -86,6 +90,51 @@ async def test_a_token_is_valid_for_its_job_only(web, channel, private_key, toke
         )
         assert response.status_code == 403
     assert await published(channel, 0) == []
+
+
+async def test_the_subject_of_a_token_may_be_an_integer(web, channel, private_key, job_id):
+    async def status(subject: object) -> int:
+        claims = {"sub": subject}
+        token = PyJWS().encode(json.dumps(claims).encode(), private_key, "RS512")
+        bearer = {"Authorization": f"Bearer {token}"}
+        return (await web.put(f"/log-parts/{job_id}/0", json=body(), headers=bearer)).status_code
+
+    assert await status(job_id) == 204
+    for wrong in (job_id + 1, True, float(job_id), [job_id], None):
+        assert await status(wrong) == 403
+    assert len(await published(channel, 1)) == 1
+
+
+async def test_the_token_distinguishes_the_runs_of_a_job(settings, web, channel, pool, job_id):
+    """A runner gets a token for each run; the tail of a run that died is not in the next log."""
+    first, second = (runner_token(settings.stack.folder, job_id, run=run) for run in range(2))
+
+    async def put(number: int, content: bytes, token: str) -> None:
+        bearer = {"Authorization": f"Bearer {token}"}
+        sent = body(content)
+        response = await web.put(f"/log-parts/{job_id}/{number}", json=sent, headers=bearer)
+        assert response.status_code == 204
+
+    async def put_many(number: int, content: bytes, token: str) -> None:
+        one = body(content, job_id=job_id, number=number, tok=token)
+        response = await web.post("/log-parts/multi", json=[one], headers=many(one))
+        assert response.status_code == 204
+
+    async def received(count: int) -> bool:
+        return count == await pool.fetchval(
+            "SELECT (SELECT count(*) FROM log_parts)"
+            " + (SELECT coalesce(sum(stale_parts), 0) FROM log_attempts)"
+        )
+
+    async with draining(settings):
+        await put(0, b"first,", first)
+        await until(lambda: received(1))
+        assert (await web.put(f"/logs/{job_id}")).status_code == 200  # the job is restarted
+        await put_many(0, b"second,", second)
+        await put_many(1, b"tail of the first", first)
+        await put(2, b"end", second)
+        await until(lambda: received(3))
+    assert await stored_content(pool, job_id) == b"second,end"
 
 
 @pytest.mark.parametrize(
@@ -149,8 +198,9 @@ async def test_many_parts_need_a_signature_and_are_accepted_all_or_none(
     web, channel, token_for, job_id
 ):
     good = body(b"a", job_id=job_id, number=0, tok=token_for(job_id))
-    response = await web.post("/log-parts/multi", json=[good])
-    assert response.status_code == 403
+    for sent in (b"[", json.dumps([good]).encode()):  # before the body is parsed
+        response = await web.post("/log-parts/multi", content=sent)
+        assert response.status_code == 403
     for wrong in ({"job_id": "x"}, {"number": -1}, {"encoding": "x"}, {"@type": "x"}):
         parts = [good, good | wrong]
         response = await web.post("/log-parts/multi", json=parts, headers=many(*parts))
@@ -214,7 +264,7 @@ async def test_more_than_a_runner_sends_is_refused_at_once(web, channel):
 @pytest.mark.parametrize("path", ["/log-parts/multi", "/logs/multi"])
 async def test_a_deeply_nested_body_is_rejected(web, path):
     nested = b'[{"x":' + b"[" * 200_000
-    response = await web.post(path, content=nested)
+    response = await web.post(path, content=nested, headers=many() if "parts" in path else None)
     assert (response.status_code, "error" in response.json()) == (400, True)
 
 

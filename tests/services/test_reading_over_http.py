@@ -1,12 +1,14 @@
 """Reading logs over HTTP: ranges, attempts, parts, outline, search, lists."""
 
 import asyncio
+import json
 import random
 
 import pytest
 
 from db.parts import store_batch
-from logflume.domain import LAST
+from db.reading import LIST_PARTS, find, snapshot
+from logflume.domain import LAST, WHOLE, Log
 from tests.support.parts import part, write_whole
 
 WHERE = ["parts", "database", "archiving", "archive", "parts dropped"]
@@ -154,6 +156,7 @@ async def test_parts_are_listed_by_number(web, store, aggregate, job_id):
     assert await listed("?part_numbers=0,%203") == [every[0], every[2]]
     assert await listed("?part_numbers=") == every
     assert await listed("?part_numbers=0,3&after=0") == [every[2]]
+    assert await listed("?part_numbers[]=0&part_numbers[]=3") == [every[0], every[2]]
     assert await listed("?content=false") == [(n, None, final) for n, _, final in every]
     unavailable = [(0, "Your log is temporarily unavailable", False)]
     assert await listed("?part_numbers=0,1&require_all=true") == every[:2]
@@ -167,6 +170,44 @@ async def test_parts_are_listed_by_number(web, store, aggregate, job_id):
         assert response.status_code == 400
         assert response.json()["error"].startswith(query[1:].split("=")[0])
     assert (await web.get("/log-parts/999999")).status_code == 404
+
+
+async def test_content_written_whole_is_listed_before_the_parts(web, store, aggregate, job_id):
+    async def listed(query: str = ""):
+        parts = (await web.get(f"/log-parts/{job_id}{query}")).json()["log_parts"]
+        return [(p["number"], p.get("content")) for p in parts]
+
+    await web.put(f"/logs/{job_id}", content=b"whole")
+    assert (await web.get(f"/logs/{job_id}")).json()["content"] == "whole"
+    assert await listed() == await listed("?require_all=true") == [(0, "whole")]
+    assert await listed("?after=0") == await listed("?part_numbers=1") == []
+    await store((0, b"a", {"attempt": "b"}), (1, b"b", {"attempt": "b"}))
+    every = [(0, "whole"), (0, "a"), (1, "b")]
+    assert await listed() == await listed("?after=-1&require_all=true") == every
+    assert await listed("?part_numbers=0") == every[:2]
+    assert await listed("?after=0&require_all=true") == every[2:]
+    assert await listed("?content=false") == [(number, None) for number, _ in every]
+    await aggregate(force=True)
+    assert await listed() == [(0, "log aggregated")]
+    await web.put(f"/logs/{job_id}")
+    assert await listed() == []
+
+
+async def test_the_parts_after_a_number_are_read_without_the_others(pool, store, job_id):
+    await store(*((number, b"x") for number in range(20_000)))
+
+    async def blocks(connection, log: Log, first: int) -> int:
+        attempt = await connection.fetchval("SELECT log_attempt($1)", log.id)
+        explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {LIST_PARTS}"
+        [plan] = json.loads(await connection.fetchval(explain, log.id, attempt, first, LAST))
+        return plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
+
+    async with pool.acquire() as connection:
+        await connection.execute("ANALYZE log_parts")
+        log = await find(connection, job_id)
+        found = await snapshot(connection, log, numbers=(19_990, LAST))
+        assert found.parts and [*found.parts.numbers] == [*range(19_990, 20_000)]
+        assert await blocks(connection, log, 19_990) < await blocks(connection, log, WHOLE) / 3
 
 
 async def test_the_id_of_a_log(web, store, job_id):

@@ -30,11 +30,15 @@ async def test_whole_content_replaces_all_parts(web, pool, job_id):
 
 async def test_an_empty_body_clears_a_log_for_its_next_run(web, pool, job_id):
     created = (await web.put(f"/logs/{job_id}")).json()
-    assert (created["content"], created["removed_at"]) == ("", None)
+    assert (created["content"], created["removed_at"]) == (None, None)
     await web.put(f"/logs/{job_id}?removed_by=7", content=b"removed by hand")
     cleared = (await web.put(f"/logs/{job_id}", content=b"")).json()
     assert cleared["id"] == created["id"]
-    assert (cleared["content"], cleared["removed_at"], cleared["removed_by_id"]) == ("", None, None)
+    assert (cleared["content"], cleared["removed_at"], cleared["removed_by_id"]) == (
+        None,
+        None,
+        None,
+    )
     async with pool.acquire() as connection:
         await store_batch(connection, [part(job_id, 0, b"next run", attempt="b")])
     assert (await web.get(f"/logs/{job_id}/raw")).content == b"next run"
