@@ -68,7 +68,10 @@ class RetentionActivities:
         A log that has text again by now is left alone.
         """
         async with heartbeating(), self._pool.acquire() as connection:
-            async with retention.pending_deletions(connection, argument.job_ids) as expired:
+            settle_seconds = self._archive.longest_request
+            async with retention.pending_deletions(
+                connection, argument.job_ids, settle_seconds
+            ) as expired:
                 await self._archive.delete_many(expired)
             if not argument.rows:
                 return 0

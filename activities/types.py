@@ -9,6 +9,7 @@ AGGREGATE = "aggregate"
 ARCHIVE = "archive"
 VERIFY = "verify"
 PURGE = "purge"
+CHECK_ARCHIVE = "check_archive"
 DELETE_ARCHIVE = "delete_archive"
 RESTORE = "restore"
 SWEEP_PAGE = "sweep_page"
@@ -59,12 +60,14 @@ class ArchiveInput:
 class Verdict:
     """Result of verifying an archived object; `reason`: why it is not ok.
 
-    `replaced`: the object is intact, but the log has other content by now.
+    `replaced`: the object is intact, but the log has other content by now. `settles_seconds`: as in
+    `Content`.
     """
 
     ok: bool
     replaced: bool = False
     reason: str = ""
+    settles_seconds: float | None = None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ LOCK = """
 SELECT id, aggregated_at IS NOT NULL AS aggregated, parts_since, archive_outdated, late_parts,
     content IS NOT NULL AS has_content, content_runs IS NOT NULL AS has_runs,
     content_sha256 IS NOT NULL AS is_known, left_out_bytes IS NOT NULL AS is_cut,
-    content_attempt_id
+    content_attempt_id, extract(epoch FROM archive_settles_at - now())::float8 AS settles
 FROM logs WHERE job_id = $1 FOR NO KEY UPDATE
 """
 # The attempt that is the log, the oldest part, and how many parts were stale.
@@ -130,7 +130,9 @@ async def aggregate(
             "missing_parts": summary["missing_parts"],
             "stale_parts": source["stale_parts"],
             "attempt": source["uuid"],
-            "archive_outdated": row["archive_outdated"],
+            "archive_outdated": row["archive_outdated"]
+            or (summary["parts"] == 0 and _is_past(row["settles"])),
+            "settles_seconds": row["settles"],
         }
         is_due = facts["ended"] or force or (restore and row["aggregated"])
         if summary["parts"] == 0 or not is_due:
@@ -151,6 +153,10 @@ async def aggregate(
         return await _content(connection, row["id"], facts)
 
 
+def _is_past(seconds: float | None) -> bool:
+    return seconds is not None and seconds <= 0
+
+
 def _notice(max_bytes: int, left_out: int) -> bytes:
     """The end of a log that was cut, maybe in the middle of a line and of a colour."""
     return (
@@ -168,6 +174,7 @@ async def _leave_cut(
         "stale_parts": source["stale_parts"],
         "attempt": source["uuid"],
         "archive_outdated": row["archive_outdated"],
+        "settles_seconds": row["settles"],
     }
     if row["aggregated"] and not restore:
         await connection.execute(NOTHING_NEW, row["id"])
@@ -186,7 +193,7 @@ async def _leave_archived(connection: Connection, job_id: int, row: asyncpg.Reco
             "positions are unknown; the archive is unchanged"
         )
     await connection.execute(NOTHING_NEW, row["id"])
-    return await _content(connection, row["id"], {"ended": True})
+    return await _content(connection, row["id"], {"ended": True, "settles_seconds": row["settles"]})
 
 
 async def _content(connection: Connection, log_id: int, facts: dict[str, Any]) -> Content:

@@ -38,17 +38,28 @@ SELECT uploads < $3 FROM logs WHERE job_id = $1 AND content_sha256 = decode($2, 
 MARK_VERIFIED = """
 UPDATE logs
 SET archiving = false, archived_at = now(), archive_verified = true, updated_at = now(),
-    step_count = $3
+    step_count = $3, archive_settles_at = CASE WHEN $4::float8 IS NULL THEN archive_settles_at
+        ELSE greatest(archive_settles_at, now() + make_interval(secs => $4)) END
 WHERE job_id = $1 AND content_sha256 = decode($2, 'hex') AND aggregated_at IS NOT NULL
 RETURNING id, missing_parts,
+    extract(epoch FROM archive_settles_at - now())::float8 AS settles,
     EXISTS (SELECT FROM maintenance WHERE until > now()) AS is_under_maintenance
 """
 SINCE_LAST_PART = "SELECT extract(epoch FROM now() - created_at)::float8 FROM last_part($1)"
+MARK_SETTLED = """
+UPDATE logs SET archive_settles_at = NULL
+WHERE job_id = $1 AND content_sha256 = decode($2, 'hex') AND archive_verified
+"""
+MARK_UNVERIFIED = """
+UPDATE logs SET archived_at = NULL, archive_verified = false, updated_at = now()
+WHERE job_id = $1 AND content_sha256 = decode($2, 'hex') AND purged_at IS NULL
+"""
 # Parts committed during the aggregation may be neither in the content nor recorded as late. If some
 # parts were dropped, their count says nothing; cut content has no room for more.
 PURGE = """
 UPDATE logs l SET content = NULL, purged_at = now(), updated_at = now()
 WHERE job_id = $1 AND content_sha256 = decode($2, 'hex') AND archive_verified
+    AND archive_settles_at IS NULL
     AND CASE WHEN content_runs IS NULL AND left_out_bytes IS NULL
             OR EXISTS (SELECT FROM log_parts WHERE log_id = l.id AND created_at = l.parts_since)
         THEN (SELECT count(*) FROM content_parts(l.id, l.content_attempt_id)) <= l.part_count
@@ -88,8 +99,10 @@ UPDATE logs SET
     content = NULL, content_bytes = NULL, content_sha256 = NULL, content_attempt_id = NULL,
     part_count = NULL, missing_parts = NULL, parts_since = NULL, content_runs = NULL,
     late_parts = false, aggregated_at = NULL, archiving = false, archived_at = NULL,
-    archive_verified = false, archive_outdated = true, purged_at = NULL, empty = false,
-    step_count = NULL, left_out_bytes = NULL, generation = generation + 1, updated_at = now(),
+    archive_verified = false, archive_outdated = true,
+    archive_outdated_at = CASE WHEN archive_outdated THEN archive_outdated_at ELSE now() END,
+    purged_at = NULL, empty = false, step_count = NULL, left_out_bytes = NULL,
+    generation = generation + 1, updated_at = now(),
     expired_at = CASE WHEN $2 THEN now() END,
     removed_at = CASE WHEN $2 THEN removed_at WHEN $3::bigint IS NOT NULL THEN now() END,
     removed_by = CASE WHEN $2 THEN removed_by ELSE $3::bigint END
@@ -97,8 +110,21 @@ WHERE id = ANY ($1)
 """
 READ = "SELECT * FROM log_rows WHERE id = $1"
 
-PENDING_DELETION = "SELECT uploads FROM logs WHERE job_id = $1 AND archive_outdated"
-MARK_ARCHIVE_DELETED = "UPDATE logs SET archive_outdated = false WHERE job_id = $1"
+UPLOADS = "SELECT uploads FROM logs WHERE job_id = $1"
+WITHDRAW_UPLOAD = """
+UPDATE logs SET uploads = uploads - 1 WHERE job_id = $1 AND uploads = $2 RETURNING id
+"""
+PENDING_DELETION = """
+SELECT uploads FROM logs WHERE job_id = $1
+    AND (archive_outdated OR (archive_settles_at <= now() AND aggregated_at IS NULL))
+"""
+# Checked again later, unless this was that check and found nothing, or nothing was ever uploaded.
+MARK_ARCHIVE_DELETED = """
+UPDATE logs SET archive_outdated = false,
+    archive_settles_at = CASE WHEN $2 OR (archive_outdated AND uploads > 0)
+        THEN greatest(archive_settles_at, now() + make_interval(secs => $3)) END
+WHERE job_id = $1
+"""
 
 
 class WholeContent(NamedTuple):
@@ -120,11 +146,13 @@ class Verified(NamedTuple):
     """A log whose archived object was read back and found equal.
 
     `missing_parts`: numbers missing in its content. `seconds`: since its last part arrived; None if
-    its parts were dropped or maintenance is on.
+    its parts were dropped or maintenance is on. `settles_seconds`: until no earlier request can
+    change the object; None if no check of it is due.
     """
 
     missing_parts: int
     seconds: float | None
+    settles_seconds: float | None
 
 
 async def mark_archiving(
@@ -143,33 +171,63 @@ async def mark_archiving(
         columns = dict(row)
         return Archiving(columns.pop("id"), Origin(**columns))
     if not same and await connection.fetchval(IS_AHEAD, job_id, sha256, there):
-        raise ArchiveAhead(
-            f"job {job_id}: the archived object is from upload {there}, which the database does "
-            "not know: it was restored to an earlier time; run `logflume reconcile`"
-        )
+        raise ahead(job_id, there)
     raise ContentReplaced(
         f"job {job_id}: its content with SHA-256 {sha256[:12]} was replaced or purged"
     )
 
 
+def ahead(job_id: int, there: int) -> ArchiveAhead:
+    """The error for an archived object from an upload that the row does not know."""
+    return ArchiveAhead(
+        f"job {job_id}: the archived object is from upload {there}, which the database does "
+        "not know: it was restored to an earlier time; run `logflume reconcile`"
+    )
+
+
+async def uploads(connection: Connection, job_id: int) -> int:
+    """Return how many uploads of the log were started."""
+    return await connection.fetchval(UPLOADS, job_id) or 0
+
+
+async def withdraw_upload(connection: Connection, job_id: int, upload: int) -> bool:
+    """Forget an upload that wrote nothing; False if another one was started since."""
+    return await connection.fetchval(WITHDRAW_UPLOAD, job_id, upload) is not None
+
+
 async def mark_verified(
-    connection: Connection, job_id: int, sha256: str, steps: Sequence[Step] | None = None
+    connection: Connection,
+    job_id: int,
+    sha256: str,
+    steps: Sequence[Step] | None = None,
+    settles_seconds: float | None = None,
 ) -> Verified | None:
     """Record that the archive holds the content with this SHA-256.
 
     Returns None if the content was replaced meanwhile. `steps`: the timed steps found in it; None
-    if it was not searched.
+    if it was not searched. `settles_seconds`: for which earlier requests may still change the
+    object; None if the store's conditions prevent it.
     """
     count = None if steps is None else len(steps)
     async with connection.transaction():
-        row = await connection.fetchrow(MARK_VERIFIED, job_id, sha256, count)
+        row = await connection.fetchrow(MARK_VERIFIED, job_id, sha256, count, settles_seconds)
         if row is None:
             return None
         await timings.replace(connection, row["id"], steps or ())
     seconds = None
     if not row["is_under_maintenance"]:
         seconds = await connection.fetchval(SINCE_LAST_PART, row["id"])
-    return Verified(row["missing_parts"] or 0, seconds)
+    return Verified(row["missing_parts"] or 0, seconds, row["settles"])
+
+
+async def mark_settled(connection: Connection, job_id: int, sha256: str) -> None:
+    """Record that no earlier request can change the archived object any more."""
+    await connection.execute(MARK_SETTLED, job_id, sha256)
+
+
+async def mark_unverified(connection: Connection, job_id: int, sha256: str) -> None:
+    """Record that the archive no longer holds the content with this SHA-256."""
+    await connection.execute(MARK_UNVERIFIED, job_id, sha256)
 
 
 async def purge(connection: Connection, job_id: int, sha256: str) -> bool:
@@ -245,10 +303,16 @@ async def _replace(connection: Connection, log_id: int, whole: WholeContent) -> 
 
 async def pending_deletion(connection: Connection, job_id: int) -> int | None:
     """Return up to which upload the archived object must be deleted; None if no deletion is due."""
-    uploads: int | None = await connection.fetchval(PENDING_DELETION, job_id)
-    return uploads
+    through: int | None = await connection.fetchval(PENDING_DELETION, job_id)
+    return through
 
 
-async def mark_archive_deleted(connection: Connection, job_id: int) -> None:
-    """Record that a pending deletion from the archive is done."""
-    await connection.execute(MARK_ARCHIVE_DELETED, job_id)
+async def mark_archive_deleted(
+    connection: Connection, job_id: int, settle_seconds: float, *, found: bool
+) -> None:
+    """Record that a pending deletion from the archive is done, or the check after it.
+
+    If an object was `found`, or might still arrive, the archive is checked again after
+    `settle_seconds`.
+    """
+    await connection.execute(MARK_ARCHIVE_DELETED, job_id, found, settle_seconds)

@@ -12,7 +12,8 @@ LOCK = "SELECT FROM logs WHERE job_id = ANY ($1) ORDER BY id FOR NO KEY UPDATE"
 # A separate statement: it sees what was committed while LOCK waited.
 MARK_EMPTY = """
 UPDATE logs SET empty = true
-WHERE id IN (SELECT id FROM bare_logs WHERE job_id = ANY ($1)) RETURNING id
+WHERE id IN (SELECT id FROM bare_logs WHERE job_id = ANY ($1))
+    AND ($2 OR archive_settles_at IS NULL) RETURNING id
 """
 
 
@@ -47,11 +48,17 @@ async def find_pending(
 
 async def mark_empty(connection: Connection, job_id: int) -> bool:
     """Mark a log without parts as empty: no work is left until some arrive. False if it has any."""
-    return bool(await mark_all_empty(connection, [job_id]))
+    return bool(await mark_all_empty(connection, [job_id], deleted=False))
 
 
-async def mark_all_empty(connection: Connection, job_ids: Sequence[int]) -> list[int]:
-    """Mark those of these jobs' logs that have no parts as empty; returns their log ids."""
+async def mark_all_empty(
+    connection: Connection, job_ids: Sequence[int], *, deleted: bool
+) -> list[int]:
+    """Mark those of these jobs' logs that have no parts as empty; returns their log ids.
+
+    Logs whose archive must be checked again are not, unless they were `deleted` by retention: their
+    uploads ended days ago.
+    """
     async with connection.transaction():
         await connection.execute(LOCK, job_ids)
-        return [row["id"] for row in await connection.fetch(MARK_EMPTY, job_ids)]
+        return [row["id"] for row in await connection.fetch(MARK_EMPTY, job_ids, deleted)]

@@ -75,7 +75,8 @@ UPDATE logs l SET aggregated_at = NULL, archived_at = NULL, archive_verified = f
 WHERE id = $1 AND content_runs IS NOT NULL AND content_attempt_id IS DISTINCT FROM log_attempt(id)
 """
 ADD_PENDING_DELETION = """
-UPDATE logs l SET archive_outdated = true, empty = false, updated_at = now()
+UPDATE logs l SET archive_outdated = true, archive_outdated_at = now(), empty = false,
+    updated_at = now()
 WHERE job_id = $1 AND uploads >= $2 AND aggregated_at IS NULL
     AND NOT EXISTS (SELECT FROM log_parts WHERE log_id = l.id)
 """

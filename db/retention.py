@@ -40,7 +40,11 @@ SELECT lock_archived_object(job_id, false)
 FROM (SELECT unnest($1::bigint[]) AS job_id ORDER BY 1) i
 """
 PENDING = "SELECT job_id FROM logs WHERE job_id = ANY ($1) AND archive_outdated ORDER BY job_id"
-MARK_DELETED = "UPDATE logs SET archive_outdated = false WHERE job_id = ANY ($1)"
+# A deletion that arrives late must not remove what is archived next.
+MARK_DELETED = """
+UPDATE logs SET archive_outdated = false, archive_settles_at = now() + make_interval(secs => $2)
+WHERE job_id = ANY ($1)
+"""
 
 # Writers of parts wait at most this long; then this gives up until the next round.
 LIMIT_WAITS = "SET LOCAL lock_timeout = '200ms'"
@@ -141,18 +145,19 @@ async def expire(connection: Connection, policy: Policy, log_ids: Sequence[int])
 
 @asynccontextmanager
 async def pending_deletions(
-    connection: Connection, job_ids: Sequence[int]
+    connection: Connection, job_ids: Sequence[int], settle_seconds: float
 ) -> AsyncIterator[list[int]]:
     """Yield the jobs with a pending deletion; when the block ends, record it as done.
 
-    Inside the block no upload of these jobs can start.
+    `settle_seconds`: for which a deletion may be executed late. Inside the block no upload of these
+    jobs can start.
     """
     async with connection.transaction():
         await connection.execute(LOCK_OBJECTS, job_ids)
         pending = [row["job_id"] for row in await connection.fetch(PENDING, job_ids)]
         yield pending
-        await connection.execute(MARK_DELETED, pending)
-        await mark_all_empty(connection, pending)
+        await connection.execute(MARK_DELETED, pending, settle_seconds)
+        await mark_all_empty(connection, pending, deleted=True)
 
 
 async def delete_rows(connection: Connection, job_ids: Sequence[int]) -> int:

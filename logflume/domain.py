@@ -183,7 +183,8 @@ class Content:
     holds these bytes, verified; `purged`: and the row no longer does. `archive_outdated`: a
     deletion from the archive is pending. `needs_archived`: nothing was aggregated, because parts
     were dropped that only the archived object holds. `left_out_bytes`: bytes that the content lacks
-    because of the size limit.
+    because of the size limit. `settles_seconds`: until no earlier request can change the archived
+    object, which is then checked before the purge; None if no check is due.
     """
 
     ended: bool = False
@@ -198,3 +199,4 @@ class Content:
     archive_outdated: bool = False
     needs_archived: bool = False
     left_out_bytes: int = 0
+    settles_seconds: float | None = None

@@ -3,6 +3,7 @@
 LogflumeError            its text is one line: what is wrong, then what to do
 ├── SettingsError        a setting is unreadable or contradicts another
 ├── ComponentError       a component is missing, unreachable or refuses the request; retry
+│   └── ArchiveChanged   another request changed the archived object; inspect it, then retry
 ├── PermanentError       the same call would fail again; workflows do not retry it
 │   ├── ArchiveRefused   the store refuses: wrong bucket, key or permission
 │   │   └── ColdStorage  the object is in a storage class that cannot be read directly
@@ -31,6 +32,10 @@ class SettingsError(LogflumeError):
 
 class ComponentError(LogflumeError):
     """A component is missing, unreachable or refuses the request."""
+
+
+class ArchiveChanged(ComponentError):
+    """Another request changed the archived object since it was inspected."""
 
 
 class PermanentError(LogflumeError):

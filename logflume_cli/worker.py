@@ -18,6 +18,8 @@ from activities.sweep import SweepActivities
 from activities.types import archive_queue
 from db.connect import check_schema, close_pool, open_pool
 from logflume.archive.store import Archive
+from logflume.backoff import Backoff
+from logflume.errors import LogflumeError
 from logflume.observability.health import Check
 from logflume.observability.server import metrics_server
 from logflume.settings import Settings
@@ -35,6 +37,7 @@ from workflows.client.tracing import interceptors
 log = structlog.get_logger()
 
 QUEUES = ("lifecycle", "archive")
+PROBE_SECONDS = 60.0
 
 
 @click.command()
@@ -70,6 +73,9 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
         limits = settings.worker
         task_queue = settings.temporal.task_queue
         store = Archive(settings.s3, limits.archive_activities)
+        if "archive" in queues:
+            probing = asyncio.create_task(_probe_conditions(store))
+            stack.callback(probing.cancel)
         logs = make_workflows(client, settings)
         if "lifecycle" in queues:
             database = DatabaseActivities(pool)
@@ -116,6 +122,30 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
         log.info("worker_started", queues=queues, task_queue=task_queue, build_id=limits.build_id)
         await stop.wait()
     log.info("worker_stopped")
+
+
+async def _probe_conditions(store: Archive) -> None:
+    """Find out whether the store enforces conditional writes, as soon as it is reachable."""
+    backoff = Backoff(PROBE_SECONDS)
+    while True:
+        try:
+            found = await store.probe_conditions()
+        except LogflumeError as error:
+            delay = backoff.next()
+            log.warning("conditional_writes_unknown", error=str(error), retry_seconds=delay)
+            await asyncio.sleep(delay)
+        else:
+            break
+    if found.are_enforced:
+        log.info("conditional_writes_enforced")
+    else:
+        log.warning(
+            "conditional_writes_not_enforced",
+            put=found.put,
+            multipart=found.multipart,
+            effect="each object is checked again before its purge, "
+            "LOGFLUME_S3__LONGEST_REQUEST_SECONDS after it was verified",
+        )
 
 
 def _runtime(settings: Settings) -> tuple[Runtime | None, str]:

@@ -143,7 +143,7 @@ def settings(
     given: dict[str, Any] = json.loads(stack_file(servers.data_dir).read_text())
     given["database"] = {"url": database_url, "connections": 8}
     given["temporal"]["task_queue"] = name
-    given["s3"]["bucket"] = f"logflume-{name}"
+    given["s3"] |= {"bucket": f"logflume-{name}", "longest_request_seconds": 0.5}
     given["lifecycle"] = {
         "settle_seconds": 0.2,
         "gap_seconds": 0.3,

@@ -15,6 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.types import (
         AGGREGATE,
         ARCHIVE,
+        CHECK_ARCHIVE,
         DELETE_ARCHIVE,
         PURGE,
         RESTORE,
@@ -65,6 +66,8 @@ class LogLifecycle:
         self._job_id = start.job_id
         self._options = start.options
         self._state = start.state or LifecycleState()
+        # When no earlier request can change the archived object; None if no check of it is due.
+        self._settles_at: float | None = None
 
     @workflow.run
     async def run(self, _: LifecycleInput) -> Outcome:
@@ -146,6 +149,7 @@ class LogLifecycle:
         state.parts, state.bytes, state.attempt = content.parts, content.bytes, content.attempt
         state.missing_parts, state.stale_parts = content.missing_parts, content.stale_parts
         state.left_out_bytes = content.left_out_bytes
+        self._set_settling(content.settles_seconds)
         if content.archive_outdated:
             await self._run_in_archive(DELETE_ARCHIVE, self._job_id, None)
         return content
@@ -175,6 +179,7 @@ class LogLifecycle:
                 return False
             if verdict.ok:
                 state.tries, state.last_error, state.verified_at = 0, "", self._now()
+                self._set_settling(verdict.settles_seconds)
                 return True
             if state.tries >= self._options.archive_tries:
                 await self._wait_stuck(verdict.reason)
@@ -205,12 +210,20 @@ class LogLifecycle:
         """Clear the row's copy after the purge delay; False if the log changed first."""
         self._enter("verified")
         purge_at = (self._state.verified_at or self._now()) + self._options.purge_seconds
+        purge_at = max(purge_at, self._settles_at or 0)
         if await self._wait(lambda: self._state.changed, purge_at - self._now(), "purge delay"):
             return False
         self._enter("purging")
         argument = ArchiveInput(self._job_id, content.sha256, content.bytes, content.parts)
+        if self._settles_at is not None:
+            is_intact: bool = await self._run_in_archive(CHECK_ARCHIVE, argument, bool)
+            if not is_intact:
+                return False
         purged: bool = await self._run_in_database(PURGE, argument, bool)
         return purged
+
+    def _set_settling(self, seconds: float | None) -> None:
+        self._settles_at = None if seconds is None else self._now() + seconds
 
     async def _run_in_database(self, activity: str, argument: Any, result_type: type) -> Any:
         """Run a database activity.

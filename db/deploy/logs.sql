@@ -28,6 +28,8 @@ CREATE TABLE logs (
     archived_at timestamptz,
     archive_verified boolean NOT NULL DEFAULT false,
     archive_outdated boolean NOT NULL DEFAULT false,
+    archive_outdated_at timestamptz,
+    archive_settles_at timestamptz,
     step_count integer,
     purged_at timestamptz,
     expired_at timestamptz,
@@ -64,6 +66,12 @@ COMMENT ON COLUMN logs.uploads IS
 COMMENT ON COLUMN logs.archived_at IS 'When the archived bytes were read back and found equal.';
 COMMENT ON COLUMN logs.archive_outdated IS
     'A pending deletion: the archive may still hold an object that must be deleted.';
+COMMENT ON COLUMN logs.archive_outdated_at IS
+    'When the pending deletion was recorded; its time stays after the deletion.';
+COMMENT ON COLUMN logs.archive_settles_at IS
+    'Until then a request that was sent before may still change the archived object. The object is '
+    'checked afterwards: before the purge, or for a cleared log, to delete a late upload. Null if no '
+    'check is due.';
 COMMENT ON COLUMN logs.step_count IS
     'Timed steps found when the content was verified; null if it was not searched.';
 COMMENT ON COLUMN logs.expired_at IS

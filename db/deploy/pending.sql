@@ -5,10 +5,12 @@ BEGIN;
 
 CREATE INDEX logs_pending ON logs (id)
 WHERE (purged_at IS NULL OR late_parts OR archive_outdated) AND NOT empty;
+CREATE INDEX logs_outdated ON logs (archive_outdated_at) WHERE archive_outdated;
 CREATE INDEX logs_unarchived ON logs (id) WHERE (NOT archive_verified OR late_parts) AND NOT empty;
 
 COMMENT ON INDEX logs_pending IS
     'What the sweep scans: its size follows the logs in progress, not all logs.';
+COMMENT ON INDEX logs_outdated IS 'Finds the oldest pending deletion from the archive.';
 COMMENT ON INDEX logs_unarchived IS
     'Finds the oldest unarchived log: those that only wait for their purge are not in it.';
 
@@ -24,23 +26,28 @@ RETURNS TABLE (
     archived_at timestamptz, bare boolean
 )
 LANGUAGE sql STABLE AS $$
-    SELECT l.id, l.job_id, l.archive_outdated, p.final IS TRUE AND l.aggregated_at IS NULL,
+    SELECT l.id, l.job_id,
+        l.archive_outdated OR (c.is_cleared AND coalesce(l.archive_settles_at <= now(), false)),
+        p.final IS TRUE AND l.aggregated_at IS NULL,
         coalesce(p.created_at, l.updated_at), l.archived_at,
-        p.created_at IS NULL AND l.aggregated_at IS NULL AND NOT l.archive_outdated
-    FROM pending_rows l LEFT JOIN LATERAL last_part(l.id) p ON true
+        c.is_cleared AND NOT l.archive_outdated AND l.archive_settles_at IS NULL
+    FROM pending_rows l LEFT JOIN LATERAL last_part(l.id) p ON true,
+        LATERAL (SELECT p.created_at IS NULL AND l.aggregated_at IS NULL AS is_cleared) c
     WHERE l.id > after
         AND l.updated_at < now() - make_interval(secs => quiet_seconds)
         AND coalesce(p.created_at < now() - make_interval(secs => quiet_seconds), true)
         -- A verified log has no work left until its purge is due.
+        -- A cleared log has no work left until its object is checked again.
+        AND NOT (c.is_cleared AND NOT l.archive_outdated AND coalesce(l.archive_settles_at > now(), false))
         AND (NOT l.archive_verified OR l.late_parts OR l.archive_outdated
             OR l.archived_at < now() - make_interval(secs => quiet_seconds + purge_seconds))
 $$;
 
 COMMENT ON FUNCTION pending_logs IS
     'Logs with overdue work above an id: no write for quiet_seconds and, if verified, a purge due '
-    'that long ago. outdated: a deletion from the archive is pending. ended: the final part is '
-    'here, but the log was never aggregated. heard_at: the last write. bare: it has neither parts '
-    'nor content.';
+    'that long ago. outdated: a deletion from the archive, or the check after it, is due. ended: '
+    'the final part is here, but the log was never aggregated. heard_at: the last write. bare: it '
+    'has neither parts nor content, and no check of its object is due.';
 
 CREATE VIEW bare_logs AS
 SELECT l.id, l.job_id FROM logs l

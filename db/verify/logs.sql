@@ -5,7 +5,7 @@ BEGIN;
 SELECT id, job_id, created_at, updated_at, generation, empty, late_parts, aggregated_at, content,
     content_bytes, content_sha256, content_attempt_id, content_runs, part_count, missing_parts,
     left_out_bytes, parts_since, uploads, archiving, archived_at, archive_verified, archive_outdated,
-    step_count, purged_at, expired_at, removed_at, removed_by
+    archive_outdated_at, archive_settles_at, step_count, purged_at, expired_at, removed_at, removed_by
 FROM logs WHERE false;
 SELECT id, log_id, uuid, began_at, closed_at, stale_parts FROM log_attempts WHERE false;
 SELECT log_id, place, timer, event, fold, line, start_ns, finish_ns FROM log_timings WHERE false;

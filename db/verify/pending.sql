@@ -8,7 +8,8 @@ DECLARE
     log CONSTANT bigint := -1;
 BEGIN
     ASSERT (SELECT count(*) FROM pg_index
-        WHERE indexrelid IN ('logs_pending'::regclass, 'logs_unarchived'::regclass) AND indisvalid) = 2;
+        WHERE indexrelid IN ('logs_pending'::regclass, 'logs_outdated'::regclass, 'logs_unarchived'::regclass)
+            AND indisvalid) = 3;
     INSERT INTO logs (id, job_id, updated_at, archive_outdated)
     VALUES (log, job, now() - interval '1 hour', true);
     ASSERT NOT EXISTS (SELECT FROM bare_logs WHERE id = log);
@@ -25,6 +26,11 @@ BEGIN
     DELETE FROM log_parts WHERE log_id = log;
     UPDATE logs SET archive_outdated = false WHERE id = log;
     ASSERT (SELECT job_id FROM bare_logs WHERE id = log) = job;
+    ASSERT (SELECT (outdated, bare) = (false, true) FROM pending_logs(log - 1, 60, 60) WHERE id = log);
+    UPDATE logs SET archive_settles_at = now() + interval '1 second' WHERE id = log;
+    ASSERT NOT EXISTS (SELECT FROM pending_logs(log - 1, 60, 60) WHERE id = log);
+    UPDATE logs SET archive_settles_at = now() WHERE id = log;
+    ASSERT (SELECT (outdated, bare) = (true, false) FROM pending_logs(log - 1, 60, 60) WHERE id = log);
 END
 $$;
 

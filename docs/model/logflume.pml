@@ -68,6 +68,12 @@ bool running, signalled;
 /* Pending steps of a worker that hung and was replaced: the SHA-256 in their input. */
 byte late_purge, late_verify;
 
+/* An upload that the store has not executed yet, although its worker gave up; 0: none. Its condition:
+ * the object that the worker saw. is_unsettled is archive_settles_at; it is in the past when no upload
+ * is late. */
+byte late_upload, late_upload_saw;
+bool is_unsettled;
+
 /* Violated promises; must never be true. */
 bool byte_lost, byte_doubled, from_closed_attempt, runs_mixed, purged_unverified,
     dropped_unarchived, log_not_ended;
@@ -83,7 +89,19 @@ bool byte_lost, byte_doubled, from_closed_attempt, runs_mixed, purged_unverified
 /* db/deploy/pending.sql logs_pending; db/partitions.py UNFINISHED */
 #define PENDING ((!purged_at || late_parts || archive_outdated) && !is_empty)
 #define IS_BARE ((log_parts[0] | log_parts[1]) == 0 && !aggregated_at && !archive_outdated)
+#define CHECK_DELETION (is_unsettled && late_upload == 0 && IS_BARE)
 #define UNFINISHED (!archive_verified || !purged_at || late_parts)
+
+#ifdef FAULT_UPLOAD_WITHOUT_CONDITION
+#define UPLOAD_MAY_REPLACE(seen) true
+#else
+#define UPLOAD_MAY_REPLACE(seen) (object == seen)
+#endif
+#ifdef FAULT_DELETION_WITHOUT_CHECK
+#define SETTLES false
+#else
+#define SETTLES true
+#endif
 
 #ifdef FAULT_PURGE_DURING_A_FLUSH
 #define CAN_PURGE !row_locked
@@ -222,7 +240,7 @@ inline end_run() {
 }
 
 active proctype LogLifecycle() {
-    byte hash, runs, old, attempt, since;
+    byte hash, runs, old, attempt, since, seen;
 
 idle:
     atomic { running; goto aggregate };
@@ -266,13 +284,16 @@ aggregated:
     atomic {
         runs = 0; old = 0; attempt = 0; since = 0;
         if
-        :: archive_outdated -> goto delete_archive
-        :: !archive_outdated -> goto made
+        :: archive_outdated || CHECK_DELETION -> goto delete_archive
+        :: !(archive_outdated || CHECK_DELETION) -> goto made
         :: TROUBLE; goto aggregate /* the result was lost */
         fi
     }
 delete_archive:
-    object = 0;
+    atomic {
+        is_unsettled = SETTLES && (archive_outdated || object);
+        object = 0
+    }
     if
     :: archive_outdated = false
     :: atomic { TROUBLE; goto delete_archive }
@@ -286,8 +307,9 @@ made:
         fi
     }
 archive:
-    atomic { /* mark_archiving, and read the content to upload */
+    atomic { /* inspect the object, mark_archiving, and read the content to upload */
         !row_locked ->
+        seen = object;
         if
         :: signalled || sha256 != hash || !aggregated_at || purged_at || !has_content -> goto aggregate
         :: else -> archive_verified = false
@@ -296,19 +318,28 @@ archive:
     atomic { /* the upload ends, and is verified */
         !row_locked ->
         if
+        :: !UPLOAD_MAY_REPLACE(seen) -> goto archive
+        :: UPLOAD_MAY_REPLACE(seen)
+        fi;
+        if
         :: CAN_MARK_VERIFIED(hash) -> object = hash; archive_verified = true
         :: !CAN_MARK_VERIFIED(hash) -> object = hash; goto aggregate
         :: TROUBLE_IF(CAN_MARK_VERIFIED(hash)); object = hash; archive_verified = true; late_verify = hash
         :: TROUBLE; object = SPOILT; goto archive
         :: TROUBLE; goto archive
+        :: TROUBLE_IF(late_upload == 0); late_upload = hash; late_upload_saw = seen; goto archive
         fi
     }
 verified:
     atomic { /* new parts or content arrive, or the purge delay expires */
         if
         :: signalled -> goto aggregate
-        :: CAN_PURGE && IS_VERIFIED(hash) && HAS_ALL_PARTS -> purge(); end_run()
-        :: CAN_PURGE && !(IS_VERIFIED(hash) && HAS_ALL_PARTS) -> goto aggregate
+        :: is_unsettled && late_upload == 0 -> /* check_archive */
+            archive_verified = archive_verified && object == sha256;
+            is_unsettled = false;
+            goto verified
+        :: CAN_PURGE && !is_unsettled && IS_VERIFIED(hash) && HAS_ALL_PARTS -> purge(); end_run()
+        :: CAN_PURGE && !is_unsettled && !(IS_VERIFIED(hash) && HAS_ALL_PARTS) -> goto aggregate
         :: TROUBLE; late_purge = hash; goto verified
         fi
     }
@@ -330,7 +361,7 @@ active proctype LateWorker() {
     :: atomic {
         late_purge && CAN_PURGE ->
         if
-        :: IS_VERIFIED(late_purge) && HAS_ALL_PARTS -> purge()
+        :: IS_VERIFIED(late_purge) && HAS_ALL_PARTS && !is_unsettled -> purge()
         :: else
         fi;
         late_purge = 0
@@ -340,16 +371,21 @@ active proctype LateWorker() {
         archive_verified = archive_verified || CAN_MARK_VERIFIED(late_verify);
         late_verify = 0
         }
+    :: atomic { /* an upload lands late */
+        late_upload ->
+        object = (UPLOAD_MAY_REPLACE(late_upload_saw) -> late_upload : object);
+        late_upload = 0; late_upload_saw = 0
+        }
     od
 }
 
 active proctype Sweep() {
     do
     :: atomic { /* mark_empty */
-        PENDING && !running && IS_BARE && LOG_ATTEMPT == NONE && !row_locked -> is_empty = true
+        PENDING && !running && IS_BARE && !is_unsettled && LOG_ATTEMPT == NONE && !row_locked -> is_empty = true
         }
     :: atomic { /* start a workflow */
-        PENDING && !running && !IS_BARE -> running = true; signalled = true
+        PENDING && !running && (!IS_BARE || CHECK_DELETION) -> running = true; signalled = true
         }
     od
 }
@@ -430,7 +466,7 @@ active proctype End() {
         from_closed_attempt = ((HAS(closed, A) && (object & PARTS_OF(A))) ||
             (HAS(closed, B) && (object & PARTS_OF(B))));
         runs_mixed = (object & PARTS_OF(A)) && (object & ~PARTS_OF(A));
-        log_not_ended = (running || PENDING || has_content || row_locked || key_share ||
+        log_not_ended = (running || PENDING || is_unsettled || has_content || row_locked || key_share ||
             queue[0] != ACKED || queue[1] != ACKED);
         assert(!log_not_ended);
         assert(!from_closed_attempt);

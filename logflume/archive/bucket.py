@@ -54,8 +54,16 @@ class Bucket:
         self._slice = settings.slice_bytes
         self._name = f"S3 bucket {settings.bucket} at {settings.endpoint or 'AWS'}"
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="archive")
+        self.longest_request = settings.longest_request_seconds
+        # Temporal retries too, and its retries are visible.
+        self._s3 = self._client(settings, threads, attempts=2)
+        # The store may execute a request long after its client gave up. Each write is therefore
+        # sent once; the activity inspects the object before it tries again.
+        self._writes = self._client(settings, threads, attempts=1)
+
+    def _client(self, settings: S3Settings, threads: int, attempts: int) -> Any:
         secret_key = settings.secret_key.get_secret_value() if settings.secret_key else None
-        self._s3 = boto3.client(
+        return boto3.client(
             "s3",
             endpoint_url=settings.endpoint,
             verify=str(settings.ca_file) if settings.ca_file else None,
@@ -66,8 +74,7 @@ class Bucket:
                 connect_timeout=5,
                 read_timeout=60,
                 max_pool_connections=threads,
-                # Temporal retries too, and its retries are visible.
-                retries={"total_max_attempts": 2, "mode": "standard"},
+                retries={"total_max_attempts": attempts, "mode": "standard"},
                 s3={"addressing_style": "path" if settings.endpoint else "auto"},
             ),
         )

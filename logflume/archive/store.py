@@ -2,11 +2,12 @@
 
 from logflume.archive.bucket import LOGS_PREFIX, hold_key, hold_prefix, key
 from logflume.archive.reader import Digest, ObjectInfo
-from logflume.archive.writer import Writer
+from logflume.archive.writer import Conditions, Writer
 
 __all__ = [
     "LOGS_PREFIX",
     "Archive",
+    "Conditions",
     "Digest",
     "ObjectInfo",
     "hold_key",

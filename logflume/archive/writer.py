@@ -1,27 +1,101 @@
 """Uploads, copies and deletes archived logs; the wire contract fixes the keys and the metadata."""
 
 import base64
+import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from logflume.archive.bucket import hold_key, key
+from botocore.exceptions import ClientError
+
+from logflume.archive.bucket import error_code, error_status, hold_key, key
 from logflume.archive.reader import Reader
-from logflume.errors import ArchiveRefused, ComponentError, LogflumeError, NotArchived
+from logflume.errors import (
+    ArchiveChanged,
+    ArchiveRefused,
+    ComponentError,
+    LogflumeError,
+    NotArchived,
+)
 
 if TYPE_CHECKING:
     from types_boto3_s3.type_defs import CompletedPartTypeDef
 
 CONTENT_TYPE = "text/plain"
+# Not under LOGS_PREFIX: never taken for a log.
+PROBE_PREFIX = "logflume-probe/"
+NO_SUCH_ETAG = '"00000000000000000000000000000000"'
 PERMANENT_CODES = {"AccessDenied", "AllAccessDisabled", "InvalidRequest"}
 # S3's limit of keys per request.
 DELETE_BATCH = 1000
 
 ReadSlice = Callable[[int, int], Awaitable[bytes]]
+Support = Literal["unknown", "enforced", "ignored", "refused"]
+
+
+class Conditions(NamedTuple):
+    """How the store handles conditional writes (If-None-Match, If-Match)."""
+
+    put: Support
+    multipart: Support
+
+    @property
+    def are_enforced(self) -> bool:
+        """Whether a late upload can never overwrite a newer object."""
+        return self.put == self.multipart == "enforced"
 
 
 class Writer(Reader):
-    """Uploads, copies and deletes archived logs."""
+    """Uploads, copies and deletes archived logs.
+
+    `conditions` is assumed until `probe_conditions` finds out.
+    """
+
+    conditions = Conditions("enforced", "enforced")
+
+    async def probe_conditions(self) -> Conditions:
+        """Find out how the store handles conditional writes, with a probe object."""
+        self.conditions = Conditions("unknown", "unknown")
+        target = {"Bucket": self._bucket, "Key": f"{PROBE_PREFIX}{uuid.uuid4()}"}
+        put = self._writes.put_object
+        await self._call(put, **target, Body=b"probe")
+        try:
+            first = await self._support(put, **target, Body=b"first", IfNoneMatch="*")
+            later = await self._support(put, **target, Body=b"later", IfMatch=NO_SUCH_ETAG)
+            multipart = await self._probe_multipart(target)
+        finally:
+            await self._call(self._writes.delete_object, **target)
+        self.conditions = Conditions(first if first != "enforced" else later, multipart)
+        return self.conditions
+
+    async def _probe_multipart(self, target: dict[str, Any]) -> Support:
+        created = await self._call(self._writes.create_multipart_upload, **target)
+        upload = target | {"UploadId": created["UploadId"]}
+        sent = await self._call(self._writes.upload_part, **upload, PartNumber=1, Body=b"multipart")
+        support = await self._support(
+            self._writes.complete_multipart_upload,
+            **upload,
+            MultipartUpload={"Parts": [{"ETag": sent["ETag"], "PartNumber": 1}]},
+            IfNoneMatch="*",
+        )
+        if support != "ignored":
+            with suppress(LogflumeError):
+                await self._call(self._writes.abort_multipart_upload, **upload)
+        return support
+
+    async def _support(self, write: Callable[..., Any], **request: Any) -> Support:
+        """Send a write whose condition is not met."""
+        try:
+            await self._call(write, **request)
+        except (ComponentError, ArchiveRefused) as error:
+            cause = error.__cause__
+            if isinstance(cause, ClientError):
+                if error_status(cause) == 412:
+                    return "enforced"
+                if error_status(cause) in (400, 501):
+                    return "refused"
+            raise
+        return "ignored"
 
     async def upload(  # noqa: PLR0913
         self,
@@ -32,12 +106,17 @@ class Writer(Reader):
         sha256: str,
         parts: int,
         origin: str | None = None,
+        etag: str | None = None,
     ) -> None:
         """Upload `size` bytes to the job's key, one slice at a time.
 
         If the log fits into one slice, the store verifies `sha256` (hex). `origin` is stored in
-        the metadata.
+        the metadata. `etag`: of the object to overwrite; None: there must not be one.
+
+        Raises:
+            ArchiveChanged: there is another object than expected.
         """
+        condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
         metadata = {"sha256": sha256, "parts": str(parts)}
         target: dict[str, Any] = {
             "Bucket": self._bucket,
@@ -47,14 +126,18 @@ class Writer(Reader):
             "Metadata": metadata if origin is None else metadata | {"origin": origin},
         }
         if size > self._slice:
-            await self._upload_slices(target, read, size)
+            await self._upload_slices(target, read, size, condition)
             return
         body = await read(0, size)
         checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
-        await self._call(self._s3.put_object, **target, Body=body, ChecksumSHA256=checksum)
+        if self.conditions.put != "refused":
+            target |= condition
+        await self._write(self._writes.put_object, **target, Body=body, ChecksumSHA256=checksum)
 
-    async def _upload_slices(self, target: dict[str, Any], read: ReadSlice, size: int) -> None:
-        created = await self._call(self._s3.create_multipart_upload, **target)
+    async def _upload_slices(
+        self, target: dict[str, Any], read: ReadSlice, size: int, condition: dict[str, str]
+    ) -> None:
+        created = await self._call(self._writes.create_multipart_upload, **target)
         upload: dict[str, Any] = {
             "Bucket": target["Bucket"],
             "Key": target["Key"],
@@ -65,21 +148,45 @@ class Writer(Reader):
             for number, start in enumerate(range(0, size, self._slice), 1):
                 body = await read(start, self._slice)
                 sent = await self._call(
-                    self._s3.upload_part, **upload, PartNumber=number, Body=body
+                    self._writes.upload_part, **upload, PartNumber=number, Body=body
                 )
                 done.append({"ETag": sent["ETag"], "PartNumber": number})
-            await self._call(
-                self._s3.complete_multipart_upload, **upload, MultipartUpload={"Parts": done}
+            await self._write(
+                self._writes.complete_multipart_upload,
+                **upload,
+                **condition if self.conditions.multipart != "refused" else {},
+                MultipartUpload={"Parts": done},
             )
         except BaseException:
             # S3 bills an incomplete upload until it is aborted.
             with suppress(LogflumeError):
-                await self._call(self._s3.abort_multipart_upload, **upload)
+                await self._call(self._writes.abort_multipart_upload, **upload)
             raise
 
-    async def delete(self, job_id: int) -> None:
-        """Delete the job's object; idempotent."""
-        await self._call(self._s3.delete_object, Bucket=self._bucket, Key=key(job_id))
+    async def _write(self, write: Callable[..., Any], **request: Any) -> None:
+        """Send a conditional write; raises ArchiveChanged if its condition is not met."""
+        try:
+            await self._call(write, **request)
+        except (ComponentError, ArchiveRefused) as error:
+            cause = error.__cause__
+            if isinstance(cause, ClientError) and (
+                error_status(cause) == 412 or error_code(cause) == "NoSuchKey"
+            ):
+                raise ArchiveChanged(
+                    f"{self._name}: another request changed {request['Key']} meanwhile"
+                ) from error
+            raise
+
+    async def delete(self, job_id: int, etag: str | None = None) -> None:
+        """Delete the job's object; with `etag`, only if that is still its ETag.
+
+        Raises:
+            ArchiveChanged: it has another one; stores that ignore this condition delete it.
+        """
+        condition = {"IfMatch": etag} if etag and self.conditions.are_enforced else {}
+        await self._write(
+            self._writes.delete_object, Bucket=self._bucket, Key=key(job_id), **condition
+        )
 
     async def delete_many(self, job_ids: Sequence[int]) -> None:
         """Delete the objects of many jobs; idempotent."""
@@ -98,7 +205,7 @@ class Writer(Reader):
             return None
         copy = hold_key(job_id, sha256)
         await self._call(
-            self._s3.copy_object,
+            self._writes.copy_object,
             Bucket=self._bucket,
             Key=copy,
             CopySource={"Bucket": self._bucket, "Key": key(job_id)},
@@ -115,7 +222,7 @@ class Writer(Reader):
         for start in range(0, len(keys), DELETE_BATCH):
             objects = [{"Key": key} for key in keys[start : start + DELETE_BATCH]]
             response = await self._call(
-                self._s3.delete_objects,
+                self._writes.delete_objects,
                 Bucket=self._bucket,
                 Delete={"Objects": objects, "Quiet": True},
             )

@@ -149,6 +149,11 @@ class S3Settings(Group):
         le=64 * MIB,
         description="bytes read and sent at a time; larger logs use a multipart upload",
     )
+    longest_request_seconds: float = Field(
+        900, gt=0, description="seconds for which the store, or a proxy before it, may delay a "
+        "request and still execute it: until then after a deletion, an archived object is checked "
+        "again"
+    )  # fmt: skip
 
     @field_validator("endpoint")
     @classmethod

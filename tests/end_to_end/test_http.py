@@ -27,7 +27,10 @@ pytestmark = pytest.mark.timeout(200)
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
     lifecycle = {"purge_seconds": 1, "settle_seconds": 1, "gap_seconds": 1}
-    stack = LocalStack(tmp_path_factory.mktemp("http"), {"lifecycle": lifecycle})
+    stack = LocalStack(
+        tmp_path_factory.mktemp("http"),
+        {"lifecycle": lifecycle, "s3": {"longest_request_seconds": 1}},
+    )
     asyncio.run(stack.up())
     yield stack
     asyncio.run(stack.down())

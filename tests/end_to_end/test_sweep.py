@@ -40,6 +40,7 @@ def stack(data_dir):
     overrides = {
         "lifecycle": {"purge_seconds": 1, "settle_seconds": 1, "gap_seconds": 1},
         "sweep": {"every_seconds": 24 * 3600, "after_seconds": 1},
+        "s3": {"longest_request_seconds": 1},
     }
     stack = LocalStack(data_dir, overrides)
     asyncio.run(stack.up())

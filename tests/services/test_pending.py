@@ -100,9 +100,10 @@ async def test_removed_text_is_pending_until_it_is_deleted_from_the_archive(find
     [found] = await finder.find()
     assert found.outdated
     assert not await mark_empty(finder.connection, job_id)
-    await logs.mark_archive_deleted(finder.connection, job_id)
-    [found] = await finder.find()
-    assert (found.outdated, found.bare) == (False, True)
+    for due in (True, False):  # checked again once
+        await logs.mark_archive_deleted(finder.connection, job_id, 0, found=False)
+        [found] = await finder.find()
+        assert (found.outdated, found.bare) == (due, not due)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ async def test_removed_text_is_pending_until_it_is_deleted_from_the_archive(find
 async def test_an_empty_log_is_pending_again_once_parts_arrive(finder, job_id, again):
     await store_batch(finder.connection, [part(job_id, 0, b"secret")])
     await write_whole(finder.connection, job_id, b"")
-    await logs.mark_archive_deleted(finder.connection, job_id)
+    await logs.mark_archive_deleted(finder.connection, job_id, 0, found=False)
     await finder.pass_seconds(2 * QUIET)
     assert await finder.jobs() == [job_id]
     assert await mark_empty(finder.connection, job_id)
@@ -127,10 +128,10 @@ async def test_an_empty_log_is_pending_again_once_parts_arrive(finder, job_id, a
 
 async def test_content_written_whole_makes_an_empty_log_pending(finder, job_id):
     await write_whole(finder.connection, job_id, b"")
-    await logs.mark_archive_deleted(finder.connection, job_id)
+    await logs.mark_archive_deleted(finder.connection, job_id, 0, found=False)
     assert await mark_empty(finder.connection, job_id)
     await write_whole(finder.connection, job_id, b"text")
-    await logs.mark_archive_deleted(finder.connection, job_id)
+    await logs.mark_archive_deleted(finder.connection, job_id, 0, found=False)
     await finder.pass_seconds(2 * QUIET)
     assert await finder.jobs() == [job_id]
 
@@ -138,7 +139,7 @@ async def test_content_written_whole_makes_an_empty_log_pending(finder, job_id):
 @pytest.mark.parametrize("number", [0, LAST])
 async def test_a_log_is_not_marked_empty_while_parts_are_written(pool, finder, job_id, number):
     await write_whole(finder.connection, job_id, b"")
-    await logs.mark_archive_deleted(finder.connection, job_id)
+    await logs.mark_archive_deleted(finder.connection, job_id, 0, found=False)
     async with pool.acquire() as drain:
         async with drain.transaction():
             await store_batch(drain, [part(job_id, number, b"x", attempt="")])
@@ -150,7 +151,7 @@ async def test_a_log_is_not_marked_empty_while_parts_are_written(pool, finder, j
 @pytest.mark.parametrize("number", [0, LAST])
 async def test_parts_wait_for_the_empty_mark_and_clear_it(pool, finder, job_id, number):
     await write_whole(finder.connection, job_id, b"")
-    await logs.mark_archive_deleted(finder.connection, job_id)
+    await logs.mark_archive_deleted(finder.connection, job_id, 0, found=False)
     async with pool.acquire() as drain:
         async with finder.connection.transaction():
             assert await mark_empty(finder.connection, job_id)

@@ -69,6 +69,7 @@ class Bench:
             await run_activity(self.activities.delete_archive, job_id)
             assert await run_activity(self.activities.archive, order)
             assert (await run_activity(self.activities.verify, order)).ok
+            assert await run_activity(self.activities.check_archive, order)
         async with self.pool.acquire() as connection:
             assert not purge or await logs.purge(connection, job_id, content.sha256)
         return self.archived(job_id)

@@ -75,7 +75,7 @@ async def test_a_policy_matches_by_age_size_and_state(keeper, numbers, policy, e
         await logs.replace_contents(
             connection, [logs.WholeContent(jobs["cleared"], b""), logs.WholeContent(1, b"", 7)]
         )
-        await logs.mark_archive_deleted(connection, jobs["cleared"])
+        await logs.mark_archive_deleted(connection, jobs["cleared"], 0, found=False)
         await connection.execute("UPDATE logs SET empty = true WHERE job_id = $1", jobs["cleared"])
         await connection.execute(
             "UPDATE logs SET removed_at = now() WHERE job_id = $1", jobs["removed"]
@@ -208,14 +208,14 @@ async def test_no_upload_starts_while_the_old_object_is_deleted(keeper, pool, jo
     await keeper.store(part(job_id, 0, b"new", attempt="b", final=True))
     async with pool.acquire() as connection, pool.acquire() as worker:
         made = await aggregation.aggregate(worker, job_id, force=True, restore=False)
-        async with retention.pending_deletions(connection, [job_id]) as pending:
+        async with retention.pending_deletions(connection, [job_id], 1) as pending:
             assert pending == [job_id]
             # The log's own workflow deletes it too, and continues.
-            await logs.mark_archive_deleted(worker, job_id)
+            await logs.mark_archive_deleted(worker, job_id, 0, found=False)
             archiving = asyncio.create_task(logs.mark_archiving(worker, job_id, made.sha256))
             await until_blocked(pool, worker.get_server_pid())
         assert await archiving
-        async with retention.pending_deletions(connection, [job_id]) as pending:
+        async with retention.pending_deletions(connection, [job_id], 1) as pending:
             assert pending == []
 
 

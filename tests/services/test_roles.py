@@ -239,7 +239,7 @@ async def test_the_worker_can_sweep_restore_and_delete(pool, pools, job_id):
         await backfill.find_of_kind(worker, backfill.Kind("not_archived", -1, 0), 0, 10)
         assert len(await backfill.check_progress(worker, [(job_id, 0.0, True)])) == 1
         assert await logs.pending_deletion(worker, job_id) is None
-        await logs.mark_archive_deleted(worker, job_id)
+        await logs.mark_archive_deleted(worker, job_id, 0, found=False)
     async with pool.acquire() as owner:
         await holds.put_on(owner, held, "because")
         await owner.execute("UPDATE logs SET archived_at = archived_at - interval '40 days'")
@@ -248,7 +248,7 @@ async def test_the_worker_can_sweep_restore_and_delete(pool, pools, job_id):
         page = await retention.find_expirable(worker, old, retention.PageToken(), 100)
         expired = await retention.expire(worker, old, page.log_ids)
         assert [one.job_id for one in expired] == [gone]
-        async with retention.pending_deletions(worker, [gone]) as pending_jobs:
+        async with retention.pending_deletions(worker, [gone], 1) as pending_jobs:
             assert pending_jobs == [gone]
         assert await retention.delete_rows(worker, [gone]) == 1
 

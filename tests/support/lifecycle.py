@@ -11,6 +11,7 @@ from activities.logs import ArchiveActivities, DatabaseActivities
 from activities.types import (
     AGGREGATE,
     ARCHIVE,
+    CHECK_ARCHIVE,
     DELETE_ARCHIVE,
     PURGE,
     RESTORE,
@@ -33,6 +34,7 @@ def activities_of(
         PURGE: database.purge,
         ARCHIVE: worker.archive,
         VERIFY: worker.verify,
+        CHECK_ARCHIVE: worker.check_archive,
         RESTORE: worker.restore,
         DELETE_ARCHIVE: worker.delete_archive,
     }
@@ -44,6 +46,7 @@ class LifecycleSteps:
     def __init__(self, pool: asyncpg.Pool, archive: Archive, job_id: int) -> None:
         self.job_id = job_id
         self.aggregated = Content()
+        self.is_unsettled = False
         self.next = AGGREGATE
         self.is_over = False  # after the last activity of a pass
         self._force, self._restore = True, False
@@ -74,6 +77,7 @@ class LifecycleSteps:
         answer = await ActivityEnvironment().run(activity, self.order)
         if self.next == AGGREGATE:
             self.aggregated = answer
+            self.is_unsettled = answer.settles_seconds is not None
             self.next = self._after_aggregation()
             self.is_over = self.next == AGGREGATE
         elif self.next == DELETE_ARCHIVE:
@@ -83,7 +87,10 @@ class LifecycleSteps:
             self.next = VERIFY if answer else AGGREGATE
         elif self.next == VERIFY:
             assert answer.ok or answer.replaced, answer.reason
-            self.next = PURGE if answer.ok else AGGREGATE
+            self.is_unsettled = answer.settles_seconds is not None
+            self.next = self._purge() if answer.ok else AGGREGATE
+        elif self.next == CHECK_ARCHIVE:
+            self.next = PURGE if answer else AGGREGATE
         else:
             self.is_over = self.next == PURGE and answer
             self.next = AGGREGATE
@@ -96,7 +103,11 @@ class LifecycleSteps:
             return DELETE_ARCHIVE
         if not self.aggregated.sha256 or self.aggregated.purged:
             return AGGREGATE
-        return PURGE if self.aggregated.archived else ARCHIVE
+        return self._purge() if self.aggregated.archived else ARCHIVE
+
+    def _purge(self) -> str:
+        """The purge; before it, a check of the object that an earlier request may have changed."""
+        return CHECK_ARCHIVE if self.is_unsettled else PURGE
 
     async def finish(self) -> None:
         """Run all remaining steps, as the workflow does when no signal arrives."""

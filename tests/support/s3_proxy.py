@@ -118,6 +118,30 @@ async def altered_request(request: web.Request, forward: Forward) -> web.StreamR
     return (await forward()).again(request)
 
 
+class Held:
+    """Requests that are executed late: the client's connection breaks, the request stays.
+
+    With `done` a request is also executed at once and answered; releasing it repeats it.
+    """
+
+    def __init__(self, *, done: bool = False) -> None:
+        self._done = done
+        self._forwards: list[Forward] = []
+
+    async def __call__(self, request: web.Request, forward: Forward) -> web.StreamResponse:
+        await request.read()
+        self._forwards.append(forward)
+        if self._done:
+            return (await forward()).again(request)
+        assert request.transport
+        request.transport.abort()
+        return web.Response()
+
+    async def release(self) -> list[int]:
+        """Execute all of them now, the latest first; returns the status of each response."""
+        return [(await forward()).status for forward in reversed(self._forwards)]
+
+
 @dataclass
 class Proxy:
     """Which requests for which keys get which trouble."""

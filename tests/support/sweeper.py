@@ -60,8 +60,9 @@ class LockedArchive(Archive):
         upload = self.locked.upload if self.locked else super().upload
         await upload(*arguments, **named)
 
-    async def delete(self, job_id: int) -> None:
-        await (self.locked.delete(job_id) if self.locked else super().delete(job_id))
+    async def delete(self, job_id: int, etag: str | None = None) -> None:
+        deletes = self.locked.delete if self.locked else super().delete
+        await deletes(job_id, etag)
 
 
 @dataclass

@@ -16,6 +16,8 @@ FAULTS = {
     "FAULT_PURGE_DURING_A_FLUSH": (SMALL, "byte_lost"),
     "FAULT_PURGE_WITHOUT_THE_HASH": (SMALL, "purged_unverified"),
     "FAULT_VERIFY_WITHOUT_THE_HASH": (SMALL, "purged_unverified"),
+    "FAULT_UPLOAD_WITHOUT_CONDITION": (SMALL, "purged_unverified"),
+    "FAULT_DELETION_WITHOUT_CHECK": (REQUEUE, "from_closed_attempt"),
     "FAULT_APPEND": (SMALL, "byte_doubled"),
     "FAULT_DROP_WITHOUT_RESCUE": (SMALL, "dropped_unarchived"),
     "FAULT_CLOSED_ATTEMPTS_TAKE_PARTS": (REQUEUE, "from_closed_attempt"),

@@ -32,8 +32,9 @@ class TroubledArchive(Archive):
         self.after_upload: Callable[[int], Awaitable[None]] | None = None
         self.refused: Archive | None = None  # used instead; it has the wrong key
 
-    async def delete(self, job_id: int) -> None:
-        await (self.refused.delete(job_id) if self.refused else super().delete(job_id))
+    async def delete(self, job_id: int, etag: str | None = None) -> None:
+        deletes = self.refused.delete if self.refused else super().delete
+        await deletes(job_id, etag)
 
     async def upload(self, *arguments: Any, **named: Any) -> None:
         if self.refused:

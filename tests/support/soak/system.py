@@ -44,7 +44,7 @@ TIMES = {
     },
     "sweep": {"every_seconds": 10, "after_seconds": 20},
     "drain": {"signal_seconds": 1},
-    "s3": {"slice_bytes": 5 * 1024 * 1024},
+    "s3": {"slice_bytes": 5 * 1024 * 1024, "longest_request_seconds": 20},
 }
 READY_SECONDS = 120
 # The size of the S3 store's file system.
