@@ -51,6 +51,11 @@ OLDEST_UNARCHIVED_SECONDS = Gauge(
     "logflume_worker_oldest_unarchived_seconds",
     "Age of the oldest log not yet archived and verified; 0 if there is none.",
 )
+OLDEST_PENDING_DELETION_SECONDS = Gauge(
+    "logflume_worker_oldest_pending_deletion_seconds",
+    "Time since the oldest removal of a log's text that is not yet done in the archive; 0 if there "
+    "is none.",
+)
 LOGS_STUCK = Gauge("logflume_worker_logs_stuck", "Logs whose workflow is in phase `stuck`.")
 MAINTENANCE_ON = Gauge("logflume_worker_maintenance_on", "1 while the maintenance switch is on.")
 PARTITIONS_AHEAD = Gauge(
@@ -93,6 +98,7 @@ def readings(pool: asyncpg.Pool, workflows: LogWorkflows) -> Readings:
             found = await read_stats(connection)
         return (
             found.oldest_unarchived_seconds,
+            found.oldest_pending_deletion_seconds,
             found.is_under_maintenance,
             found.partitions_ahead,
             found.default_partition_parts,
@@ -103,6 +109,7 @@ def readings(pool: asyncpg.Pool, workflows: LogWorkflows) -> Readings:
 
     postgres = (
         OLDEST_UNARCHIVED_SECONDS,
+        OLDEST_PENDING_DELETION_SECONDS,
         MAINTENANCE_ON,
         PARTITIONS_AHEAD,
         DEFAULT_PARTITION_PARTS,

@@ -60,13 +60,15 @@ class ArchiveInput:
 class Verdict:
     """Result of verifying an archived object; `reason`: why it is not ok.
 
-    `replaced`: the object is intact, but the log has other content by now. `settles_seconds`: as in
+    `replaced`: the object is intact, but the log has other content by now. `refused`: the store
+    refused a request or did not answer; nothing is known about the object. `settles_seconds`: as in
     `Content`.
     """
 
     ok: bool
     replaced: bool = False
     reason: str = ""
+    refused: bool = False
     settles_seconds: float | None = None
 
 

@@ -18,6 +18,10 @@ SELECT coalesce(max(extract(epoch FROM now() - began_at)), 0)::float8 FROM (
     ORDER BY id LIMIT $1
 ) oldest
 """
+OLDEST_PENDING_DELETION = """
+SELECT coalesce(extract(epoch FROM now() - min(archive_outdated_at)), 0)::float8
+FROM logs WHERE archive_outdated
+"""
 IS_UNDER_MAINTENANCE = "SELECT EXISTS (SELECT FROM maintenance WHERE until > now())"
 MOST_COUNTED = 10_000
 COUNT_PARTS = "SELECT count_partition_parts($1, $2)"
@@ -27,11 +31,14 @@ class DatabaseStats(msgspec.Struct, frozen=True):
     """The database as it is now.
 
     `oldest_unarchived_seconds`: age of the oldest log that is not archived and verified, 0 if there
-    is none. `partitions_ahead`: partitions that begin in the future. `default_partition_parts`:
-    parts in the default partition, counted up to 10,000; 0 under maintenance.
+    is none. `oldest_pending_deletion_seconds`: since the oldest text was removed that the archive
+    still holds, 0 if there is none. `partitions_ahead`: partitions that begin in the future.
+    `default_partition_parts`: parts in the default partition, counted up to 10,000; 0 under
+    maintenance.
     """
 
     oldest_unarchived_seconds: float
+    oldest_pending_deletion_seconds: float
     is_under_maintenance: bool
     partitions_ahead: int
     default_partition_parts: int
@@ -46,6 +53,7 @@ async def read_stats(connection: Connection) -> DatabaseStats:
         strays = await connection.fetchval(COUNT_PARTS, found.default, MOST_COUNTED)
     return DatabaseStats(
         oldest_unarchived_seconds=await connection.fetchval(OLDEST_UNARCHIVED, EXAMINED),
+        oldest_pending_deletion_seconds=await connection.fetchval(OLDEST_PENDING_DELETION),
         is_under_maintenance=is_under_maintenance,
         partitions_ahead=sum(partition.begin > found.now for partition in found.ranges),
         default_partition_parts=strays,

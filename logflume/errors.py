@@ -5,7 +5,7 @@ LogflumeError            its text is one line: what is wrong, then what to do
 ├── ComponentError       a component is missing, unreachable or refuses the request; retry
 │   └── ArchiveChanged   another request changed the archived object; inspect it, then retry
 ├── PermanentError       the same call would fail again; workflows do not retry it
-│   ├── ArchiveRefused   the store refuses: wrong bucket, key or permission
+│   ├── ArchiveRefused   the store refuses: wrong bucket, key or permission; only backoff may help
 │   │   └── ColdStorage  the object is in a storage class that cannot be read directly
 │   ├── ArchiveAhead     the archive holds a later state of a log than its row
 │   ├── ContentTooLarge  Postgres cannot hold the content of a log in one value

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.types import (
@@ -23,7 +23,6 @@ with workflow.unsafe.imports_passed_through():
         AggregateInput,
         ArchiveInput,
         Verdict,
-        archive_queue,
     )
     from logflume.domain import Content, Phase
     from workflows.lifecycle_types import (
@@ -39,19 +38,17 @@ with workflow.unsafe.imports_passed_through():
         Outcome,
         PartsStored,
     )
-    from workflows.policies import (
-        ARCHIVE_RETRIES,
-        ARCHIVE_TIME,
-        DATABASE_TIME,
-        HEARTBEAT,
-        LOCAL_BYTES,
-        LOCAL_ONCE,
-        LOCAL_TIME,
-        RETRIES,
-        reason,
+    from workflows.policies import LOCAL_BYTES, is_final, reason
+    from workflows.running import (
+        LocalActivityFailed,
+        run_in_archive,
+        run_in_database,
+        run_locally,
     )
 
 MAX_BACKOFF_SECONDS = 3600.0
+# How often a log is tried again that is stuck because the store refuses.
+STUCK_RETRY_SECONDS = 3600.0
 # The other phases last an instant unless something fails; only then they become visible too.
 LASTING_PHASES = ("receiving", "archiving", "verified", "stuck", "done")
 
@@ -74,14 +71,14 @@ class LogLifecycle:
         """Run the lifecycle until the log is done; after a failure it waits in phase `stuck`."""
         self._state.last_signal_at = self._state.last_signal_at or self._now()
         if self._state.phase == "stuck":
-            await self._wait_stuck(self._state.last_error)
+            await self._wait_stuck(self._state.last_error, retry=self._state.retries_stuck)
         while True:
             try:
                 outcome = await self._run_phases()
             except ActivityError as error:
                 if is_cancelled_exception(error):
                     raise
-                await self._wait_stuck(reason(error))
+                await self._wait_stuck(reason(error), retry=not is_final(error))
                 continue
             await workflow.wait_condition(workflow.all_handlers_finished)
             if outcome and not self._state.changed:
@@ -142,7 +139,8 @@ class LogLifecycle:
         state.reaggregate = state.changed = state.ended = state.replaced = False
         content: Content = await self._run_in_database(AGGREGATE, argument, Content)
         while content.needs_archived:
-            await self._run_in_archive(RESTORE, self._job_id, None)
+            if await self._persist(RESTORE, self._job_id, argument) is None:
+                return await self._aggregate(force=force)
             content = await self._run_in_database(AGGREGATE, argument, Content)
         # A signal that arrived meanwhile may be newer than the snapshot of the activity.
         state.ended = state.ended or content.ended
@@ -150,8 +148,11 @@ class LogLifecycle:
         state.missing_parts, state.stale_parts = content.missing_parts, content.stale_parts
         state.left_out_bytes = content.left_out_bytes
         self._set_settling(content.settles_seconds)
-        if content.archive_outdated:
-            await self._run_in_archive(DELETE_ARCHIVE, self._job_id, None)
+        if (
+            content.archive_outdated
+            and await self._persist(DELETE_ARCHIVE, self._job_id, argument) is None
+        ):
+            return await self._aggregate(force=force)
         return content
 
     async def _fills_gaps(self, content: Content) -> bool:
@@ -182,28 +183,23 @@ class LogLifecycle:
                 self._set_settling(verdict.settles_seconds)
                 return True
             if state.tries >= self._options.archive_tries:
-                await self._wait_stuck(verdict.reason)
+                await self._wait_stuck(verdict.reason, retry=verdict.refused)
                 return False
             state.last_error = verdict.reason
-            backoff = self._options.archive_backoff_seconds * 2 ** (state.tries - 1)
-            await self._wait(
-                lambda: state.changed,
-                min(backoff, MAX_BACKOFF_SECONDS),
-                "backoff before archiving again",
-            )
+            await self._back_off("archiving")
         return False
 
     async def _try_archive(self, argument: ArchiveInput) -> Verdict:
         try:
             self._enter("archiving")
-            if not await self._run_in_archive(ARCHIVE, argument, bool):
+            if not await run_in_archive(ARCHIVE, argument, bool):
                 return Verdict(ok=False, replaced=True)
             self._enter("verifying")
-            verdict: Verdict = await self._run_in_archive(VERIFY, argument, Verdict)
+            verdict: Verdict = await run_in_archive(VERIFY, argument, Verdict)
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-            return Verdict(ok=False, reason=reason(error))
+            return Verdict(ok=False, refused=not is_final(error), reason=reason(error))
         return verdict
 
     async def _purge(self, content: Content) -> bool:
@@ -215,62 +211,76 @@ class LogLifecycle:
             return False
         self._enter("purging")
         argument = ArchiveInput(self._job_id, content.sha256, content.bytes, content.parts)
-        if self._settles_at is not None:
-            is_intact: bool = await self._run_in_archive(CHECK_ARCHIVE, argument, bool)
-            if not is_intact:
-                return False
+        if self._settles_at is not None and not await self._persist(
+            CHECK_ARCHIVE, argument, result_type=bool
+        ):
+            return False
         purged: bool = await self._run_in_database(PURGE, argument, bool)
         return purged
+
+    async def _persist(
+        self,
+        activity: str,
+        argument: Any,
+        aggregation: AggregateInput | None = None,
+        result_type: type | None = None,
+    ) -> Any:
+        """Run an archive activity, with the backoff of uploads between tries.
+
+        Returns its result, True if it has none; None if a signal arrived first. `aggregation`:
+        aggregate as it says if this run continues as new.
+        """
+        state, failed = self._state, False
+        while True:
+            try:
+                result = await run_in_archive(activity, argument, result_type)
+            except ActivityError as error:
+                if is_cancelled_exception(error) or is_final(error):
+                    raise
+                failed = True
+                state.tries += 1
+                if state.tries >= self._options.archive_tries:
+                    raise
+                state.last_error = reason(error)
+            else:
+                if failed:
+                    state.tries, state.last_error = 0, ""
+                    state.reaggregate = state.reaggregate and state.changed
+                return True if result is None else result
+            self._enter(state.phase)
+            state.ended = True
+            state.reaggregate |= aggregation is not None and aggregation.restore
+            if await self._back_off(activity):
+                return None
+
+    async def _back_off(self, what: str) -> bool:
+        """Wait before the next try, with jitter; True if a signal arrived first."""
+        state = self._state
+        seconds = self._options.archive_backoff_seconds * 2 ** (state.tries - 1)
+        seconds = min(seconds, MAX_BACKOFF_SECONDS) * workflow.random().uniform(0.5, 1.0)
+        return await self._wait(lambda: state.changed, seconds, f"backoff before {what} again")
 
     def _set_settling(self, seconds: float | None) -> None:
         self._settles_at = None if seconds is None else self._now() + seconds
 
     async def _run_in_database(self, activity: str, argument: Any, result_type: type) -> Any:
-        """Run a database activity.
-
-        First as a local activity, which saves five history events and a round trip through the
-        server. For a large log, or if that fails, as a normal activity, which the server retries.
-        """
+        """Run a database activity: for a large log, or if that fails locally, a normal one."""
         if self._state.bytes <= LOCAL_BYTES:
             try:
-                return await workflow.execute_local_activity(
-                    activity,
-                    argument,
-                    result_type=result_type,
-                    start_to_close_timeout=LOCAL_TIME,
-                    retry_policy=LOCAL_ONCE,
-                )
-            except FailureError as error:  # a local activity's cause is not in an ActivityError
-                if is_cancelled_exception(error):
-                    raise
+                return await run_locally(activity, argument, result_type)
+            except LocalActivityFailed:
+                pass
         self._show_phase()
-        return await workflow.execute_activity(
-            activity,
-            argument,
-            result_type=result_type,
-            start_to_close_timeout=DATABASE_TIME,
-            heartbeat_timeout=HEARTBEAT,
-            retry_policy=RETRIES,
-        )
+        return await run_in_database(activity, argument, result_type)
 
-    async def _run_in_archive(self, activity: str, argument: Any, result_type: type | None) -> Any:
-        return await workflow.execute_activity(
-            activity,
-            argument,
-            result_type=result_type,
-            task_queue=archive_queue(workflow.info().task_queue),
-            start_to_close_timeout=ARCHIVE_TIME,
-            heartbeat_timeout=HEARTBEAT,
-            retry_policy=ARCHIVE_RETRIES,
-        )
-
-    async def _wait_stuck(self, why: str) -> None:
-        """Wait in phase `stuck` until a signal arrives."""
+    async def _wait_stuck(self, why: str, *, retry: bool) -> None:
+        """Wait in phase `stuck` until a signal arrives; with `retry`, for an hour at most."""
         state = self._state
-        state.last_error, state.tries = why, 0
+        state.last_error, state.tries, state.retries_stuck = why, 0, retry
         self._enter("stuck")
         workflow.logger.warning("log is stuck: %s", why)
-        await self._wait(lambda: state.changed, None, "")
+        seconds = STUCK_RETRY_SECONDS * workflow.random().uniform(0.5, 1.0) if retry else None
+        await self._wait(lambda: state.changed, seconds, "retry of a stuck log")
         state.ended = True  # aggregate again, whichever signal it was
 
     async def _wait(self, met: Callable[[], bool], seconds: float | None, why: str) -> bool:
@@ -305,14 +315,7 @@ class LogLifecycle:
         state.phase = phase
         if phase in LASTING_PHASES:
             self._show_phase()
-        details = f"**{phase}**: {state.parts} parts, {state.bytes} bytes"
-        if state.missing_parts:
-            details += f", {state.missing_parts} parts missing"
-        if state.left_out_bytes:
-            details += f", {state.left_out_bytes} bytes cut off: the log is too long"
-        if state.last_error:
-            details += f"\n\nArchive attempt {state.archive_attempts}: {state.last_error}"
-        workflow.set_current_details(details)
+        workflow.set_current_details(state.summary)
 
     def _show_phase(self) -> None:
         """Make the phase searchable. This costs a history event, so only lasting phases do it."""
@@ -355,14 +358,4 @@ class LogLifecycle:
     @workflow.query(name=LIFECYCLE_QUERY)
     def lifecycle(self) -> Lifecycle:
         """Return the current state."""
-        state = self._state
-        return Lifecycle(
-            phase=state.phase,
-            parts=state.parts,
-            bytes=state.bytes,
-            missing_parts=state.missing_parts,
-            stale_parts=state.stale_parts,
-            attempt=state.attempt,
-            archive_attempts=state.archive_attempts,
-            last_error=state.last_error,
-        )
+        return self._state.public

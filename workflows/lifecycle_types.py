@@ -77,7 +77,8 @@ class LifecycleState:
     its log begin. `ended`: the log may have ended. `changed`: signals arrived since the last
     aggregation. `replaced`: content was written as a whole. `reaggregate`: rebuild the content
     from its parts even if it is archived. `gap_grace_over`: the gap grace period has been used.
-    `tries`: archive tries since the last success or since the log was stuck. `last_signal_at` and
+    `tries`: tries of an archive activity since its last success or since the log was stuck.
+    `retries_stuck`: a stuck log is tried again without a signal. `last_signal_at` and
     `verified_at`: seconds since the epoch.
     """
 
@@ -90,6 +91,7 @@ class LifecycleState:
     attempt: str = ""
     archive_attempts: int = 0
     tries: int = 0
+    retries_stuck: bool = False
     last_error: str = ""
     begun: bool = False
     ended: bool = False
@@ -99,6 +101,32 @@ class LifecycleState:
     gap_grace_over: bool = False
     last_signal_at: float = 0
     verified_at: float = 0
+
+    @property
+    def summary(self) -> str:
+        """The state as Markdown, for the Temporal UI."""
+        text = f"**{self.phase}**: {self.parts} parts, {self.bytes} bytes"
+        if self.missing_parts:
+            text += f", {self.missing_parts} parts missing"
+        if self.left_out_bytes:
+            text += f", {self.left_out_bytes} bytes cut off: the log is too long"
+        if self.last_error:
+            text += f"\n\nArchive attempt {self.archive_attempts}: {self.last_error}"
+        return text
+
+    @property
+    def public(self) -> "Lifecycle":
+        """The answer to the query."""
+        return Lifecycle(
+            phase=self.phase,
+            parts=self.parts,
+            bytes=self.bytes,
+            missing_parts=self.missing_parts,
+            stale_parts=self.stale_parts,
+            attempt=self.attempt,
+            archive_attempts=self.archive_attempts,
+            last_error=self.last_error,
+        )
 
 
 @dataclass(frozen=True)

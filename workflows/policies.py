@@ -4,9 +4,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, TimeoutError  # noqa: A004
+from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError  # noqa: A004
 
-from logflume.errors import PermanentError
+from logflume.errors import ArchiveRefused, PermanentError
 
 
 def permanent_errors(error: type[Exception] = PermanentError) -> list[str]:
@@ -36,6 +36,15 @@ LOCK_TIME = timedelta(hours=1)
 RESCUE_TIME = timedelta(hours=6)
 # The archive may be down for about eight minutes before a try counts as failed.
 ARCHIVE_RETRIES = replace(RETRIES, maximum_attempts=20)
+
+
+# A refusal may pass (an expired token, a clock, a policy) or be fixed; the others never succeed.
+FINAL = set(permanent_errors()) - set(permanent_errors(ArchiveRefused))
+
+
+def is_final(error: ActivityError) -> bool:
+    """Whether no retry can succeed."""
+    return isinstance(error.cause, ApplicationError) and error.cause.type in FINAL
 
 
 def reason(error: ActivityError) -> str:

@@ -100,12 +100,22 @@ class Bucket:
             except ClientError as error:
                 if error_code(error) in {"NoSuchKey", "404"}:
                     return None
+                if function.__name__ == "head_object" and error_status(error) < 500:
+                    self._explain(**request)
                 raise
 
         response = await self._call(get, Bucket=self._bucket, Key=key, **more)
         if response is None:
             raise NotArchived(f"the archive has no object {key}")
         return response
+
+    def _explain(self, **request: Any) -> None:
+        """Raise the error of a HEAD with the store's own code, which only a GET's body has."""
+        try:
+            self._s3.get_object(**request)["Body"].close()
+        except ClientError as error:
+            if error_code(error) != "NoSuchKey":
+                raise
 
     async def _call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         try:

@@ -62,7 +62,7 @@ class Inventory(Archive):
     async def restore_hold_copy(self, job_id: int, sha256: str) -> None:
         """Copy a hold copy to the job's key."""
         await self._call(
-            self._s3.copy_object,
+            self._writes.copy_object,
             Bucket=self._bucket,
             Key=key(job_id),
             CopySource={"Bucket": self._bucket, "Key": hold_key(job_id, sha256)},
@@ -76,7 +76,7 @@ class Inventory(Archive):
         metadata = {"sha256": sha256, "parts": str(parts), "origin": origin.text}
         try:
             await self._call(
-                self._s3.copy_object,
+                self._writes.copy_object,
                 Bucket=self._bucket,
                 Key=key(job_id),
                 CopySource={"Bucket": self._bucket, "Key": key(job_id)},

@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 NOT_PASSED_ON = ("Connection", "Content-Length", "Expect", "Keep-Alive", "Transfer-Encoding")
+ANY = "any operation"
 CHECKSUMS = ("x-amz-checksum-crc32", "x-amz-checksum-crc64nvme", "x-amz-checksum-sha256")
 
 
@@ -169,7 +170,7 @@ class Proxy:
             return await self.every(request, forward)
         key = request.path.split("/", 2)[-1]
         operation, trouble = self.troubles.get(key, ("", None))
-        if trouble and operation == operation_of(request) and self.left[key] > 0:
+        if trouble and operation in (ANY, operation_of(request)) and self.left[key] > 0:
             self.left[key] -= 1
             return await trouble(request, forward)
         return (await forward()).again(request)

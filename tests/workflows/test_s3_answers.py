@@ -13,7 +13,13 @@ from logflume.archive.store import Archive, key
 from tests.support import s3_proxy
 from tests.support.driver import OPTIONS, Driver, patiently
 from tests.support.parts import part
-from tests.support.s3_proxy import broken_connection, error_response, false_success, flipped_bit
+from tests.support.s3_proxy import (
+    ANY,
+    broken_connection,
+    error_response,
+    false_success,
+    flipped_bit,
+)
 from workflows import policies
 
 SLICE = 5 * 1024 * 1024
@@ -149,6 +155,33 @@ SCENES = {
     "cleared": (DELETED, archive, clear, None),
     "restored": (RESTORED, archive, add, b"precious, late"),
 }
+
+
+@pytest.mark.parametrize("times", [1, TRIES], ids=["a moment", "until it is stuck"])
+@pytest.mark.parametrize("operation", ["HeadObject", "DeleteObject", "GetObject"])
+async def test_a_refusal_that_passes_needs_no_operator(driver, proxy, operation, times):
+    await driver.whole_log(b"secret")
+    await driver.result()
+    await driver.pool.execute("DELETE FROM log_parts")  # like drops of their partition
+    refusal = error_response(403, "ExpiredToken")
+    proxy.trouble(key(driver.job_id), operation, refusal, times)
+    if operation == "GetObject":
+        await driver.store(part(driver.job_id, 2, b", late"))
+    else:
+        await driver.replace(b"")
+    await driver.result()
+    assert driver.archived() == (b"secret, late" if operation == "GetObject" else None)
+    assert proxy.left[key(driver.job_id)] == 0
+
+
+async def test_a_refused_head_names_the_code_of_the_store(driver, proxy):
+    await driver.whole_log(b"secret")
+    await driver.result()
+    proxy.trouble(key(driver.job_id), ANY, error_response(403, "RequestTimeTooSkewed"), 1_000_000)
+    await driver.replace(b"")
+    await driver.sleep(60)
+    state = await driver.until(lambda state: bool(state.last_error))
+    assert "(RequestTimeTooSkewed)" in state.last_error
 
 
 async def is_exact(log: Driver, content: bytes | None) -> bool:

@@ -257,6 +257,7 @@ async def test_a_log_is_stuck_until_the_archive_deletes_removed_text(driver, arc
     wrong = settings.s3.model_copy(update={"secret_key": SecretStr("not the key")})
     archive.refused = Archive(wrong, 1)
     await driver.replace(b"")
+    await driver.sleep(600)
     state = await driver.until_phase("stuck")
     assert "SignatureDoesNotMatch" in state.last_error
     archive.refused = None
