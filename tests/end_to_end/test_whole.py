@@ -53,7 +53,10 @@ def stack(data_dir):
     lifecycle = {"purge_seconds": 2, "settle_seconds": 1}
     # A drain that is killed between commit and signal leaves the log to the sweep.
     sweep = {"every_seconds": 10, "after_seconds": 10}
-    stack = LocalStack(data_dir, {"lifecycle": lifecycle, "sweep": sweep, **AWAY})
+    stack = LocalStack(
+        data_dir,
+        {"lifecycle": lifecycle, "sweep": sweep, "s3": {"longest_request_seconds": 1}, **AWAY},
+    )
     asyncio.run(stack.up())
     yield stack
     asyncio.run(stack.down())
