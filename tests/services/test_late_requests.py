@@ -88,6 +88,23 @@ async def test_the_store_enforces_conditions(archive):
     assert (await archive.probe_conditions()).are_enforced
 
 
+async def test_a_store_that_refuses_conditions_is_sent_none(proxy, archive, life, write):
+    refusal = error_response(501, "NotImplemented")
+
+    async def refuse(request, forward):
+        if {"If-Match", "If-None-Match"} & set(request.headers):
+            return await refusal(request, forward)
+        return (await forward()).again(request)
+
+    proxy.every = refuse
+    found = await archive.probe_conditions()
+    assert (found.put, found.multipart) == ("refused", "refused")
+    for content in (b"small", bytes(SLICE + 1)):
+        await write(content)
+        await life.finish()
+        assert await life.archived() == content
+
+
 @UPLOADS
 async def test_a_hung_first_upload_never_replaces_newer_content(
     pool, job_id, life, hold, store, upload, old
