@@ -85,7 +85,13 @@ def make_app(services: Services) -> Litestar:
 
     def guarded(routes: list[HTTPRouteHandler], limit: int) -> Router:
         size = min(limit, max_bytes)
-        return Router("/", route_handlers=routes, guards=[access.guard], request_max_body_size=size)
+        return Router(
+            "/",
+            route_handlers=routes,
+            guards=[access.guard],
+            before_request=_check_encoding,
+            request_max_body_size=size,
+        )
 
     return Litestar(
         [
@@ -126,6 +132,12 @@ def make_app(services: Services) -> Litestar:
             ),
         ),
     )
+
+
+async def _check_encoding(request: HttpRequest) -> None:
+    """Refuse an encoded body, which would be stored as text."""
+    if request.headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}:
+        raise HTTPException("send the body without Content-Encoding", status_code=415)
 
 
 def _cors(settings: WebSettings) -> CORSConfig | None:

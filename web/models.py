@@ -22,6 +22,7 @@ _MEANINGS = {
     409: "the archived object is in a cold storage class",
     410: "the text was deleted by a retention policy, or the archived object is missing",
     413: "the body is too large",
+    415: "the body has a `Content-Encoding`",
     416: "the range starts after the last byte",
     423: "the log is under legal hold",
     500: "a required setting is missing, or an internal error",

@@ -163,7 +163,7 @@ async def _bare(parts: PartList, chosen: list[int]) -> AsyncIterator[bytes]:
     summary="Store a part",
     tags=["parts"],
     status_code=204,
-    responses=errors(400, 403, 413, 500),
+    responses=errors(400, 403, 413, 415, 500),
     **JOB,
 )
 async def put_part(
@@ -188,7 +188,7 @@ async def put_part(
     summary="Store parts of many logs",
     tags=["parts"],
     status_code=204,
-    responses=errors(400, 403, 413, 500),
+    responses=errors(400, 403, 413, 415, 500),
     **SIGNED,
 )
 async def post_parts(

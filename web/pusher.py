@@ -47,7 +47,7 @@ class _Webhook(msgspec.Struct):
     status_code=204,
     summary="Receive webhooks from Pusher",
     tags=["pusher"],
-    responses=errors(400, 401, 413, 500),
+    responses=errors(400, 401, 413, 415, 500),
     **BY_HANDLER,
 )
 async def existence(
@@ -70,7 +70,7 @@ async def existence(
     summary="Authorize a subscription to a private channel",
     tags=["pusher"],
     security=[{"token": []}, {"share": []}],
-    responses=errors(400, 403, 413, 500),
+    responses=errors(400, 403, 413, 415, 500),
     **BY_HANDLER,
 )
 async def authorize(

@@ -36,7 +36,7 @@ class BytesIn(Operation):
     summary="Write the whole content of a log",
     tags=["writing"],
     operation_class=BytesIn,
-    responses=errors(400, 403, 413, 423, 500),
+    responses=errors(400, 403, 413, 415, 423, 500),
     **TOKEN_ONLY,
 )
 async def put_log(
@@ -68,7 +68,7 @@ async def _slices(content: bytes) -> AsyncIterator[bytes]:
     summary="Write the whole content of many logs",
     tags=["writing"],
     status_code=204,
-    responses=errors(400, 403, 413, 423, 500),
+    responses=errors(400, 403, 413, 415, 423, 500),
     **TOKEN_ONLY,
 )
 async def post_logs(services: Injected, data: JSONBody[list[LogToWrite]]) -> None:

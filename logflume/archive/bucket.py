@@ -18,6 +18,8 @@ from logflume.observability import spans
 from logflume.settings.groups import S3Settings
 
 LOGS_PREFIX = "jobs/"
+# The value of the ACL setting with which none is sent.
+NO_ACL = "none"
 # Client errors that are worth a retry; all others are permanent.
 RETRYABLE_STATUSES = {408, 409, 412, 429}
 RETRYABLE_CODES = {"BadDigest", "RequestTimeout", "IncompleteBody", "XAmzContentChecksumMismatch"}
@@ -50,7 +52,7 @@ class Bucket:
 
     def __init__(self, settings: S3Settings, threads: int) -> None:
         self._bucket = settings.bucket
-        self._acl: Any = settings.acl
+        self._acl: dict[str, Any] = {} if settings.acl == NO_ACL else {"ACL": settings.acl}
         self._slice = settings.slice_bytes
         self._name = f"S3 bucket {settings.bucket} at {settings.endpoint or 'AWS'}"
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="archive")
@@ -75,6 +77,9 @@ class Bucket:
                 read_timeout=60,
                 max_pool_connections=threads,
                 retries={"total_max_attempts": attempts, "mode": "standard"},
+                # Not every store knows the SDK's own checksums, which may follow the body as a
+                # trailer: uploads send a SHA-256 or MD5 as a header instead.
+                request_checksum_calculation="when_required",
                 s3={"addressing_style": "path" if settings.endpoint else "auto"},
             ),
         )
@@ -123,7 +128,7 @@ class Bucket:
                 return await self._run(function, *arguments, **named)
         except ClientError as error:
             status = error_status(error)
-            text = f"{self._name}: {error}"
+            text = f"{self._name}: {error}{_hint(error)}"
             if (
                 status >= 500
                 or status in RETRYABLE_STATUSES
@@ -142,6 +147,14 @@ class Bucket:
     async def _run(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         call = functools.partial(function, *arguments, **named)
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+
+def _hint(error: ClientError) -> str:
+    if error_code(error) == "AccessControlListNotSupported":
+        return "; set LOGFLUME_S3__ACL to `none`"
+    if error_status(error) == 403 and error.operation_name in {"HeadObject", "GetObject"}:
+        return "; without the permission s3:ListBucket a missing object is refused like this too"
+    return ""
 
 
 def error_code(error: ClientError) -> str:

@@ -66,7 +66,7 @@ class Inventory(Archive):
             Bucket=self._bucket,
             Key=key(job_id),
             CopySource={"Bucket": self._bucket, "Key": hold_key(job_id, sha256)},
-            ACL=self._acl,
+            **self._acl,
         )
 
     async def label(
@@ -84,7 +84,7 @@ class Inventory(Archive):
                 MetadataDirective="REPLACE",
                 Metadata=metadata,
                 ContentType=CONTENT_TYPE,
-                ACL=self._acl,
+                **self._acl,
             )
         except ComponentError as error:
             cause = error.__cause__

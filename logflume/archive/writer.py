@@ -1,6 +1,7 @@
 """Uploads, copies and deletes archived logs; the wire contract fixes the keys and the metadata."""
 
 import base64
+import hashlib
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -28,6 +29,8 @@ NO_SUCH_ETAG = '"00000000000000000000000000000000"'
 PERMANENT_CODES = {"AccessDenied", "AllAccessDisabled", "InvalidRequest"}
 # S3's limit of keys per request.
 DELETE_BATCH = 1000
+# Statuses of requests that a store does not implement, or not in this form.
+UNSUPPORTED = {400, 405, 411, 501}
 
 ReadSlice = Callable[[int, int], Awaitable[bytes]]
 Support = Literal["unknown", "enforced", "ignored", "refused"]
@@ -122,17 +125,25 @@ class Writer(Reader):
             "Bucket": self._bucket,
             "Key": key(job_id),
             "ContentType": CONTENT_TYPE,
-            "ACL": self._acl,
             "Metadata": metadata if origin is None else metadata | {"origin": origin},
+            **self._acl,
         }
         if size > self._slice:
             await self._upload_slices(target, read, size, condition)
             return
-        body = await read(0, size)
-        checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
         if self.conditions.put != "refused":
             target |= condition
-        await self._write(self._writes.put_object, **target, Body=body, ChecksumSHA256=checksum)
+        await self._put(target | {"Body": await read(0, size)}, sha256)
+
+    async def _put(self, request: dict[str, Any], sha256: str) -> None:
+        """Upload a small object with its SHA-256, or its MD5 if the store refuses that header."""
+        checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
+        try:
+            await self._write(self._writes.put_object, **request, ChecksumSHA256=checksum)
+        except (ComponentError, ArchiveRefused) as error:
+            if not _is_unsupported(error):
+                raise
+            await self._write(self._writes.put_object, **request, ContentMD5=_md5(request["Body"]))
 
     async def _upload_slices(
         self, target: dict[str, Any], read: ReadSlice, size: int, condition: dict[str, str]
@@ -148,7 +159,11 @@ class Writer(Reader):
             for number, start in enumerate(range(0, size, self._slice), 1):
                 body = await read(start, self._slice)
                 sent = await self._call(
-                    self._writes.upload_part, **upload, PartNumber=number, Body=body
+                    self._writes.upload_part,
+                    **upload,
+                    PartNumber=number,
+                    Body=body,
+                    ContentMD5=await self._run(_md5, body),
                 )
                 done.append({"ETag": sent["ETag"], "PartNumber": number})
             await self._write(
@@ -220,16 +235,41 @@ class Writer(Reader):
 
     async def _delete_keys(self, keys: Sequence[str]) -> None:
         for start in range(0, len(keys), DELETE_BATCH):
-            objects = [{"Key": key} for key in keys[start : start + DELETE_BATCH]]
+            batch = keys[start : start + DELETE_BATCH]
+            if not await self._delete_batch(batch):
+                for one in batch:
+                    await self._call(self._writes.delete_object, Bucket=self._bucket, Key=one)
+
+    async def _delete_batch(self, keys: Sequence[str]) -> bool:
+        """Delete objects by one request; False if the store refuses requests of this kind.
+
+        Some stores demand a Content-MD5 that the SDK does not send, others do not know it at all.
+        """
+        try:
             response = await self._call(
                 self._writes.delete_objects,
                 Bucket=self._bucket,
-                Delete={"Objects": objects, "Quiet": True},
+                Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True},
             )
-            if errors := response.get("Errors"):
-                code = errors[0].get("Code")
-                is_permanent = code in PERMANENT_CODES
-                raise (ArchiveRefused if is_permanent else ComponentError)(
-                    f"{self._name}: cannot delete {len(errors)} objects, the first is "
-                    f"{errors[0].get('Key')}: {code}"
-                )
+        except (ComponentError, ArchiveRefused) as error:
+            if not _is_unsupported(error):
+                raise
+            return False
+        if errors := response.get("Errors"):
+            code = errors[0].get("Code")
+            is_permanent = code in PERMANENT_CODES
+            raise (ArchiveRefused if is_permanent else ComponentError)(
+                f"{self._name}: cannot delete {len(errors)} objects, the first is "
+                f"{errors[0].get('Key')}: {code}"
+            )
+        return True
+
+
+def _is_unsupported(error: Exception) -> bool:
+    """Whether the store may accept the request in another form."""
+    cause = error.__cause__
+    return isinstance(cause, ClientError) and error_status(cause) in UNSUPPORTED
+
+
+def _md5(body: bytes) -> str:
+    return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()

@@ -142,7 +142,11 @@ class S3Settings(Group):
     )
     secret_key: SecretStr | None = Field(None, description="secret access key")
     bucket: str = Field("logflume-archive", min_length=3, description="name of the bucket")
-    acl: str = Field("private", description="canned ACL of archived objects")
+    acl: str = Field(
+        "private",
+        description="canned ACL of archived objects; `none`: send no ACL, for buckets that refuse "
+        "them (AWS: object ownership enforced by the bucket's owner)",
+    )
     slice_bytes: int = Field(
         8 * MIB,
         ge=5 * MIB,

@@ -1,8 +1,11 @@
 """Stores and buckets that answer otherwise than the stack's own store."""
 
+import hashlib
+
 import pytest
 
-from logflume.archive.store import key
+from logflume.archive.store import Archive, key
+from logflume.errors import ArchiveRefused, NotArchived
 from tests.support import other_stores
 from tests.support.s3 import s3
 from tests.support.s3_proxy import s3_proxy
@@ -117,3 +120,65 @@ async def test_a_lost_object_without_permission_to_list_answers_502(
     response = await web.get(f"/logs/{job_id}/raw")
     assert response.status_code == 502
     assert "the archive refuses" in response.json()["error"]
+    with pytest.raises(ArchiveRefused, match="without the permission s3:ListBucket a missing"):
+        await proxied(settings, proxy).head(job_id)
+
+
+def proxied(settings, proxy, **fields):
+    """An archive whose store is the proxy."""
+    return Archive(settings.s3.model_copy(update={"endpoint": proxy.url, **fields}), 2)
+
+
+async def upload(archive, job_id, content):
+    async def read(start: int, size: int) -> bytes:
+        return content[start : start + size]
+
+    sha256 = hashlib.sha256(content).hexdigest()
+    await archive.upload(job_id, read, len(content), sha256=sha256, parts=1)
+
+
+SLICE = 5 * 1024 * 1024
+
+
+@pytest.mark.parametrize("content", [b"small", bytes(SLICE) + b"in slices"], ids=["small", "large"])
+async def test_a_store_that_knows_no_new_checksums_is_uploaded_to(settings, proxy, job_id, content):
+    proxy.every = other_stores.no_new_checksums
+    archive = proxied(settings, proxy, slice_bytes=SLICE)
+    await upload(archive, job_id, content)
+    stored = s3(settings).get_object(Bucket=settings.s3.bucket, Key=key(job_id))
+    assert stored["Body"].read() == content
+
+
+async def test_objects_are_deleted_one_by_one_where_a_list_needs_an_md5(settings, proxy, numbers):
+    archive, jobs = proxied(settings, proxy), [next(numbers) for _ in range(3)]
+    for job_id in jobs:
+        await upload(archive, job_id, b"text")
+    proxy.every = other_stores.deletions_need_md5
+    await archive.delete_many(jobs)
+    for job_id in jobs:
+        with pytest.raises(NotArchived):
+            await archive.head(job_id)
+
+
+async def test_a_bucket_that_refuses_acls_is_used_without(settings, proxy, job_id):
+    proxy.every = other_stores.no_acls
+    with pytest.raises(ArchiveRefused, match=r"NotSupported.*; set LOGFLUME_S3__ACL to `none`"):
+        await upload(proxied(settings, proxy), job_id, b"text")
+    archive = proxied(settings, proxy, acl="none")
+    await upload(archive, job_id, b"text")
+    assert (await archive.head(job_id)).bytes == 4
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("PUT", "/logs/{}"), ("PUT", "/log-parts/{}/0"), ("POST", "/log-parts/multi")],
+    ids=["log", "part", "parts"],
+)
+async def test_an_encoded_body_is_refused(web, job_id, method, path):
+    headers = {"Content-Encoding": "gzip"}
+    if path == "/log-parts/multi":
+        headers["Authorization"] = "token sig:00"
+    response = await web.request(method, path.format(job_id), content=b"x", headers=headers)
+    assert response.status_code == 415
+    assert response.json() == {"error": "send the body without Content-Encoding"}
+    assert (await web.get(f"/logs/{job_id}")).status_code == 404

@@ -74,3 +74,30 @@ def range_ignored(settings: Settings) -> Trouble:
         return said.again(request)
 
     return answer
+
+
+def _refusing(status: int, code: str, does_refuse: Callable[[web.Request], bool]) -> Trouble:
+    async def answer(request: web.Request, forward: Forward) -> web.StreamResponse:
+        if does_refuse(request):
+            return await error_response(status, code)(request, forward)
+        return (await forward()).again(request)
+
+    return answer
+
+
+# Bodies are neither chunked nor followed by a checksum, and no checksum header is known.
+no_new_checksums = _refusing(
+    501,
+    "NotImplemented",
+    lambda request: any(
+        name.lower().startswith(("x-amz-checksum-", "x-amz-trailer", "x-amz-sdk-checksum"))
+        and name.lower() != "x-amz-checksum-mode"
+        for name in request.headers
+    ),
+)
+deletions_need_md5 = _refusing(
+    400,
+    "MissingContentMD5",
+    lambda request: "delete" in request.query and "Content-MD5" not in request.headers,
+)
+no_acls = _refusing(400, "AccessControlListNotSupported", lambda r: "x-amz-acl" in r.headers)
