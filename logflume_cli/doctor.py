@@ -12,13 +12,15 @@ from rich.table import Table
 
 from db.connect import check_schema, connect_directly, open_pool
 from logflume import amqp
-from logflume.archive.store import Archive
+from logflume.archive.probe import Probe
 from logflume.errors import ComponentError, LogflumeError
 from logflume.settings import Settings, load_settings
 from logflume_cli.schedules import check_schedules
 from workflows.client.connection import connect_temporal, ensure_search_attributes
 
 CHECK_SECONDS = 10
+# For about twenty requests to the archive.
+PROBE_SECONDS = 60
 
 
 @click.command()
@@ -28,7 +30,7 @@ def doctor() -> None:
     Exits with 1 if a check fails.
     """
     results = asyncio.run(_check_all(load_settings()))
-    table = Table("check", "", "problem and fix", box=None)
+    table = Table("check", "", "result, or problem and fix", box=None)
     for name, (problem, fix) in results.items():
         table.add_row(name, "[red]failed" if problem else "[green]ok", f"{problem} {fix}".strip())
     Console(soft_wrap=True).print(table)
@@ -36,7 +38,10 @@ def doctor() -> None:
 
 
 async def _check_all(settings: Settings) -> dict[str, tuple[str, str]]:
-    """Run every check; returns the problem and its fix by name, empty texts if it passed."""
+    """Run every check; returns the problem and its fix by name.
+
+    A check that passed has no problem, and instead of a fix its result or nothing.
+    """
     checks: dict[str, tuple[Callable[[Settings], Awaitable[None]], str]] = {
         "rabbitmq": (_rabbitmq, "Is it running? Set LOGFLUME_AMQP__URL."),
         "postgres and its schema": (_postgres, "Is it running? Set LOGFLUME_DATABASE__URL."),
@@ -45,7 +50,10 @@ async def _check_all(settings: Settings) -> dict[str, tuple[str, str]]:
         "archive": (_archive, "Does the bucket exist, and may we use it? Set LOGFLUME_S3__*."),
         "web token": (_token, "Set LOGFLUME_WEB__AUTH_TOKEN to a long random text."),
     }
-    return {name: await _check(check, settings, fix) for name, (check, fix) in checks.items()}
+    results = {name: await _check(check, settings, fix) for name, (check, fix) in checks.items()}
+    if not results["archive"][0]:
+        results |= await _operations(settings)
+    return results
 
 
 async def _check(
@@ -81,7 +89,19 @@ async def _temporal(settings: Settings) -> None:
 
 
 async def _archive(settings: Settings) -> None:
-    await Archive(settings.s3, 1).check()
+    await Probe(settings.s3, 1).check()
+
+
+async def _operations(settings: Settings) -> dict[str, tuple[str, str]]:
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            findings = await Probe(settings.s3, 1).findings()
+    except TimeoutError:
+        return {"archive: operations": (f"not done within {PROBE_SECONDS} s.", "Is it overloaded?")}
+    return {
+        f"archive: {found.operation}": (found.problem, found.fix if found.problem else found.result)
+        for found in findings
+    }
 
 
 async def _token(settings: Settings) -> None:

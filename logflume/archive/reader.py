@@ -112,7 +112,7 @@ class Reader(Bucket):
             NotArchived: there is no object under the job's key.
         """
         response = await self._get(self._s3.head_object, key(job_id))
-        metadata = _metadata(response)
+        metadata = metadata_of(response)
         parts = metadata.get("parts", "")
         return ObjectInfo(
             bytes=response["ContentLength"],
@@ -181,7 +181,7 @@ class Reader(Bucket):
             if sha256 is None:
                 return response
             if size in (None, total := _total(response)):
-                if _metadata(response).get("sha256") == sha256:
+                if metadata_of(response).get("sha256") == sha256:
                     return response
                 found = self._digests.get(_version(key, response))
                 if found == sha256:
@@ -221,7 +221,7 @@ class Reader(Bucket):
             raise
 
 
-def _metadata(response: Any) -> dict[str, str]:
+def metadata_of(response: Any) -> dict[str, str]:
     """The user metadata; stores and proxies may change the case of its names."""
     return {name.lower(): value for name, value in response["Metadata"].items()}
 

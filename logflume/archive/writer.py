@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from logflume.archive.bucket import error_code, error_status, hold_key, key
+from logflume.archive.bucket import RETRYABLE_CODES, error_code, error_status, hold_key, key
 from logflume.archive.reader import Reader
 from logflume.errors import (
     ArchiveChanged,
@@ -121,19 +121,25 @@ class Writer(Reader):
         """
         condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
         metadata = {"sha256": sha256, "parts": str(parts)}
-        target: dict[str, Any] = {
-            "Bucket": self._bucket,
-            "Key": key(job_id),
-            "ContentType": CONTENT_TYPE,
-            "Metadata": metadata if origin is None else metadata | {"origin": origin},
-            **self._acl,
-        }
+        target = self._request(
+            key(job_id), metadata if origin is None else metadata | {"origin": origin}
+        )
         if size > self._slice:
             await self._upload_slices(target, read, size, condition)
             return
         if self.conditions.put != "refused":
             target |= condition
         await self._put(target | {"Body": await read(0, size)}, sha256)
+
+    def _request(self, key: str, metadata: dict[str, str]) -> dict[str, Any]:
+        """The arguments of an upload to this key, except for its body."""
+        return {
+            "Bucket": self._bucket,
+            "Key": key,
+            "ContentType": CONTENT_TYPE,
+            "Metadata": metadata,
+            **self._acl,
+        }
 
     async def _put(self, request: dict[str, Any], sha256: str) -> None:
         """Upload a small object with its SHA-256, or its MD5 if the store refuses that header."""
@@ -268,7 +274,11 @@ class Writer(Reader):
 def _is_unsupported(error: Exception) -> bool:
     """Whether the store may accept the request in another form."""
     cause = error.__cause__
-    return isinstance(cause, ClientError) and error_status(cause) in UNSUPPORTED
+    return (
+        isinstance(cause, ClientError)
+        and error_status(cause) in UNSUPPORTED
+        and error_code(cause) not in RETRYABLE_CODES
+    )
 
 
 def _md5(body: bytes) -> str:

@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 
+from logflume.archive.probe import Finding, Probe
 from logflume.archive.store import Archive, key
 from logflume.errors import ArchiveRefused, NotArchived
 from tests.support import other_stores
@@ -182,3 +183,69 @@ async def test_an_encoded_body_is_refused(web, job_id, method, path):
     assert response.status_code == 415
     assert response.json() == {"error": "send the body without Content-Encoding"}
     assert (await web.get(f"/logs/{job_id}")).status_code == 404
+
+
+async def probed(settings, proxy) -> dict[str, Finding]:
+    """The findings of a probe, which leaves nothing behind."""
+    probe = Probe(settings.s3.model_copy(update={"endpoint": proxy.url}), 2)
+    findings = {found.operation: found for found in await probe.findings()}
+    assert "Contents" not in s3(settings).list_objects_v2(Bucket=settings.s3.bucket)
+    return findings
+
+
+async def test_a_probe_tries_each_operation_and_leaves_nothing(settings, proxy):
+    findings = await probed(settings, proxy)
+    assert [found for found in findings.values() if found.problem] == []
+    assert {name: found.result for name, found in findings.items()} == {
+        "conditional upload": "enforced, also in slices",
+        "upload": "done",
+        "upload in slices": "done",
+        "read": "same bytes and metadata",
+        "ranged read": "done",
+        "read of a missing object": "reported as missing",
+        "list": "done",
+        "delete": "done",
+        "delete many": "done",
+        "versions": "off",
+    }
+
+
+@pytest.mark.parametrize(
+    ("answer", "operation", "result"),
+    [
+        (other_stores.no_metadata, "read", "without metadata"),
+        (other_stores.no_new_checksums, "upload", "done"),
+        (other_stores.deletions_need_md5, "delete many", "refused: objects are deleted one by one"),
+        (other_stores.conditions_ignored, "conditional upload", "ignored, in slices ignored"),
+        (other_stores.versioned, "versions", "enabled: removed text stays in older versions"),
+        (other_stores.no_versioning_query, "versions", "unknown"),
+    ],
+    ids=["metadata", "checksums", "md5", "conditions", "versioned", "unknown"],
+)
+async def test_a_probe_names_what_a_store_lacks(settings, proxy, answer, operation, result):
+    proxy.every = answer
+    findings = await probed(settings, proxy)
+    assert findings[operation].result.startswith(result)
+    assert not findings[operation].problem
+
+
+async def test_a_probe_notices_ignored_ranges(settings, proxy):
+    proxy.every = other_stores.range_ignored(settings)
+    assert (await probed(settings, proxy))["ranged read"].result.startswith("ignored")
+
+
+@pytest.mark.parametrize(
+    ("answer", "failing", "fix"),
+    [
+        (other_stores.no_list_bucket, {"read of a missing object", "list"}, "ListBucket"),
+        (other_stores.no_acls, {"upload"}, "ACL"),
+        (other_stores.cold, {"read", "ranged read"}, "cold"),
+    ],
+    ids=["list", "acl", "cold"],
+)
+async def test_a_probe_reports_refused_operations(settings, proxy, answer, failing, fix):
+    proxy.every = answer
+    findings = await probed(settings, proxy)
+    failed = {name for name, found in findings.items() if found.problem}
+    assert failing <= failed
+    assert all(fix in f"{findings[name].problem} {findings[name].fix}" for name in failing)

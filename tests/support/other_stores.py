@@ -101,3 +101,21 @@ deletions_need_md5 = _refusing(
     lambda request: "delete" in request.query and "Content-MD5" not in request.headers,
 )
 no_acls = _refusing(400, "AccessControlListNotSupported", lambda r: "x-amz-acl" in r.headers)
+no_versioning_query = _refusing(403, "AccessDenied", lambda r: "versioning" in r.query)
+
+
+async def versioned(request: web.Request, forward: Forward) -> web.StreamResponse:
+    """The bucket has versions."""
+    if "versioning" not in request.query:
+        return (await forward()).again(request)
+    body = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
+    return web.Response(text=body, content_type="application/xml")
+
+
+async def conditions_ignored(request: web.Request, forward: Forward) -> web.StreamResponse:
+    """The store executes a write whatever its condition."""
+    if request.method in {"PUT", "POST"} and {"If-Match", "If-None-Match"} & set(request.headers):
+        await request.read()
+        body = "<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>"
+        return web.Response(text=body if request.method == "POST" else "", headers={"ETag": "e"})
+    return (await forward()).again(request)
