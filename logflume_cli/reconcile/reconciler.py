@@ -13,7 +13,7 @@ from db import holds, recovery
 from db.recovery import Archived, Row
 from logflume.archive.inventory import Inventory, ListedLog
 from logflume.archive.store import ObjectInfo
-from logflume.errors import NotArchived, UnderHold, UnknownLog
+from logflume.errors import ColdStorage, NotArchived, UnderHold, UnknownLog
 from logflume.markers import StepReader
 from logflume_cli.reconcile.compare import Difference, between, compare, origin_of
 from workflows.client.signal_history import SignalHistory
@@ -108,16 +108,22 @@ class Reconciler:
                 self.counts["same"] += 1
                 return
             job_id = row.job_id if row else listed.job_id  # type: ignore[union-attr]
-            info = await self._head(job_id)
-            difference: Difference | None = compare(row, info)
-            if row and info:
-                difference = await self._compare_content(row, info, difference)
-            if difference is None:
-                self.counts["same" if row else "foreign"] += 1
-            elif row != await self._row(job_id):
-                self.counts["busy"] += 1
-            else:
-                await self._resolve(job_id, row, info, difference)
+            try:
+                await self._compare(job_id, row)
+            except ColdStorage as error:
+                self._leave(job_id, str(error))
+
+    async def _compare(self, job_id: int, row: Row | None) -> None:
+        info = await self._head(job_id)
+        difference: Difference | None = compare(row, info)
+        if row and info:
+            difference = await self._compare_content(row, info, difference)
+        if difference is None:
+            self.counts["same" if row else "foreign"] += 1
+        elif row != await self._row(job_id):
+            self.counts["busy"] += 1
+        else:
+            await self._resolve(job_id, row, info, difference)
 
     def _matches_listing(self, row: Row, listed: ListedLog | None) -> bool:
         """Whether the listing alone shows that row and object agree."""

@@ -17,9 +17,11 @@ from logflume.errors import ArchiveAhead, PartsGone
 from logflume_cli.reconcile import reconciler
 from logflume_cli.reconcile.compare import between
 from logflume_cli.reconcile.reconciler import Options, Reconciler
+from tests.support import other_stores
 from tests.support.activities import run_activity
 from tests.support.parts import part, write_whole
 from tests.support.s3 import s3
+from tests.support.s3_proxy import s3_proxy
 
 # The tables that `dump` and `restore` copy.
 TABLES = ("logs", "log_attempts", "log_parts", "log_holds", "log_timings")
@@ -288,6 +290,19 @@ async def test_an_object_that_changes_meanwhile_is_not_labelled(bench, job_id):
     bench.put(job_id, b"of others")
     assert not await bench.archive.label(job_id, info, "0" * 64, 1, Origin(1))
     assert bench.archived(job_id) == b"of others"
+
+
+async def test_a_cold_object_is_left_and_does_not_stop_the_rest(bench, numbers, settings):
+    jobs = [next(numbers) for _ in range(2)]
+    for job_id in jobs:
+        await bench.finish(job_id, *parts(job_id, 0, final=True))
+    async with s3_proxy(settings.s3.endpoint) as proxy:
+        proxy.every = other_stores.cold
+        there = settings.s3.model_copy(update={"endpoint": proxy.url})
+        bench.archive = Inventory(there, 4)
+        lines, counts = await bench.reconcile(read=True)
+    assert counts == {"left": 2}
+    assert all("is in a cold storage class; restore it" in line for line in lines)
 
 
 async def test_lost_holds_are_restored_from_their_copies(bench, numbers):

@@ -46,7 +46,7 @@ no_checksums = _without(*CHECKSUMS)
 
 async def cold(request: web.Request, forward: Forward) -> web.StreamResponse:
     """A lifecycle rule moved the objects to a cold storage class."""
-    if request.method != "GET":
+    if request.method != "GET" or "list-type" in request.query:
         return (await forward()).again(request)
     return await error_response(403, "InvalidObjectState")(request, forward)
 
