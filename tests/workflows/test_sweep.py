@@ -16,9 +16,11 @@ from temporalio.worker import Worker
 from activities.logs import ArchiveActivities, DatabaseActivities
 from activities.sweep import SweepActivities
 from activities.types import archive_queue
+from logflume.archive.store import key
 from logflume.settings import Settings
 from tests.support.histories import record
 from tests.support.parts import part
+from tests.support.s3 import s3
 from tests.support.sweeper import (
     OPTIONS,
     QUIET,
@@ -194,6 +196,25 @@ async def test_removed_text_without_a_signal_is_deleted_from_the_archive(sweeper
     await sweeper.replace(job_id, b"")
     assert await sweeper.sweep() == SweepResult(found=1, signalled=1, pages=1)
     await until(lambda: is_archived(sweeper, job_id, None))
+
+
+async def test_what_an_upload_writes_after_the_removal_is_deleted(sweeper, job_id):
+    await sweeper.store_whole(job_id, b"with a secret")
+    await sweeper.sweep()
+    await sweeper.finish(job_id)
+    await sweeper.replace(job_id, b"")
+    await sweeper.sweep()
+    await until(lambda: waits_for_a_check(sweeper))
+    store, bucket = s3(sweeper.settings), sweeper.settings.s3.bucket
+    store.put_object(Bucket=bucket, Key=key(job_id), Body=b"with a secret")
+    await sweeper.pool.execute("UPDATE logs SET archive_settles_at = now()")
+    assert (await sweeper.sweep()).signalled == 1
+    await until(lambda: is_archived(sweeper, job_id, None))
+
+
+async def waits_for_a_check(sweeper: Sweeper) -> bool:
+    due = "SELECT archive_settles_at IS NOT NULL AND NOT archive_outdated FROM logs"
+    return bool(await sweeper.pool.fetchval(due))
 
 
 @pytest.mark.parametrize("phase", ["verified", "stuck"])
