@@ -66,6 +66,10 @@ DEFAULT_PARTITION_PARTS = Gauge(
     "logflume_worker_default_partition_parts",
     "Parts in the default partition, counted up to 10,000; 0 during maintenance.",
 )
+STALE_ONLY_LOGS = Gauge(
+    "logflume_worker_stale_only_logs",
+    "Logs without text that got stale parts within the last hour; 0 during maintenance.",
+)
 READING_FAILURES = Counter(
     "logflume_worker_reading_failures",
     "Failed reads of gauge values, by source (Postgres or Temporal).",
@@ -102,6 +106,7 @@ def readings(pool: asyncpg.Pool, workflows: LogWorkflows) -> Readings:
             found.is_under_maintenance,
             found.partitions_ahead,
             found.default_partition_parts,
+            found.stale_only_logs,
         )
 
     async def ask_temporal() -> Sequence[float]:
@@ -113,6 +118,7 @@ def readings(pool: asyncpg.Pool, workflows: LogWorkflows) -> Readings:
         MAINTENANCE_ON,
         PARTITIONS_AHEAD,
         DEFAULT_PARTITION_PARTS,
+        STALE_ONLY_LOGS,
     )
     return Readings(
         [

@@ -83,7 +83,7 @@ SELECT FROM log_attempts WHERE log_id = ANY ($1) ORDER BY id FOR UPDATE NOWAIT
 DELETE_PARTS = "DELETE FROM log_parts WHERE log_id = ANY ($1)"
 CLOSE_ATTEMPTS = """
 UPDATE log_attempts
-SET closed_at = CASE WHEN uuid = '' THEN NULL ELSE coalesce(closed_at, now()) END,
+SET closed_at = CASE WHEN uuid = '' THEN NULL ELSE now() END,
     began_at = CASE WHEN uuid = '' THEN NULL ELSE began_at END
 WHERE log_id = ANY ($1)
 """

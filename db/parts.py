@@ -3,12 +3,18 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from msgspec.structs import replace
+
 from db.connect import Connection
 from db.maintenance import check_writing
 from db.notify import announce
 from logflume.domain import LAST, Part, StoredAttempt
 
-OPEN_ATTEMPTS = "SELECT * FROM open_attempts($1, $2, $3, $4)"
+OPEN_ATTEMPTS = "SELECT * FROM open_attempts($1, $2, $3, $4, $5)"
+COUNT_STALE = """
+UPDATE log_attempts a SET stale_parts = a.stale_parts + s.count, stale_at = now()
+FROM unnest($1::bigint[], $2::integer[]) s (id, count) WHERE a.id = s.id
+"""
 # After the attempts: opening one locked the row of its log, so this does not wait.
 NOTE_NOT_EMPTY = """
 UPDATE logs SET empty = false, expired_at = NULL
@@ -26,9 +32,20 @@ class AttemptParts:
     """The parts of one attempt in a batch; `bytes` is the total length of their contents.
 
     `final`: a numbered part is final; `last_final`: a `last` part is. `lowest`: the lowest number.
+    `restarts_at`: when its newest part 0 was published, which may begin a closed uuid again.
     """
 
-    __slots__ = ("begins_at", "bytes", "final", "job_id", "last_final", "lowest", "parts", "uuid")
+    __slots__ = (
+        "begins_at",
+        "bytes",
+        "final",
+        "job_id",
+        "last_final",
+        "lowest",
+        "parts",
+        "restarts_at",
+        "uuid",
+    )
 
     def __init__(self, job_id: int, uuid: str) -> None:
         self.job_id = job_id
@@ -38,6 +55,7 @@ class AttemptParts:
         self.final = self.last_final = False
         self.lowest = LAST
         self.begins_at: datetime | None = None  # None for `last` parts, which begin nothing
+        self.restarts_at: datetime | None = None
 
     def add(self, part: Part) -> None:
         """Add a part of this attempt."""
@@ -51,6 +69,15 @@ class AttemptParts:
         at = begin_of(part)
         if self.begins_at is None or at < self.begins_at:
             self.begins_at = at
+        if part.number == 0 and (self.restarts_at is None or at > self.restarts_at):
+            self.restarts_at = at
+
+    def split(self, stale_until: datetime) -> "tuple[AttemptParts, AttemptParts]":
+        """Separate the parts that were published after a time from the stale ones."""
+        fresh, stale = (AttemptParts(self.job_id, self.uuid) for _ in range(2))
+        for part in self.parts:
+            (fresh if begin_of(part) > stale_until else stale).add(part)
+        return fresh, stale
 
 
 def by_attempt(parts: Iterable[Part]) -> list[AttemptParts]:
@@ -90,13 +117,26 @@ async def store_batch(
             [group.job_id for group in groups],
             [group.uuid for group in groups],
             [group.begins_at for group in groups],
+            [group.restarts_at for group in groups],
             [len(group.parts) for group in groups],
         )
         occupied = await announce(connection, _lowest(groups))
-        placed = [
-            (group, StoredAttempt(**row, occupied=group.job_id in occupied))
-            for group, row in zip(groups, rows, strict=True)
-        ]
+        placed: list[tuple[AttemptParts, StoredAttempt]] = []
+        stale: list[tuple[AttemptParts, StoredAttempt]] = []
+        for group, row in zip(groups, rows, strict=True):
+            columns = dict(row)
+            stale_until = columns.pop("stale_until")
+            stored = StoredAttempt(**columns, occupied=group.job_id in occupied)
+            if stored.is_open and stale_until is not None:
+                fresh, late = group.split(stale_until)
+                placed += [(fresh, stored)] if fresh.parts else []
+                stale += [(late, replace(stored, is_open=False))] if late.parts else []
+            else:
+                placed.append((group, stored))
+        if stale:
+            counts = [len(group.parts) for group, _ in stale]
+            ids = [stored.attempt_id for _, stored in stale]
+            await connection.execute(COUNT_STALE, ids, counts)
         # A log with parts has an attempt that began, or parts that begin none.
         filled = {
             stored.log_id
@@ -106,11 +146,11 @@ async def store_batch(
         if filled:
             await connection.execute(NOTE_NOT_EMPTY, filled)
         # In the order of receipt, by which the ids decide which of two parts came last.
-        where = {(group.job_id, group.uuid): stored for group, stored in placed}
+        where = {id(p): stored for group, stored in placed if stored.is_open for p in group.parts}
         records = [
-            (stored.log_id, stored.attempt_id, p.received_at, p.number, p.final, p.content)
+            (to.log_id, to.attempt_id, p.received_at, p.number, p.final, p.content)
             for p in parts
-            if (stored := where[p.job_id, p.attempt]).is_open
+            if (to := where.get(id(p)))
         ]
         await connection.copy_records_to_table("log_parts", records=records, columns=COLUMNS)
-    return placed
+    return placed + stale

@@ -27,13 +27,23 @@ MOST_COUNTED = 10_000
 COUNT_PARTS = "SELECT count_partition_parts($1, $2)"
 
 
+# Stale parts of a log that has no text: a requeued run may have been taken for its predecessor.
+STALE_ONLY = """
+SELECT count(DISTINCT a.log_id) FROM log_attempts a JOIN logs l ON l.id = a.log_id
+WHERE a.stale_at > now() - interval '1 hour'
+    AND l.aggregated_at IS NULL AND l.removed_at IS NULL AND l.expired_at IS NULL
+    AND NOT EXISTS (SELECT FROM log_parts WHERE log_id = l.id)
+"""
+
+
 class DatabaseStats(msgspec.Struct, frozen=True):
     """The database as it is now.
 
     `oldest_unarchived_seconds`: age of the oldest log that is not archived and verified, 0 if there
     is none. `oldest_pending_deletion_seconds`: since the oldest text was removed that the archive
     still holds, 0 if there is none. `partitions_ahead`: partitions that begin in the future.
-    `default_partition_parts`: parts in the default partition, counted up to 10,000; 0 under
+    `default_partition_parts`: parts in the default partition, counted up to 10,000.
+    `stale_only_logs`: logs without text that got stale parts within an hour. Both are 0 under
     maintenance.
     """
 
@@ -42,19 +52,22 @@ class DatabaseStats(msgspec.Struct, frozen=True):
     is_under_maintenance: bool
     partitions_ahead: int
     default_partition_parts: int
+    stale_only_logs: int
 
 
 async def read_stats(connection: Connection) -> DatabaseStats:
     """Read the statistics; under maintenance, only those that wait for no operator's lock."""
     is_under_maintenance = await connection.fetchval(IS_UNDER_MAINTENANCE)
     found = await partitions(connection)
-    strays = 0
+    strays = stale_only = 0
     if not is_under_maintenance:
         strays = await connection.fetchval(COUNT_PARTS, found.default, MOST_COUNTED)
+        stale_only = await connection.fetchval(STALE_ONLY)
     return DatabaseStats(
         oldest_unarchived_seconds=await connection.fetchval(OLDEST_UNARCHIVED, EXAMINED),
         oldest_pending_deletion_seconds=await connection.fetchval(OLDEST_PENDING_DELETION),
         is_under_maintenance=is_under_maintenance,
         partitions_ahead=sum(partition.begin > found.now for partition in found.ranges),
         default_partition_parts=strays,
+        stale_only_logs=stale_only,
     )

@@ -48,7 +48,7 @@ def lifecycle_body(
         bytes=live.bytes if live and log.content_bytes is None else log.content_bytes,
         missing_parts=log.missing_parts,
         left_out_bytes=log.left_out_bytes,
-        stale_parts=state.stale_parts if state else 0,
+        stale_parts=sum(attempt.stale_parts for attempt in attempts),
         attempt=state.attempt if state else "",
         archive_attempts=state.archive_attempts if state else 0,
         last_error=state.last_error if state else "",

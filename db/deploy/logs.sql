@@ -83,9 +83,15 @@ CREATE TABLE log_attempts (
     uuid text COLLATE "C" NOT NULL,
     began_at timestamptz,
     closed_at timestamptz,
+    stale_until timestamptz,
     stale_parts bigint NOT NULL DEFAULT 0,
+    stale_at timestamptz,
     UNIQUE (log_id, uuid)
 );
+
+CREATE INDEX log_attempts_stale ON log_attempts (stale_at) WHERE stale_at IS NOT NULL;
+
+COMMENT ON INDEX log_attempts_stale IS 'Finds the logs that got stale parts last.';
 
 COMMENT ON TABLE log_attempts IS
     'One row per run of a job; parts without a uuid belong to the attempt with the empty uuid.';
@@ -93,7 +99,11 @@ COMMENT ON COLUMN log_attempts.began_at IS
     'Earliest publish time of its numbered parts, but not after their receipt; null while it has none.';
 COMMENT ON COLUMN log_attempts.closed_at IS
     'When content written whole closed the attempt: parts that arrive later are stale.';
+COMMENT ON COLUMN log_attempts.stale_until IS
+    'When the uuid was closed that a requeued run has begun again: parts published until then are '
+    'stale. Null if that did not happen.';
 COMMENT ON COLUMN log_attempts.stale_parts IS 'Parts that arrived after it was closed.';
+COMMENT ON COLUMN log_attempts.stale_at IS 'When the last of them arrived.';
 
 CREATE TABLE log_timings (
     log_id bigint NOT NULL REFERENCES logs ON DELETE CASCADE,

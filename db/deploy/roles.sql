@@ -36,11 +36,12 @@ GRANT SELECT ON maintenance, watched_logs TO logflume_drain, logflume_worker, lo
 
 -- The drain writes parts and reads neither parts nor content.
 GRANT INSERT (job_id),
-    SELECT (id, job_id, content_attempt_id, aggregated_at, late_parts, empty, expired_at),
+    SELECT (id, job_id, content_attempt_id, aggregated_at, late_parts, empty, expired_at, removed_at),
     UPDATE (aggregated_at, archiving, archived_at, archive_verified, purged_at, updated_at, late_parts, empty,
         expired_at)
     ON logs TO logflume_drain;
-GRANT INSERT (log_id, uuid, began_at), SELECT, UPDATE (began_at, stale_parts) ON log_attempts TO logflume_drain;
+GRANT INSERT (log_id, uuid, began_at), SELECT,
+    UPDATE (began_at, closed_at, stale_until, stale_parts, stale_at) ON log_attempts TO logflume_drain;
 GRANT INSERT ON log_parts TO logflume_drain;
 GRANT USAGE ON SEQUENCE log_parts_id_seq TO logflume_drain;
 

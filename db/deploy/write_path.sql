@@ -53,22 +53,28 @@ COMMENT ON FUNCTION lock_archived_object IS
     'exclusive to delete the object outside of the log''s workflow.';
 
 CREATE FUNCTION open_attempts(
-    job_ids bigint[], uuids text[], begins timestamptz[], part_counts integer[]
+    job_ids bigint[], uuids text[], begins timestamptz[], restarts timestamptz[], part_counts integer[]
 )
 RETURNS TABLE (
-    log_id bigint, attempt_id bigint, is_open boolean, is_log boolean, begun boolean, moved boolean
+    log_id bigint, attempt_id bigint, is_open boolean, is_log boolean, begun boolean, moved boolean,
+    stale_until timestamptz
 )
 LANGUAGE plpgsql AS $$
 DECLARE
     aggregated bigint[];
     new_attempts bigint[];
     moved_attempts bigint[];
+    restarted_attempts bigint[];
 BEGIN
     -- The clock of a runner or of a drain may be ahead: an attempt that begins in the future would
     -- stay the log whatever follows.
     begins := ARRAY(
         SELECT CASE WHEN b > now() THEN now() ELSE b END
         FROM unnest(begins) WITH ORDINALITY u (b, place) ORDER BY place
+    );
+    restarts := ARRAY(
+        SELECT CASE WHEN r > now() THEN now() ELSE r END
+        FROM unnest(restarts) WITH ORDINALITY u (r, place) ORDER BY place
     );
 
     INSERT INTO logs (job_id)
@@ -88,6 +94,7 @@ BEGIN
             JOIN logs k ON k.job_id = i.job_id
             LEFT JOIN log_attempts a ON a.log_id = k.id AND a.uuid = i.uuid
             WHERE a.began_at IS NULL OR i.begin_at < a.began_at OR k.aggregated_at IS NOT NULL
+                OR a.closed_at IS NOT NULL
         )
         ORDER BY l.id
         FOR NO KEY UPDATE
@@ -125,6 +132,23 @@ BEGIN
         RAISE serialization_failure USING MESSAGE = 'a log of this batch was aggregated meanwhile';
     END IF;
 
+    -- Part 0 of a closed uuid, published after it was closed: a requeued run with the same uuid.
+    -- After a removal it could bring removed text back.
+    WITH requeued AS (
+        SELECT a.id, i.restart_at
+        FROM unnest(job_ids, uuids, restarts) i (job_id, uuid, restart_at)
+        JOIN logs l ON l.job_id = i.job_id
+        JOIN log_attempts a ON a.log_id = l.id AND a.uuid = i.uuid
+        WHERE a.closed_at < i.restart_at AND l.removed_at IS NULL
+        ORDER BY a.id
+        FOR NO KEY UPDATE OF a
+    ), restarted AS (
+        UPDATE log_attempts a SET began_at = r.restart_at, stale_until = a.closed_at, closed_at = NULL
+        FROM requeued r WHERE a.id = r.id
+        RETURNING a.id
+    )
+    SELECT array_agg(restarted.id) INTO restarted_attempts FROM restarted;
+
     -- An attempt that begins at infinity, as that of an imported log does, keeps its begin.
     WITH earlier AS (
         SELECT a.id, i.begin_at, a.began_at IS NULL AS first
@@ -133,6 +157,7 @@ BEGIN
         JOIN log_attempts a ON a.log_id = l.id AND a.uuid = i.uuid
         WHERE a.closed_at IS NULL AND i.begin_at < coalesce(a.began_at, 'infinity')
             AND a.began_at IS DISTINCT FROM 'infinity'
+            AND (a.stale_until < i.begin_at) IS NOT FALSE
         ORDER BY a.id
         FOR NO KEY UPDATE OF a
     ), moved AS (
@@ -140,7 +165,7 @@ BEGIN
         FROM earlier e WHERE a.id = e.id
         RETURNING a.id, e.first
     )
-    SELECT new_attempts || array_agg(moved.id) FILTER (WHERE moved.first),
+    SELECT new_attempts || restarted_attempts || array_agg(moved.id) FILTER (WHERE moved.first),
         array_agg(moved.id) FILTER (WHERE NOT moved.first)
     INTO new_attempts, moved_attempts FROM moved;
 
@@ -161,14 +186,15 @@ BEGIN
         WHERE i.job_id = l.job_id AND a.closed_at IS NULL
     );
 
-    UPDATE log_attempts a SET stale_parts = a.stale_parts + i.part_count
+    UPDATE log_attempts a SET stale_parts = a.stale_parts + i.part_count, stale_at = now()
     FROM unnest(job_ids, uuids, part_counts) i (job_id, uuid, part_count)
     JOIN logs l ON l.job_id = i.job_id
     WHERE a.log_id = l.id AND a.uuid = i.uuid AND a.closed_at IS NOT NULL;
 
     RETURN QUERY
     SELECT l.id, a.id, a.closed_at IS NULL, a.id = log_attempt(l.id),
-        coalesce(a.id = ANY (new_attempts), false), coalesce(a.id = ANY (moved_attempts), false)
+        coalesce(a.id = ANY (new_attempts), false), coalesce(a.id = ANY (moved_attempts), false),
+        a.stale_until
     FROM unnest(job_ids, uuids) WITH ORDINALITY i (job_id, uuid, place)
     JOIN logs l ON l.job_id = i.job_id
     JOIN log_attempts a ON a.log_id = l.id AND a.uuid = i.uuid
@@ -180,7 +206,9 @@ COMMENT ON FUNCTION open_attempts IS
     'Creates and locks the rows that a batch needs. For each (job, uuid), in the order given: the '
     'log and attempt its parts belong to, whether the attempt is open, whether it is the log, '
     'whether this batch begins it, and whether it moves the begin, which may make another attempt '
-    'the log. A null begin means only `last` parts, which begin nothing. Every caller locks logs, '
+    'the log. A null begin means only `last` parts, which begin nothing. restarts: the last publish '
+    'time of a part 0, which may begin a closed uuid again; stale_until: parts of such an attempt '
+    'published until then are stale, and the caller counts them. Every caller locks logs, '
     'then attempts, each by id, so that no deadlock is possible.';
 
 COMMIT;

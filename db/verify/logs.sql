@@ -7,7 +7,7 @@ SELECT id, job_id, created_at, updated_at, generation, empty, late_parts, aggreg
     left_out_bytes, parts_since, uploads, archiving, archived_at, archive_verified, archive_outdated,
     archive_outdated_at, archive_settles_at, step_count, purged_at, expired_at, removed_at, removed_by
 FROM logs WHERE false;
-SELECT id, log_id, uuid, began_at, closed_at, stale_parts FROM log_attempts WHERE false;
+SELECT id, log_id, uuid, began_at, closed_at, stale_until, stale_parts, stale_at FROM log_attempts WHERE false;
 SELECT log_id, place, timer, event, fold, line, start_ns, finish_ns FROM log_timings WHERE false;
 SELECT job_id, kind, seen, written_at, generation, note FROM imported_logs WHERE false;
 
@@ -18,6 +18,7 @@ DECLARE
     found log_rows;
     refused text;
 BEGIN
+    ASSERT (SELECT indisvalid FROM pg_index WHERE indexrelid = 'log_attempts_stale'::regclass);
     INSERT INTO logs (id, job_id) VALUES (log, job);
     INSERT INTO log_attempts (id, log_id, uuid) VALUES (-1, log, 'a');
     INSERT INTO log_timings VALUES (log, 0, '', '', '', 0, 1, 1);

@@ -37,11 +37,11 @@ BEGIN
     SELECT string_agg(format('%s of %s on %s for %s', v.privilege, c.name, v.object, v.role), '; ') INTO missing
     FROM (VALUES
         ('drain', 'INSERT', 'logs', 'job_id'),
-        ('drain', 'SELECT', 'logs', 'id,job_id,content_attempt_id,aggregated_at,late_parts,empty,expired_at'),
+        ('drain', 'SELECT', 'logs', 'id,job_id,content_attempt_id,aggregated_at,late_parts,empty,expired_at,removed_at'),
         ('drain', 'UPDATE', 'logs', 'aggregated_at,archiving,archived_at,archive_verified,purged_at,'
             'updated_at,late_parts,empty,expired_at'),
         ('drain', 'INSERT', 'log_attempts', 'log_id,uuid,began_at'),
-        ('drain', 'UPDATE', 'log_attempts', 'began_at,stale_parts'),
+        ('drain', 'UPDATE', 'log_attempts', 'began_at,closed_at,stale_until,stale_parts,stale_at'),
         ('worker', 'UPDATE', 'log_parts', 'created_at'),
         ('web', 'INSERT', 'logs', 'job_id'),
         ('web', 'INSERT', 'log_attempts', 'log_id,uuid'),

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from db import aggregation, logs, reading
 from db.parts import store_batch
+from db.stats import read_stats
 from logflume.domain import LAST
 from tests.support.parts import BEGIN, content, part, write_whole
 from tests.support.waiting import until_blocked
@@ -282,3 +283,55 @@ async def test_the_order_of_receipt_is_that_of_postgres(pool, job_id):
         made = await aggregation.aggregate(connection, job_id, force=True, restore=False)
         stored = await reading.content_slice(connection, log.id, made.sha256, 0, 100)
         assert stored == b"new 1 2dac"
+
+
+def sent_now(job_id: int, number: int, content: bytes):
+    """A part that is published now; all of them have one uuid."""
+    now = datetime.now(UTC)
+    return replace(part(job_id, number, content, published_at=now), received_at=now)
+
+
+async def test_a_requeued_run_may_reuse_its_uuid_after_a_clear(pool, job_id):
+    async with pool.acquire() as connection:
+        first = [sent_now(job_id, number, b"first") for number in range(4)]
+        await store_batch(connection, first[:2])
+        await write_whole(connection, job_id, b"")
+        # The dying run's text, published after the clear.
+        await store_batch(connection, [sent_now(job_id, 2, b"dying")])
+        log = await reading.find(connection, job_id)
+        assert await content(connection, job_id) == b""
+        assert (await read_stats(connection)).stale_only_logs == 1
+        # Its first parts are delivered again, in one batch with the next run's.
+        second = [sent_now(job_id, number, b"%d," % number) for number in range(2)]
+        placed = await store_batch(connection, [first[0], second[0], first[3], second[1], first[1]])
+        assert [(len(g.parts), s.is_open, s.is_log, s.begun) for g, s in placed] == [
+            (2, True, True, True),
+            (3, False, True, True),
+        ]
+        await store_batch(connection, [first[2], sent_now(job_id, 2, b"2")])
+        assert await content(connection, job_id) == b"0,1,2"
+        assert (await read_stats(connection)).stale_only_logs == 0
+        [attempt] = [one for one in await reading.attempts(connection, log.id) if one.uuid]
+        assert (attempt.stale_parts, attempt.closed_at) == (5, None)
+        assert attempt.began_at == second[0].published_at
+        # The next clear closes it again.
+        between = sent_now(job_id, 0, b"between")
+        await write_whole(connection, job_id, b"")
+        await store_batch(connection, [between])
+        assert await content(connection, job_id) == b""
+        await store_batch(connection, [sent_now(job_id, 0, b"third")])
+        assert await content(connection, job_id) == b"third"
+
+
+async def test_removed_text_is_not_begun_again(pool, job_id):
+    async with pool.acquire() as connection:
+        await store_batch(connection, [sent_now(job_id, 0, b"secret")])
+        for notice in (b"removed", b""):
+            removal = logs.WholeContent(job_id, notice, removed_by=7)
+            await logs.replace_contents(connection, [removal])
+            await store_batch(connection, [sent_now(job_id, 0, b"secret")])
+            assert await content(connection, job_id) == notice
+        assert (await read_stats(connection)).stale_only_logs == 0
+        await write_whole(connection, job_id, b"")  # the job is restarted
+        await store_batch(connection, [sent_now(job_id, 0, b"next run")])
+        assert await content(connection, job_id) == b"next run"

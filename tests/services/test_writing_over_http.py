@@ -25,6 +25,7 @@ async def test_whole_content_replaces_all_parts(web, pool, job_id):
     async with pool.acquire() as connection:  # a late part of a closed attempt
         await store_batch(connection, [part(job_id, 1, b"secret again", attempt="a", final=True)])
     assert (await web.get(f"/logs/{job_id}/raw")).content == b"gone\0\xff"
+    assert (await web.get(f"/logs/{job_id}/lifecycle")).json()["stale_parts"] == 1
     assert await pool.fetchval("SELECT count(*) FROM log_parts") == 1
 
 
