@@ -21,6 +21,10 @@ class Consumer:
     Messages go to `on_message`. The first that does not fit is refused, as are all after it: one
     acknowledgement covers all earlier tags. Consuming then pauses until half of the window is
     free, and continues with a smaller prefetch. `on_error` receives what ends the consumer.
+
+    `holds_refused`: requeue refused messages only once they fit, as from quorum queues, which drop
+    what is delivered too often. By default they are requeued at once: a queue whose messages are
+    all held appears empty, and may be deleted.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917
@@ -39,6 +43,7 @@ class Consumer:
         self._on_message = on_message
         self._on_error = on_error
         self._consumer_tags: list[str] = []
+        self.holds_refused = False
         self._refused: list[int] = []
         self._refused_size = 0
         self._window_freed = asyncio.Event()
@@ -122,7 +127,8 @@ class Consumer:
         await self._cancel()
         if self._refused:
             log.info("backpressure", refused=len(self._refused), prefetch=self._window.prefetch)
-            await self._requeue_refused()
+            if not self.holds_refused:
+                await self._requeue_refused()
         # The first refused message is delivered first again, so it must fit.
         while not (
             self._is_stopping
@@ -132,6 +138,7 @@ class Consumer:
             await self._window_freed.wait()
         self._refused_size = 0
         if not self._is_stopping:
+            await self._requeue_refused()
             await self._subscribe()
 
     async def _requeue_refused(self) -> None:

@@ -20,6 +20,8 @@ from drain.deliveries import Connection
 from drain.flow_control import InFlightWindow
 from drain.flush import Flusher
 from drain.live.forwarder import Forwarder
+from drain.management import REQUEST_SECONDS
+from drain.queue_checks import QueueChecker
 from drain.session import Session, State, close
 from drain.shards import Shards
 from drain.suspension import Suspension
@@ -57,6 +59,7 @@ class Drain:
         self._live = live
         self._shards = shards
         self._queues: list[str] = []
+        self._checker = QueueChecker(amqp)
         self._dead_letters = DeadLetterPublisher(self._url)
         self._limit = DeadLetterLimit(settings.invalid_share, settings.invalid_window)
         self._stop = asyncio.Event()
@@ -143,7 +146,11 @@ class Drain:
             ComponentError: the first connection failed: RabbitMQ, or its management API if shards
                 are consumed, is unreachable or refuses.
         """
-        session: Session | None = await self._connect()
+        try:
+            session: Session | None = await self._connect()
+        except ComponentError:
+            await self._checker.close()
+            raise
         backoff = Backoff(MAX_BACKOFF_SECONDS)
         while session is not None:
             changes = [self._shards.changed()] if self._shards else []
@@ -157,6 +164,7 @@ class Drain:
             await self._recover(state)
             session = await self._reconnect(backoff)
         await self._dead_letters.close()
+        await self._checker.close()
         if self._live:
             await self._live.close(LIVE_SECONDS)
         unsent = await self._signaller.close(STOP_SECONDS)
@@ -216,7 +224,7 @@ class Drain:
         connection: Connection | None = None
         try:
             with amqp.reaching(amqp.describe(self._url)):
-                async with asyncio.timeout(amqp.CONNECT_SECONDS):
+                async with asyncio.timeout(amqp.CONNECT_SECONDS + REQUEST_SECONDS):
                     properties: FieldTable = {"connection_name": "logflume"}
                     connection = await aio_pika.connect(
                         self._url, client_properties=properties, connection_class=Connection
@@ -235,6 +243,7 @@ class Drain:
         shards = await self._shards.open(channel) if self._shards else []
         # The plain queue too: the web publishes parts to it, and so may runners.
         self._queues = [contract.QUEUE, *shards]
+        findings = await self._checker.report(self._queues)
         # The next session starts with the last prefetch: large messages come again.
         self._window = self._new_window(self._window.prefetch)
         session = Session(
@@ -248,6 +257,8 @@ class Drain:
         )
         connection.close_callbacks.add(lambda _, error: session.fail(error))
         channel.close_callbacks.add(lambda _, error: session.fail(error))
+        if findings.has_quorum:
+            session.hold_refused()
         await session.start()
         return session
 

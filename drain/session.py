@@ -85,6 +85,10 @@ class Session:
         """Start to consume."""
         await self._consumer.start()
 
+    def hold_refused(self) -> None:
+        """Requeue messages that do not fit the window only once they do."""
+        self._consumer.holds_refused = True
+
     @property
     def is_open(self) -> bool:
         """Whether messages are held and can still be acknowledged."""

@@ -3,22 +3,20 @@
 import asyncio
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
 
-import httpx
 import msgspec
 import structlog
 from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import ConnectionCommandInvalid
 
+from drain.management import Management
 from logflume import contract
-from logflume.errors import ComponentError, SettingsError
+from logflume.errors import ComponentError
 from logflume.settings.groups import AmqpSettings
 
 log = structlog.get_logger()
 
 POLL_SECONDS = 15
-REQUEST_SECONDS = 4
 EXCHANGE_TYPE = "x-modulus-hash"
 POLICY = "logs-sharding"
 RULE: dict[str, Any] = {
@@ -51,20 +49,7 @@ class Shards:
         Raises:
             SettingsError: the settings have no URL of it.
         """
-        if amqp.management_url is None:
-            raise SettingsError(
-                "sharded queues need RabbitMQ's management API; set LOGFLUME_AMQP__MANAGEMENT_URL"
-            )
-        url = urlsplit(amqp.management_url.get_secret_value())
-        self._where = f"RabbitMQ's management API at {url.hostname}:{url.port}"
-        self._vhost = quote(unquote(urlsplit(amqp.url.get_secret_value()).path[1:]) or "/", safe="")
-        self._client = httpx.AsyncClient(
-            # Without user and password, because httpx logs URLs.
-            base_url=f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path.rstrip('/')}/api/",
-            auth=(unquote(url.username or ""), unquote(url.password or "")),
-            timeout=None,  # noqa: S113 - _call has one
-            trust_env=False,
-        )
+        self._api = Management(amqp)
         self._known: list[str] | None = None
 
     async def open(self, channel: AbstractChannel) -> list[str]:
@@ -106,7 +91,9 @@ class Shards:
         """
         try:
             # Including shards without a binding: they may still hold parts.
-            queues = await self._queues()
+            queues = await self._api.read(
+                self._api.of_vhost("queues") + "?columns=name,state", list[_Queue]
+            )
         except ComponentError as error:
             if self._known is None:
                 raise
@@ -129,46 +116,11 @@ class Shards:
 
     async def close(self) -> None:
         """Close the connections to the API."""
-        await self._client.aclose()
+        await self._api.close()
 
     async def _ensure_policy(self) -> None:
-        path = f"policies/{self._vhost}/{POLICY}"
-        policy = await self._call("GET", path, expected=HTTPStatus.NOT_FOUND)
+        path = f"{self._api.of_vhost('policies')}/{POLICY}"
+        policy = await self._api.call("GET", path, expected=HTTPStatus.NOT_FOUND)
         if policy.status_code == HTTPStatus.NOT_FOUND:
-            await self._call("PUT", path, RULE)
+            await self._api.call("PUT", path, RULE)
             log.info("shards_policy_created", policy=POLICY, **RULE["definition"])
-
-    async def _queues(self) -> list[_Queue]:
-        response = await self._call("GET", f"queues/{self._vhost}?columns=name,state")
-        try:
-            return msgspec.json.decode(response.content, type=list[_Queue])
-        except msgspec.DecodeError as error:
-            raise ComponentError(
-                f"{self._where}: did not return a list of queues: {error}"
-            ) from error
-
-    async def _call(
-        self,
-        method: str,
-        path: str,
-        body: dict[str, Any] | None = None,
-        expected: HTTPStatus | None = None,
-    ) -> httpx.Response:
-        """Call the API; the response is a success or has the status `expected`.
-
-        Raises:
-            ComponentError: any other response, or the API is unreachable.
-        """
-        try:
-            # A limit for the complete response: httpx's own time-outs restart with each chunk.
-            async with asyncio.timeout(REQUEST_SECONDS):
-                response = await self._client.request(method, path, json=body)
-        except (httpx.HTTPError, TimeoutError) as error:
-            reason = str(error) or type(error).__name__
-            raise ComponentError(f"{self._where}: {reason}") from error
-        if response.is_success or response.status_code == expected:
-            return response
-        raise ComponentError(
-            f"{self._where}: status {response.status_code} for {method} {path}; its user needs the "
-            "tag policymaker and all permissions in the vhost"
-        )

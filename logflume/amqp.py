@@ -11,7 +11,7 @@ from aio_pika import DeliveryMode, ExchangeType, Message
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from aiormq.abc import FieldTable
-from aiormq.exceptions import InvalidFrameError
+from aiormq.exceptions import ChannelPreconditionFailed, InvalidFrameError
 from pamqp.commands import Connection
 
 from logflume import contract
@@ -19,6 +19,12 @@ from logflume.errors import ComponentError
 
 CONNECT_SECONDS = 10
 PUBLISH_SECONDS = 5
+QUORUM_ADVICE = (
+    "runners and logflume declare this queue without a type, so it gets the vhost's default. To "
+    "use a quorum queue, make that the default queue type of the vhost (`rabbitmqctl "
+    "update_vhost_metadata VHOST --default-queue-type quorum`; before RabbitMQ 3.12 only "
+    "`add_vhost` has this option); otherwise empty and delete the queue"
+)
 # A routing key that no queue has.
 NO_QUEUE = "logflume.check"
 
@@ -106,11 +112,14 @@ def watch_alarms(connection: AbstractConnection, on_change: Callable[[str], None
 
 
 def describe_error(error: BaseException) -> str:
-    """The error's text, or its type if it has none."""
+    """The error's text, or its type if it has none; with the fix, where only we know it."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, ChannelPreconditionFailed) and "'x-queue-type'" in text:
+        return f"{text}; {QUORUM_ADVICE}"
     if isinstance(error, InvalidFrameError):
         # Its text is only a frame. Of the handshake, just the last step fails in this way.
         return "refuses the vhost: create it, or grant this user permissions in it"
-    return str(error) or type(error).__name__
+    return text
 
 
 class Publisher:

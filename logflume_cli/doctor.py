@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from db.connect import check_schema, connect_directly, open_pool
-from logflume import amqp
+from drain.queue_checks import QueueChecker
+from logflume import amqp, contract
 from logflume.archive.probe import Probe
 from logflume.errors import ComponentError, LogflumeError
 from logflume.settings import Settings, load_settings
@@ -44,6 +45,7 @@ async def _check_all(settings: Settings) -> dict[str, tuple[str, str]]:
     """
     checks: dict[str, tuple[Callable[[Settings], Awaitable[None]], str]] = {
         "rabbitmq": (_rabbitmq, "Is it running? Set LOGFLUME_AMQP__URL."),
+        "queues": (_queues, ""),
         "postgres and its schema": (_postgres, "Is it running? Set LOGFLUME_DATABASE__URL."),
         "temporal": (_temporal, "Is it running? Set LOGFLUME_TEMPORAL__ADDRESS."),
         "schedules": (check_schedules, "Run `logflume schedules apply`."),
@@ -73,9 +75,22 @@ async def _rabbitmq(settings: Settings) -> None:
     url = settings.amqp.url.get_secret_value()
     try:
         async with await aio_pika.connect(url) as connection:
-            await amqp.declare(await connection.channel())
+            await connection.channel()
     except (OSError, AMQPError, ValueError) as error:
         raise ComponentError(f"{amqp.describe(url)}: {amqp.describe_error(error)}.") from None
+
+
+async def _queues(settings: Settings) -> None:
+    """Check that the queues can be declared, and that RabbitMQ drops none of their messages."""
+    async with amqp.connecting(settings.amqp.url.get_secret_value(), "logflume doctor") as broker:
+        await amqp.declare(await broker.channel())
+    checker = QueueChecker(settings.amqp)
+    try:
+        findings = await checker.check([contract.QUEUE])
+    finally:
+        await checker.close()
+    if findings.problems:
+        raise ComponentError("; ".join(findings.problems))
 
 
 async def _postgres(settings: Settings) -> None:

@@ -63,7 +63,7 @@ class AmqpSettings(Group):
     management_url: Annotated[SecretStr, _url("http", "https")] | None = Field(
         None,
         description="URL of RabbitMQ's management API, with a user tagged `policymaker`; required "
-        "by `logflume drain --sharded`",
+        "by `logflume drain --sharded`; with it, drain and doctor check the queues' limits",
     )
 
 
