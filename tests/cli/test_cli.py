@@ -3,8 +3,6 @@
 import json
 import os
 import socket
-import subprocess
-import sys
 
 import click
 import pytest
@@ -12,26 +10,20 @@ from click.testing import CliRunner
 
 from logflume_cli.duration import Duration
 from logflume_cli.main import COMMANDS, root
+from tests.support import processes
+from tests.support.processes import LOGFLUME, Done
 
 
 @pytest.fixture
 def run(tmp_path):
     """Run `logflume` in a subprocess without a local stack."""
-
-    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", "from logflume_cli.main import main; main()", *arguments],
-            env={**os.environ, "LOGFLUME_STACK__DATA_DIR": str(tmp_path / "none"), **environment},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    return run
+    folder = {"LOGFLUME_STACK__DATA_DIR": str(tmp_path / "none")}
+    return lambda *arguments, **environment: processes.run(
+        LOGFLUME, *arguments, env={**os.environ, **folder, **environment}
+    )
 
 
-def is_one_clear_line(done: subprocess.CompletedProcess[str], *words: str) -> bool:
+def is_one_clear_line(done: Done, *words: str) -> bool:
     lines = done.stderr.strip().splitlines()
     return done.returncode == 1 and len(lines) == 1 and all(word in lines[0] for word in words)
 

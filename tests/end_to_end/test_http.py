@@ -16,24 +16,16 @@ from logflume import amqp
 from logflume.archive.store import Archive
 from logflume.settings import load_settings
 from logflume_cli.devstack.runner import PART_BYTES, connect, new_job_ids, play
-from logflume_cli.devstack.stack import LocalStack
 from tests.support import broker
 from tests.support.parts import part
 from tests.support.sse import reading
 
 pytestmark = pytest.mark.timeout(200)
 
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory):
-    lifecycle = {"purge_seconds": 1, "settle_seconds": 1, "gap_seconds": 1}
-    stack = LocalStack(
-        tmp_path_factory.mktemp("http"),
-        {"lifecycle": lifecycle, "s3": {"longest_request_seconds": 1}},
-    )
-    asyncio.run(stack.up())
-    yield stack
-    asyncio.run(stack.down())
+SETTINGS = {
+    "lifecycle": {"purge_seconds": 1, "settle_seconds": 1, "gap_seconds": 1},
+    "s3": {"longest_request_seconds": 1},
+}
 
 
 @pytest.fixture

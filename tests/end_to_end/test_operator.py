@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from base64 import b64decode
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -17,14 +17,12 @@ from pydantic import SecretStr
 
 from activities.types import AGGREGATE, ARCHIVE, DELETE_ARCHIVE, PURGE, VERIFY
 from db import maintenance
-from db.parts import store_batch
-from logflume.archive.store import key
 from logflume.domain import Part
 from logflume.settings import Settings
 from logflume_cli.services import make_workflows
 from logflume_cli.worker import QUEUES, _worker
-from tests.support.parts import part, write_whole
-from tests.support.s3 import s3
+from tests.support.parts import part, replace_whole, store_parts
+from tests.support.s3 import archived
 from tests.support.waiting import until
 from workflows.client.connection import connect_temporal, ensure_search_attributes
 from workflows.client.logs import LogWorkflows
@@ -103,7 +101,7 @@ class Operator:
 
     async def store(self, job_id: int, *parts: Part) -> None:
         """Commit parts and signal their workflow, as a drain does."""
-        await store_batch_on(self.pool, parts)
+        await store_parts(self.pool, parts)
         await self.signal(job_id, *parts)
 
     async def whole_log(self, job_id: int, content: bytes) -> None:
@@ -158,17 +156,6 @@ class Operator:
         assert done["status"] == "COMPLETED"
         return done["result"]
 
-    async def archived(self, job_id: int) -> bytes | None:
-        def read() -> bytes | None:
-            store, bucket = s3(self.settings), self.settings.s3.bucket
-            try:
-                body: bytes = store.get_object(Bucket=bucket, Key=key(job_id))["Body"].read()
-            except store.exceptions.NoSuchKey:
-                return None
-            return body
-
-        return await asyncio.to_thread(read)
-
     async def is_at_its_end(self, job_id: int, content: bytes) -> bool:
         """Assert that the log is archived, verified and purged with the right content."""
         ended = await self.pool.fetchval(
@@ -176,7 +163,7 @@ class Operator:
             " AND purged_at IS NOT NULL AND content IS NULL FROM logs WHERE job_id = $1",
             job_id,
         )
-        return ended and await self.archived(job_id) == content
+        return ended and await asyncio.to_thread(archived, self.settings, job_id) == content
 
     async def until_at_its_end(self, job_id: int, content: bytes) -> None:
         await until(lambda: self.is_at_its_end(job_id, content))
@@ -218,11 +205,6 @@ def asks_for(event: dict[str, Any]) -> set[str]:
     marker = event.get("markerRecordedEventAttributes", {}).get("details", {}).get("data", {})
     ran = [json.loads(b64decode(payload["data"])) for payload in marker.get("payloads", [])]
     return {scheduled.get("activityType", {}).get("name"), *(one["activity_type"] for one in ran)}
-
-
-async def store_batch_on(pool: asyncpg.Pool, parts: Sequence[Part]) -> None:
-    async with pool.acquire() as connection:
-        await store_batch(connection, parts)
 
 
 @pytest.fixture
@@ -289,7 +271,7 @@ async def test_the_sweep_finishes_logs_of_terminated_workflows(operator, job_id,
 async def test_a_reset_stuck_log_is_archived_with_its_current_content(operator, job_id):
     """The history ends before the late parts: the workflow must query the database again."""
     await operator.get_stuck(job_id)
-    await store_batch_on(operator.pool, [part(job_id, 2, b", and late")])  # without a signal
+    await store_parts(operator.pool, [part(job_id, 2, b", and late")])  # without a signal
     await operator.reset_before(job_id, AGGREGATE)
     assert (await operator.result(job_id))["parts"] == 3
     assert await operator.is_at_its_end(job_id, b"log %d, and late" % job_id)
@@ -298,7 +280,7 @@ async def test_a_reset_stuck_log_is_archived_with_its_current_content(operator, 
 async def test_resets_never_change_a_finished_log(operator, job_id):
     """Its first run is reset repeatedly: the row is newer than that history."""
     parts = whole(job_id, b"all of it")
-    await store_batch_on(operator.pool, parts)
+    await store_parts(operator.pool, parts)
     async with operator.under_maintenance():  # so that aggregation is not a local activity
         await operator.signal(job_id, *parts)
         await operator.until_trying(job_id, AGGREGATE)
@@ -317,8 +299,7 @@ async def test_resets_never_change_a_finished_log(operator, job_id):
 async def test_a_repeated_deletion_deletes_no_valid_object(operator, job_id):
     await operator.whole_log(job_id, b"with a secret")
     await operator.result(job_id)
-    async with operator.pool.acquire() as connection:
-        await write_whole(connection, job_id, b"removed")
+    await replace_whole(operator.pool, job_id, b"removed")
     async with operator.under_maintenance():
         await operator.workflows.content_replaced(job_id)
         await operator.until_trying(job_id, AGGREGATE)

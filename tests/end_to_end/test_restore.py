@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import shutil
-import subprocess
 import textwrap
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -22,7 +21,7 @@ from logflume import amqp, contract
 from logflume.archive.store import key
 from logflume_cli.devstack.stack import LocalStack
 from tests.support.parts import content, part
-from tests.support.processes import LOGFLUME, environment, running
+from tests.support.processes import LOGFLUME, environment, run, running
 from tests.support.s3 import s3
 from tests.support.waiting import until
 from workflows.client.connection import connect_temporal
@@ -47,14 +46,11 @@ async def typed(
     for place, path in places.items():
         commands = commands.replace(f"/var/backups/{place}", str(path))
     done = await asyncio.to_thread(
-        subprocess.run,
-        ["bash", "-euo", "pipefail", "-c", commands],
+        run,
+        *("bash", "-euo", "pipefail", "-c", commands),
         env={**os.environ, **variables, "PATH": f"{Path(LOGFLUME).parent}:{os.environ['PATH']}"},
         cwd=folder,
-        capture_output=True,
-        text=True,
         timeout=120,
-        check=False,
     )
     assert done.returncode == code, done
     return done.stdout

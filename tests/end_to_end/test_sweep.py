@@ -4,7 +4,6 @@ import asyncio
 import io
 import json
 import shutil
-import subprocess
 import sys
 import time
 from functools import partial
@@ -21,7 +20,9 @@ from logflume_cli.devstack.fleet import Job, compare_fleet, follow_fleet, play_f
 from logflume_cli.devstack.runner import new_job_ids
 from logflume_cli.devstack.samples import fleet
 from logflume_cli.devstack.stack import LocalStack
+from tests.support import processes
 from tests.support.parts import part
+from tests.support.processes import LOGFLUME
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(300)
@@ -29,28 +30,17 @@ pytestmark = pytest.mark.timeout(300)
 BIN = Path(sys.executable).parent
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("sweep")
-
-
-@pytest.fixture(scope="module")
-def stack(data_dir):
-    """The whole stack; the sweep runs on triggers and finds logs that are a second old."""
-    overrides = {
-        "lifecycle": {"purge_seconds": 1, "settle_seconds": 1, "gap_seconds": 1},
-        "sweep": {"every_seconds": 24 * 3600, "after_seconds": 1},
-        "s3": {"longest_request_seconds": 1},
-    }
-    stack = LocalStack(data_dir, overrides)
-    asyncio.run(stack.up())
-    yield stack
-    asyncio.run(stack.down())
+# The sweep runs on triggers and finds logs that are a second old.
+SETTINGS = {
+    "lifecycle": {"purge_seconds": 1, "settle_seconds": 1, "gap_seconds": 1},
+    "sweep": {"every_seconds": 24 * 3600, "after_seconds": 1},
+    "s3": {"longest_request_seconds": 1},
+}
 
 
 @pytest.fixture
-def settings(stack, data_dir, monkeypatch):
-    monkeypatch.setenv("LOGFLUME_STACK__DATA_DIR", str(data_dir))
+def settings(stack, monkeypatch):
+    monkeypatch.setenv("LOGFLUME_STACK__DATA_DIR", str(stack.home.data_dir))
     return load_settings()
 
 
@@ -60,28 +50,15 @@ def cli(settings, tmp_path):
 
     def run(*arguments: str) -> Any:
         options = ("--address", settings.temporal.address, "--output", "json")
-        done = subprocess.run(
-            [BIN / "temporal", *arguments, *options],
-            env={"HOME": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = processes.run(BIN / "temporal", *arguments, *options, env={"HOME": str(tmp_path)})
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout) if done.stdout.strip() else None
 
     return run
 
 
-def logflume(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [BIN / "logflume", *arguments], capture_output=True, text=True, timeout=60, check=False
-    )
-
-
 def apply() -> str:
-    done = logflume("schedules", "apply")
+    done = processes.run(LOGFLUME, "schedules", "apply")
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -141,9 +118,9 @@ def test_the_stack_creates_schedules_that_operators_control(stack, settings, cli
     )
     until_listed(cli, before + 2)
 
-    assert logflume("doctor").returncode == 0
+    assert processes.run(LOGFLUME, "doctor").returncode == 0
     cli("schedule", "delete", "--schedule-id", "sweep")
-    assert "logflume schedules apply" in logflume("doctor").stdout
+    assert "logflume schedules apply" in processes.run(LOGFLUME, "doctor").stdout
     assert apply() == "sweep: created, every 86400 s\n" + maintenance
 
 
@@ -162,7 +139,7 @@ async def test_an_orphaned_log_is_archived_after_a_trigger(stack, settings, cli)
     await connection.close()
 
 
-async def test_every_log_is_archived_after_temporal_lost_its_data(stack, settings, cli, data_dir):
+async def test_every_log_is_archived_after_temporal_lost_its_data(stack, settings, cli):
     jobs = [
         Job(job_id, name, partial(io.BytesIO, content))
         for job_id, (name, content) in zip(new_job_ids(12), fleet(11, 12), strict=True)
@@ -180,7 +157,7 @@ async def test_every_log_is_archived_after_temporal_lost_its_data(stack, setting
     await stack.down(["drain"])  # it sends its last signals
     assert len(await asyncio.to_thread(lifecycles, cli)) == len(jobs)
     kill(stack, "temporal")
-    shutil.rmtree(data_dir / "temporal")
+    shutil.rmtree(stack.home.data_dir / "temporal")
     await stack.up()
     assert lifecycles(cli) == []
     await asyncio.to_thread(trigger, cli)

@@ -19,7 +19,7 @@ from logflume_cli.devstack.home import PROCESSES
 from logflume_cli.devstack.runner import new_job_ids
 from logflume_cli.devstack.samples import fleet
 from logflume_cli.devstack.stack import LocalStack
-from tests.support.processes import LOGFLUME
+from tests.support.processes import LOGFLUME, run
 from tests.support.real_logs import shared_logs
 from workflows.client.connection import connect_temporal
 
@@ -29,7 +29,11 @@ AT_LEAST_ONE = r"[1-9][\d.]*"
 
 # Settings of absent components are set, too: secrets could leak through connection errors.
 SECRETS_AWAY = ("the-secret-of-pusher", "the-key-of-sentry", "the-key-of-otlp")
-AWAY = {
+SETTINGS = {
+    "lifecycle": {"purge_seconds": 2, "settle_seconds": 1},
+    # A drain that is killed between commit and signal leaves the log to the sweep.
+    "sweep": {"every_seconds": 10, "after_seconds": 10},
+    "s3": {"longest_request_seconds": 1},
     "pusher": {
         "app_id": "1", "key": "pusher-key", "secret": SECRETS_AWAY[0], "host": "127.0.0.1",
         "port": 1, "tls": False, "check_existence": False,
@@ -42,29 +46,9 @@ AWAY = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("whole")
-
-
-@pytest.fixture(scope="module")
-def stack(data_dir):
-    """The whole stack; tests restart what they kill."""
-    lifecycle = {"purge_seconds": 2, "settle_seconds": 1}
-    # A drain that is killed between commit and signal leaves the log to the sweep.
-    sweep = {"every_seconds": 10, "after_seconds": 10}
-    stack = LocalStack(
-        data_dir,
-        {"lifecycle": lifecycle, "sweep": sweep, "s3": {"longest_request_seconds": 1}, **AWAY},
-    )
-    asyncio.run(stack.up())
-    yield stack
-    asyncio.run(stack.down())
-
-
 @pytest.fixture
-def settings(stack, data_dir, monkeypatch):
-    monkeypatch.setenv("LOGFLUME_STACK__DATA_DIR", str(data_dir))
+def settings(stack, monkeypatch):
+    monkeypatch.setenv("LOGFLUME_STACK__DATA_DIR", str(stack.home.data_dir))
     return load_settings()
 
 
@@ -102,15 +86,13 @@ async def play_and_compare(settings, jobs: list[Job], trouble=None) -> None:
     assert [job.name for job in jobs if job.log.missing_parts] == []
 
 
-def test_the_demo_carries_real_logs_byte_for_byte(stack, data_dir):
+def test_the_demo_carries_real_logs_byte_for_byte(stack):
     """Uses the real logs beside the project, or generated ones."""
-    done = subprocess.run(
-        [sys.executable, "-m", "logflume_cli.devstack.demo", "--once", *shared_logs()],
-        env={**os.environ, "LOGFLUME_STACK__DATA_DIR": str(data_dir), "COLUMNS": "120"},
-        capture_output=True,
-        text=True,
+    done = run(
+        *(sys.executable, "-m", "logflume_cli.devstack.demo", "--once"),
+        *shared_logs(),
+        env={**os.environ, "LOGFLUME_STACK__DATA_DIR": str(stack.home.data_dir), "COLUMNS": "120"},
         timeout=300,
-        check=False,
     )
     count = len(shared_logs()) or 12
     assert done.returncode == 0, done.stdout + done.stderr
@@ -177,9 +159,9 @@ async def test_a_stopped_drain_finishes_its_work(stack, settings):
     await play_and_compare(settings, played, stop)
 
 
-async def test_no_log_text_and_no_secret_leaks(stack, settings, data_dir):
+async def test_no_log_text_and_no_secret_leaks(stack, settings):
     """Checks everything visible without access to logs or secrets, after all tests above."""
-    texts = {log.name: log.read_bytes() for log in (data_dir / "logs").iterdir()}
+    texts = {log.name: log.read_bytes() for log in (stack.home.data_dir / "logs").iterdir()}
     for name in ("postgres", *PROCESSES):
         texts[f"command {name}"] = " ".join(psutil.Process(pid(stack, name)).cmdline()).encode()
     for name in ("config", "doctor"):

@@ -1,27 +1,20 @@
 """`logflume replay` on valid and invalid files, without Temporal."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support.histories import UNRELEASED
+from tests.support.processes import LOGFLUME, Done, run
 
 WHOLE = json.loads((UNRELEASED / "a_log_passes_all_phases_until_the_purge.json").read_text())
 TEXT = json.dumps(WHOLE)
 EVENTS = WHOLE["events"]
 
 
-def replay(*paths: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [Path(sys.executable).parent / "logflume", "replay", *paths],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+def replay(*paths: Path) -> Done:
+    return run(LOGFLUME, "replay", *paths)
 
 
 def test_recorded_histories_replay_as_the_same():

@@ -21,6 +21,13 @@ async def web(settings, pool):
 
 
 @pytest.fixture
+async def connection(pool):
+    """A connection of the pool."""
+    async with pool.acquire() as connection:
+        yield connection
+
+
+@pytest.fixture
 def store(pool, job_id):
     """Stores parts of the test's job, each as `(number, content)` or `(…, fields of Part)`."""
 

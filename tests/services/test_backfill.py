@@ -1,7 +1,5 @@
 """Which logs a backfill finds in real Postgres, and the cost of a page."""
 
-import pytest
-
 from activities.types import BACKFILL_KINDS as KINDS
 from db import aggregation, logs
 from db.backfill import IN_RANGE, OF_KIND, SCAN, SCANNED, Kind, find_in_ranges, find_of_kind
@@ -9,12 +7,6 @@ from db.parts import store_batch
 from tests.support.parts import part
 
 DAY = 24 * 3600
-
-
-@pytest.fixture
-async def connection(pool):
-    async with pool.acquire() as connection:
-        yield connection
 
 
 async def found(connection, kind: str) -> list[int]:

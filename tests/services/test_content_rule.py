@@ -7,7 +7,7 @@ from db import aggregation, reading
 from db.parts import store_batch
 from logflume.domain import LAST, Part
 from tests.support.model import Model, contents, parts
-from tests.support.parts import content, part, write_whole
+from tests.support.parts import content, part, received_now, write_whole
 
 batches = st.lists(st.lists(parts, min_size=1, max_size=5) | contents, max_size=8)
 
@@ -30,17 +30,7 @@ async def check(connection, job_id: int, events: list[list[Part] | bytes]) -> No
             model.write(event)
             await write_whole(connection, job_id, event)
             continue
-        received = [
-            part(
-                job_id,
-                one.number,
-                one.content,
-                attempt=one.attempt,
-                final=one.final,
-                published_at=one.published_at,
-            )
-            for one in event
-        ]
+        received = [received_now(job_id, one) for one in event]
         for one in received:
             model.receive(one)
         await store_batch(connection, received)

@@ -13,12 +13,6 @@ from tests.support.services import serving
 LIMIT = 1000
 
 
-@pytest.fixture
-async def connection(pool):
-    async with pool.acquire() as connection:
-        yield connection
-
-
 def notice(left_out: int) -> bytes:
     return (
         f"\n\x1b[0m\nlogflume: this log was cut after {LIMIT:,} bytes, the size limit; "

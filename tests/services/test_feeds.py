@@ -9,9 +9,8 @@ import pytest
 import db.reading
 from db import tail
 from db.notify import Announced, listen
-from db.parts import store_batch
 from logflume.domain import StoredPart
-from tests.support.parts import part
+from tests.support.parts import part, store_parts
 from tests.support.sse import reading
 from tests.support.waiting import until
 from web.streams import feed, follower, poller
@@ -65,8 +64,7 @@ async def test_logs_that_grow_together_cost_one_query(web, pool, job_id, monkeyp
     jobs = range(1000 * job_id, 1000 * job_id + 30)
 
     async def store(number: int) -> None:
-        async with pool.acquire() as connection:
-            await store_batch(connection, [part(job, number, b"%d" % job) for job in jobs])
+        await store_parts(pool, [part(job, number, b"%d" % job) for job in jobs])
 
     monkeypatch.setattr(feed, "FIRST_POLL_SECONDS", 60)
     await store(0)

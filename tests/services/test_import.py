@@ -8,7 +8,6 @@ from pydantic import SecretStr
 
 from db import aggregation, holds, logs, reading
 from db.partitions import partitions
-from db.parts import store_batch
 from db.pending import find_pending
 from db.stats import read_stats
 from logflume.archive.store import key
@@ -17,7 +16,7 @@ from logflume.errors import ComponentError, PartsGone
 from logflume.settings.groups import DatabaseSettings
 from logflume_cli import import_
 from logflume_cli.import_ import import_logs
-from tests.support.parts import content, part, write_whole
+from tests.support.parts import content, part, replace_whole, store_parts
 from tests.support.s3 import s3
 from tests.support.services import serving
 from tests.support.travis_logs import THEN, travis_logs
@@ -50,8 +49,7 @@ class Here:
             return await content(connection, job_id)
 
     async def store(self, *parts) -> None:
-        async with self.pool.acquire() as connection:
-            await store_batch(connection, parts)
+        await store_parts(self.pool, parts)
 
     async def finish(self, job_id: int) -> str:
         """Aggregate and archive a log, as its workflow does."""
@@ -261,13 +259,11 @@ async def test_received_text_stays_unless_its_beginning_is_missing(here, travis)
 
 
 async def test_content_cleared_here_is_not_imported_again(here, travis):
-    async with here.pool.acquire() as connection:
-        await write_whole(connection, 66, b"")
+    await replace_whole(here.pool, 66, b"")
     await travis.log(66, "cleared since")
     await travis.log(67, "cleared later")
     assert await here.take_over() == {"ours (content)": 1, "added (content)": 1}
-    async with here.pool.acquire() as connection:
-        await write_whole(connection, 67, b"")
+    await replace_whole(here.pool, 67, b"")
     await travis.write(67, "written there too")
     assert await here.take_over() == {"ours (content)": 2}
     assert [await here.content(job_id) for job_id in (66, 67)] == [b"", b""]

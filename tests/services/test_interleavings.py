@@ -33,8 +33,7 @@ from logflume.domain import Part
 from tests.support.lifecycle import LifecycleSteps
 from tests.support.model import Model, contents, parts
 from tests.support.partitions import RETENTION, drop, make_past
-from tests.support.parts import part as received_now
-from tests.support.parts import write_whole
+from tests.support.parts import received_now, replace_whole, store_parts
 from tests.support.waiting import until
 
 # Parts that came then are old enough to go.
@@ -153,10 +152,7 @@ class LogMachine(RuleBasedStateMachine):
         now = [
             received_now(
                 self.job_id,
-                one.number,
-                one.content,
-                attempt=one.attempt,
-                final=one.final,
+                one,
                 published_at=one.published_at and one.published_at - timedelta(begun),
             )
             for one in batch
@@ -164,8 +160,7 @@ class LogMachine(RuleBasedStateMachine):
         return [replace(one, received_at=one.received_at - timedelta(self.days_ago)) for one in now]
 
     async def _store(self, received: list[Part]) -> None:
-        async with self.pool.acquire() as connection:
-            await store_batch(connection, received)
+        await store_parts(self.pool, received)
         self._receive(received)
 
     def _receive(self, received: list[Part]) -> None:
@@ -192,8 +187,7 @@ class LogMachine(RuleBasedStateMachine):
             await acting
 
     async def _write(self, content: bytes) -> None:
-        async with self.pool.acquire() as connection:
-            await write_whole(connection, self.job_id, content)
+        await replace_whole(self.pool, self.job_id, content)
         self.model.write(content)
 
     async def _step(self) -> None:

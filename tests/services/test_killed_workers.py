@@ -12,11 +12,10 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.types import AGGREGATE, ARCHIVE, DELETE_ARCHIVE, PURGE, RESTORE, VERIFY
 from db.connect import open_pool
-from db.parts import store_batch
 from logflume.archive.store import Archive
 from tests.support.crash import EndAtAwait
 from tests.support.lifecycle import LifecycleSteps, activities_of
-from tests.support.parts import part, write_whole
+from tests.support.parts import part, replace_whole, store_parts
 
 SMALL = b"a log"
 # The minimum size in S3, except for the last slice.
@@ -44,13 +43,11 @@ class Log(LifecycleSteps):
 
     async def store(self, *contents: bytes, begin: int = 0) -> None:
         parts = [part(self.job_id, number, one) for number, one in enumerate(contents, begin)]
-        async with self.pool.acquire() as connection:
-            await store_batch(connection, parts)
+        await store_parts(self.pool, parts)
         self.content = (self.content or b"") + b"".join(contents)
 
     async def write(self, content: bytes) -> None:
-        async with self.pool.acquire() as connection:
-            await write_whole(connection, self.job_id, content)
+        await replace_whole(self.pool, self.job_id, content)
         self.content = content or None
         self.restart()
 

@@ -22,7 +22,7 @@ from logflume import contract
 from logflume.contract import decode
 from logflume.settings.groups import PusherSettings
 from tests.support import poison
-from tests.support.parts import content, write_whole
+from tests.support.parts import content, replace_whole
 from tests.support.pusher import KEY, SECRET, signature
 
 CASES = 500
@@ -88,8 +88,7 @@ async def send_all(
 @pytest.fixture
 async def neighbour(pool, job_id):
     """A log that must not change, whatever is sent to others."""
-    async with pool.acquire() as connection:
-        await write_whole(connection, job_id, b"neighbour")
+    await replace_whole(pool, job_id, b"neighbour")
     yield
     async with pool.acquire() as connection:
         assert await content(connection, job_id) == b"neighbour"

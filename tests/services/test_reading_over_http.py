@@ -9,7 +9,7 @@ import pytest
 from db.parts import store_batch
 from db.reading import LIST_PARTS, find, snapshot
 from logflume.domain import LAST, WHOLE, Log
-from tests.support.parts import part, write_whole
+from tests.support.parts import part, replace_whole, write_whole
 
 WHERE = ["parts", "database", "archiving", "archive", "parts dropped"]
 
@@ -72,8 +72,7 @@ async def test_raw_is_safe_to_open_and_to_download(web, store, job_id):
 
 
 async def test_an_empty_log_has_no_ranges(web, pool, job_id):
-    async with pool.acquire() as connection:
-        await write_whole(connection, job_id, b"")
+    await replace_whole(pool, job_id, b"")
     response = await web.get(f"/logs/{job_id}/raw")
     assert (response.status_code, response.content) == (200, b"")
     response = await web.get(f"/logs/{job_id}/raw", headers={"Range": "bytes=0-"})
@@ -131,8 +130,7 @@ async def test_earlier_attempts_can_be_read(web, pool, store, job_id):
     assert (await web.get(f"/logs/{job_id}/raw?attempt=b")).content == b"second last"
     attempts = (await web.get(f"/logs/{job_id}/lifecycle")).json()["attempts"]
     assert [(a["uuid"], a["is_log"]) for a in attempts] == [("a", False), ("b", True), ("", False)]
-    async with pool.acquire() as connection:
-        await write_whole(connection, job_id, b"")
+    await replace_whole(pool, job_id, b"")
     for attempt in ("a", "b", "", "nope"):
         response = await web.get(f"/logs/{job_id}/raw?attempt={attempt}")
         assert response.status_code == 404
@@ -250,8 +248,7 @@ async def test_the_outline_finds_lines_and_markers(web, move_to, job_id, where):
 async def test_markers_across_pieces_are_found_up_to_a_limit(web, pool, job_id):
     mark = b"travis_fold:start:" + b"n" * 300 + b"\n"
     content = (b"." * (1024 * 1024 - 7)) + mark + mark * 20_100
-    async with pool.acquire() as connection:
-        await write_whole(connection, job_id, content)
+    await replace_whole(pool, job_id, content)
     outline = (await web.get(f"/logs/{job_id}/outline")).json()
     assert outline["marks_truncated"] is True
     assert len(outline["marks"]) == 20_000
@@ -285,8 +282,7 @@ async def test_search_matches_the_visible_text_of_lines(web, store, job_id):
 async def test_search_of_a_large_log_with_long_lines(web, pool, job_id):
     line = b"y" * (9 * 1024 * 1024)
     content = b"needle\n" * 10_005 + line + b"needle" + line + b"needle\nneedle"
-    async with pool.acquire() as connection:
-        await write_whole(connection, job_id, content)
+    await replace_whole(pool, job_id, content)
     result = (await web.get(f"/logs/{job_id}/search?q=NEEDLE")).json()
     assert result["count"] == 10_007
     assert result["truncated"] is True
@@ -315,8 +311,7 @@ async def test_logs_are_listed_newest_first_page_by_page(web, pool, aggregate, j
 
 
 async def test_readers_of_a_log_that_is_rewritten_see_old_or_new_content(web, pool, job_id):
-    async with pool.acquire() as connection:
-        await write_whole(connection, job_id, b"0" * 1000)
+    await replace_whole(pool, job_id, b"0" * 1000)
     stop = asyncio.Event()
 
     async def write() -> None:

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from activities.logs import ArchiveActivities
 from activities.types import ArchiveInput
 from db import aggregation, holds, logs, reading
-from db.parts import store_batch
 from logflume.archive.inventory import Inventory
 from logflume.archive.store import key
 from logflume.domain import LAST, MAX_JOB_ID, Content, Origin
@@ -19,7 +18,7 @@ from logflume_cli.reconcile.compare import between
 from logflume_cli.reconcile.reconciler import Options, Reconciler
 from tests.support import other_stores
 from tests.support.activities import run_activity
-from tests.support.parts import part, write_whole
+from tests.support.parts import part, replace_whole, store_parts
 from tests.support.s3 import s3
 from tests.support.s3_proxy import s3_proxy
 
@@ -51,8 +50,7 @@ class Bench:
         self.workflows = Workflows()
 
     async def store(self, *parts):
-        async with self.pool.acquire() as connection:
-            await store_batch(connection, parts)
+        await store_parts(self.pool, parts)
 
     async def aggregate(self, job_id, *, restore=False) -> Content:
         async with self.pool.acquire() as connection:
@@ -129,8 +127,7 @@ async def test_newer_objects_are_neither_overwritten_nor_deleted_but_adopted(ben
     await bench.finish(more, *parts(more, 0, final=True))
     await bench.finish(same, *parts(same, 0, final=True))
     await bench.finish(gone, *parts(gone, 0, final=True))
-    async with bench.pool.acquire() as connection:
-        await write_whole(connection, gone, b"")
+    await replace_whole(bench.pool, gone, b"")
     await bench.dump()
     for job_id in (fewer, none, more):
         await bench.finish(job_id, *parts(job_id, *range(2, 9), final=True))
@@ -173,8 +170,7 @@ async def test_an_adopted_log_continues_as_if_its_row_had_not_been_lost(bench, n
     for job_id in (late, again):
         await bench.finish(job_id, *parts(job_id, 2, 5, LAST, final=True))
     await bench.finish(later, *parts(later, 2, final=True), *parts(later, 0, attempt="b"))
-    async with bench.pool.acquire() as connection:
-        await write_whole(connection, removed, b"Log removed")
+    await replace_whole(bench.pool, removed, b"Log removed")
     await bench.finish(removed)
     await bench.restore()
     # RabbitMQ still had these messages, before and after reconciling.
@@ -243,8 +239,7 @@ async def test_objects_that_the_archive_lost_are_restored_or_reported(bench, num
     bench.put(damaged, b"1,", Metadata=bench.object(damaged)["Metadata"])
     await bench.finish(stale, *parts(stale, 0, final=True))
     text, metadata = bench.archived(stale), bench.object(stale)["Metadata"]
-    async with bench.pool.acquire() as connection:
-        await write_whole(connection, stale, b"")
+    await replace_whole(bench.pool, stale, b"")
     await run_activity(bench.activities.delete_archive, stale)
     bench.put(stale, text, Metadata=metadata)  # like a bucket that was restored
 

@@ -12,7 +12,7 @@ from db import aggregation, logs, reading
 from db.parts import store_batch
 from db.stats import read_stats
 from logflume.domain import LAST
-from tests.support.parts import BEGIN, content, part, write_whole
+from tests.support.parts import BEGIN, content, part, store_parts, write_whole
 from tests.support.waiting import until_blocked
 
 
@@ -28,8 +28,7 @@ async def test_concurrent_batches_create_one_row_per_job(pool, job_id):
     jobs = range(job_id * 1000, job_id * 1000 + 100)
 
     async def flush(number: int) -> None:
-        async with pool.acquire() as connection:
-            await store_batch(connection, [part(job, number, b"%d," % number) for job in jobs])
+        await store_parts(pool, [part(job, number, b"%d," % number) for job in jobs])
 
     await asyncio.gather(*(flush(number) for number in range(8)))
     assert await pool.fetchval("SELECT count(*) FROM logs") == 100
@@ -218,8 +217,7 @@ async def test_writers_of_the_same_logs_never_deadlock(pool, job_id):  # noqa: C
     # Row ids are in a different order than job ids.
     jobs = [job_id * 1000 + n for n in (5, 3, 4, 1, 2, 0)]
     for job in jobs:
-        async with pool.acquire() as connection:
-            await store_batch(connection, [part(job, 0, b"x")])
+        await store_parts(pool, [part(job, 0, b"x")])
     numbers = iter(range(1, 10_000))
 
     async def flush() -> None:

@@ -9,7 +9,7 @@ import pytest
 from db import aggregation
 from db.parts import store_batch
 from logflume.domain import LAST
-from tests.support.parts import part, write_whole
+from tests.support.parts import part, replace_whole
 from tests.support.services import serving
 from tests.support.sse import reading
 from web.streams import feed
@@ -135,8 +135,7 @@ async def test_resets_when_content_is_written_whole(web, pool, store, job_id):
     async with reading(web, job_id) as reader:
         await reader.parts(1)
         last_id = reader.last_id
-        async with pool.acquire() as connection:
-            await write_whole(connection, job_id, b"removed")
+        await replace_whole(pool, job_id, b"removed")
         assert (await reader.next()).name == "reset"
         assert await reader.parts(1) == [(-1, b"removed")]
         assert (await reader.next()).name == "final"
@@ -163,8 +162,7 @@ async def test_follows_a_cleared_log_into_the_next_run(web, pool, store, job_id)
     await store((0, b"old"))
     async with reading(web, job_id) as reader:
         await reader.parts(1)
-        async with pool.acquire() as connection:
-            await write_whole(connection, job_id, b"")
+        await replace_whole(pool, job_id, b"")
         assert (await reader.next()).name == "reset"
         await store((0, b"new", {"attempt": "b", **END}))
         assert await reader.parts(1) == [(0, b"new")]

@@ -6,8 +6,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from db import logs
-from db.parts import store_batch
-from tests.support.parts import part
+from tests.support.parts import part, store_parts
 from tests.support.services import serving
 
 # A character split between two parts, a NUL, and invalid UTF-8.
@@ -55,8 +54,7 @@ async def test_a_large_log_streams_while_it_is_purged(web, pool, move_to, job_id
 
 
 async def test_slow_readers_hold_no_connection(web, pool, job_id):
-    async with pool.acquire() as connection:
-        await store_batch(connection, [part(job_id, n, b"x" * 100_000) for n in range(300)])
+    await store_parts(pool, [part(job_id, n, b"x" * 100_000) for n in range(300)])
     async with AsyncExitStack() as readers:
         for _ in range(20):
             await readers.enter_async_context(web.stream("GET", f"/logs/{job_id}/raw"))

@@ -4,16 +4,14 @@ import asyncio
 
 import pytest
 
-from db.parts import store_batch
-from tests.support.parts import content, part
+from tests.support.parts import content, part, store_parts
 from tests.support.services import serving
 from workflows.client.connection import connect_temporal
 from workflows.lifecycle_types import workflow_id
 
 
 async def test_whole_content_replaces_all_parts(web, pool, job_id):
-    async with pool.acquire() as connection:
-        await store_batch(connection, [part(job_id, 0, b"secret", attempt="a")])
+    await store_parts(pool, [part(job_id, 0, b"secret", attempt="a")])
     response = await web.put(
         f"/logs/{job_id}?removed_by=7&clear=1&source=hub", content=b"gone\0\xff"
     )
@@ -22,8 +20,8 @@ async def test_whole_content_replaces_all_parts(web, pool, job_id):
     assert (log["@type"], log["job_id"], log["removed_by_id"]) == ("log", job_id, 7)
     assert log["content"] == "gone\0\N{REPLACEMENT CHARACTER}"
     assert log["removed_at"]
-    async with pool.acquire() as connection:  # a late part of a closed attempt
-        await store_batch(connection, [part(job_id, 1, b"secret again", attempt="a", final=True)])
+    # A late part of a closed attempt.
+    await store_parts(pool, [part(job_id, 1, b"secret again", attempt="a", final=True)])
     assert (await web.get(f"/logs/{job_id}/raw")).content == b"gone\0\xff"
     assert (await web.get(f"/logs/{job_id}/lifecycle")).json()["stale_parts"] == 1
     assert await pool.fetchval("SELECT count(*) FROM log_parts") == 1
@@ -40,8 +38,7 @@ async def test_an_empty_body_clears_a_log_for_its_next_run(web, pool, job_id):
         None,
         None,
     )
-    async with pool.acquire() as connection:
-        await store_batch(connection, [part(job_id, 0, b"next run", attempt="b")])
+    await store_parts(pool, [part(job_id, 0, b"next run", attempt="b")])
     assert (await web.get(f"/logs/{job_id}/raw")).content == b"next run"
 
 

@@ -18,13 +18,12 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 
 from db import reading
-from db.parts import store_batch
 from logflume.archive.store import key
 from logflume.domain import Log, Part
 from logflume.settings import Settings
 from tests.support.options import lifecycle_options
-from tests.support.parts import part, write_whole
-from tests.support.s3 import s3
+from tests.support.parts import part, replace_whole, store_parts
+from tests.support.s3 import archived, s3
 from workflows.lifecycle import LogLifecycle
 from workflows.lifecycle_types import (
     ARCHIVE_AGAIN,
@@ -81,8 +80,7 @@ class Driver:
 
     async def store(self, *parts: Part, final: bool = False, begun: bool = False) -> None:
         """Commit parts and signal them as the drain does."""
-        async with self.pool.acquire() as connection:
-            await store_batch(connection, parts)
+        await store_parts(self.pool, parts)
         size = sum(len(one.content) for one in parts)
         await self.signal(PARTS_STORED, PartsStored(len(parts), size, final=final, begun=begun))
 
@@ -109,8 +107,7 @@ class Driver:
         )
 
     async def replace(self, content: bytes) -> None:
-        async with self.pool.acquire() as connection:
-            await write_whole(connection, self.job_id, content)
+        await replace_whole(self.pool, self.job_id, content)
         await self.signal(CONTENT_REPLACED)
 
     async def archive_again(self) -> None:
@@ -164,13 +161,7 @@ class Driver:
 
     def archived(self) -> bytes | None:
         """The archived object, read with a plain S3 client."""
-        store = s3(self.settings)
-        try:
-            response = store.get_object(Bucket=self.settings.s3.bucket, Key=key(self.job_id))
-        except store.exceptions.NoSuchKey:
-            return None
-        body: bytes = response["Body"].read()
-        return body
+        return archived(self.settings, self.job_id)
 
     def put(self, content: bytes) -> None:
         s3(self.settings).put_object(

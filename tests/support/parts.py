@@ -1,13 +1,14 @@
 """Makes log parts, and reads and writes the content of a log as the services do."""
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
 
 from db import logs, reading
+from db.parts import store_batch
 from logflume.domain import Part
 
 _clock = itertools.count()
@@ -27,9 +28,27 @@ def part(job_id: int, number: int, content: bytes = b"", **fields: Any) -> Part:
     )
 
 
+def received_now(job_id: int, one: Part, **fields: Any) -> Part:
+    """The same part, of this job, with a later receive time than every part made before."""
+    same = {"attempt": one.attempt, "final": one.final, "published_at": one.published_at}
+    return part(job_id, one.number, one.content, **(same | fields))
+
+
 async def write_whole(connection: Any, job_id: int, content: bytes) -> None:
     """Replace a log's content, as `PUT /logs/{id}` does."""
     await logs.replace_contents(connection, [logs.WholeContent(job_id, content)])
+
+
+async def replace_whole(pool: asyncpg.Pool, job_id: int, content: bytes) -> None:
+    """Replace a log's content, with a connection of the pool."""
+    async with pool.acquire() as connection:
+        await write_whole(connection, job_id, content)
+
+
+async def store_parts(pool: asyncpg.Pool, parts: Sequence[Part]) -> None:
+    """Commit parts as a drain does, with a connection of the pool."""
+    async with pool.acquire() as connection:
+        await store_batch(connection, parts)
 
 
 async def content(connection: Any, job_id: int) -> bytes:

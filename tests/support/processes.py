@@ -4,10 +4,12 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -17,6 +19,14 @@ from tests.support.services import as_process
 from tests.support.waiting import until
 
 LOGFLUME = str(Path(sys.executable).parent / "logflume")
+Done = subprocess.CompletedProcess[str]
+
+
+def run(*command: str | Path, timeout: float = 60, **options: Any) -> Done:
+    """Run a command to its end, whatever its exit code; returns its output as text."""
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout, check=False, **options
+    )
 
 
 def environment(settings: Settings, folder: Path) -> dict[str, str]:

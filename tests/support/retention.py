@@ -8,12 +8,11 @@ import asyncpg
 from activities.retention import RetentionActivities
 from activities.types import DeleteInput, ExpiredPage, ExpireInput, RetentionToken
 from db import aggregation, logs
-from db.parts import store_batch
 from logflume.archive.store import Archive
 from logflume.domain import Part, Policy
 from logflume.settings import Settings
 from tests.support.activities import run_activity
-from tests.support.parts import part
+from tests.support.parts import part, store_parts
 from tests.support.s3 import s3
 
 OLD = Policy("old", older_than_days=30, delete="archive")
@@ -32,8 +31,7 @@ class Keeper:
         self.activities = RetentionActivities(pool, self.archive)
 
     async def store(self, *parts: Part) -> None:
-        async with self.pool.acquire() as connection:
-            await store_batch(connection, parts)
+        await store_parts(self.pool, parts)
 
     async def finish(
         self, job_id: int, content: bytes = b"one log", *, days: int = 40, attempt: str = "a"

@@ -5,6 +5,7 @@ from typing import Any
 
 import boto3
 
+from logflume.archive.store import key
 from logflume.settings import Settings
 
 
@@ -15,6 +16,16 @@ def s3(settings: Settings) -> Any:
     return _client(
         store.endpoint, store.region, store.access_key, store.secret_key.get_secret_value()
     )
+
+
+def archived(settings: Settings, job_id: int) -> bytes | None:
+    """The archived object of a log; None if there is none."""
+    store = s3(settings)
+    try:
+        body: bytes = store.get_object(Bucket=settings.s3.bucket, Key=key(job_id))["Body"].read()
+    except store.exceptions.NoSuchKey:
+        return None
+    return body
 
 
 @functools.cache  # making one takes 20 ms of CPU

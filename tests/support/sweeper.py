@@ -10,14 +10,13 @@ from pydantic import SecretStr
 from temporalio.client import Client, WorkflowHandle
 
 from activities.sweep import SweepActivities
-from db.parts import store_batch
-from logflume.archive.store import Archive, key
+from logflume.archive.store import Archive
 from logflume.domain import Part, Phase
 from logflume.errors import ComponentError
 from logflume.settings import Settings
 from tests.support.options import lifecycle_options
-from tests.support.parts import part, write_whole
-from tests.support.s3 import s3
+from tests.support.parts import part, replace_whole, store_parts
+from tests.support.s3 import archived
 from tests.support.waiting import until
 from workflows.client.logs import LogWorkflows
 from workflows.lifecycle_types import LIFECYCLE_QUERY, Lifecycle, workflow_id
@@ -82,16 +81,14 @@ class Sweeper:
 
     async def store(self, *parts: Part) -> None:
         """Commit parts like a drain that crashes before it signals."""
-        async with self.pool.acquire() as connection:
-            await store_batch(connection, parts)
+        await store_parts(self.pool, parts)
 
     async def store_whole(self, job_id: int, content: bytes) -> None:
         await self.store(part(job_id, 0, content), part(job_id, 1, final=True))
 
     async def replace(self, job_id: int, content: bytes) -> None:
         """Replace content like a web process that crashes before it signals."""
-        async with self.pool.acquire() as connection:
-            await write_whole(connection, job_id, content)
+        await replace_whole(self.pool, job_id, content)
 
     async def sweep(self, *, quiet: float = QUIET, logs: int = 500) -> SweepResult:
         """Wait for the quiet time, then run one round."""
@@ -136,13 +133,7 @@ class Sweeper:
         return (await self.log(job_id).describe()).history_length
 
     def archived(self, job_id: int) -> bytes | None:
-        store, bucket = s3(self.settings), self.settings.s3.bucket
-        try:
-            found = store.get_object(Bucket=bucket, Key=key(job_id))
-        except store.exceptions.NoSuchKey:
-            return None
-        body: bytes = found["Body"].read()
-        return body
+        return archived(self.settings, job_id)
 
 
 def wrong_key(settings: Settings) -> Archive:

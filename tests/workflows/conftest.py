@@ -2,22 +2,24 @@
 
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import asyncpg
 import pytest
+from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Worker
 
 from activities.logs import ArchiveActivities, DatabaseActivities
-from activities.types import archive_queue
 from logflume.archive.store import Archive
 from logflume.settings import Settings
 from tests.support.driver import OPTIONS, Driver
 from tests.support.histories import record
-from workflows.client.connection import add_search_attributes
-from workflows.lifecycle import LogLifecycle
+from tests.support.workers import lifecycle_workers
+from workflows.client.connection import (
+    add_search_attributes,
+    connect_temporal,
+    ensure_search_attributes,
+)
 from workflows.lifecycle_types import LifecycleOptions
 
 
@@ -31,6 +33,14 @@ async def environment() -> AsyncIterator[WorkflowEnvironment]:
         # This server accepts search attributes but cannot list them, as a worker does.
         await add_search_attributes(environment.client)
         yield environment
+
+
+@pytest.fixture
+async def client(settings: Settings) -> Client:
+    """A client of the real server."""
+    client = await connect_temporal(settings.temporal)
+    await ensure_search_attributes(client)
+    return client
 
 
 @pytest.fixture
@@ -51,24 +61,8 @@ async def driver(
     database_activities: DatabaseActivities,
 ) -> AsyncIterator[Driver]:
     """A driver of one log, with a worker that serves both queues."""
-    task_queue = settings.temporal.task_queue
-    database, archive = database_activities, archive_activities
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(
-            Worker(
-                environment.client,
-                task_queue=task_queue,
-                workflows=[LogLifecycle],
-                activities=[database.aggregate, database.purge],
-            )
-        )
-        await stack.enter_async_context(
-            Worker(
-                environment.client,
-                task_queue=archive_queue(task_queue),
-                activities=archive.all,
-            )
-        )
+    task_queue, client = settings.temporal.task_queue, environment.client
+    async with lifecycle_workers(client, task_queue, database_activities, archive_activities):
         driver = Driver(job_id, options, environment, pool, settings, task_queue)
         yield driver
         if request.config.getoption("--record-histories"):

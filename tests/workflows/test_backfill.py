@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from temporalio import activity
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
-from temporalio.worker import Worker
+from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
 
 import activities.backfill
 from activities.backfill import BackfillActivities
 from activities.logs import ArchiveActivities, DatabaseActivities
 from activities.sweep import SweepActivities
-from activities.types import BACKFILL_PAGE, BackfillPage, BackfillPageInput, Failure, archive_queue
+from activities.types import BACKFILL_PAGE, BackfillPage, BackfillPageInput, Failure
 from logflume.archive.store import key
 from logflume.domain import MAX_JOB_ID
 from logflume.errors import ComponentError
@@ -32,6 +30,7 @@ from tests.support.parts import part
 from tests.support.s3 import s3
 from tests.support.sweeper import OPTIONS, LockedArchive, Sweeper, wrong_key
 from tests.support.waiting import until
+from tests.support.workers import lifecycle_workers
 from workflows.backfill import (
     MAX_FAILURES,
     PAGE_RANGES,
@@ -39,9 +38,7 @@ from workflows.backfill import (
     BackfillProgress,
     job_ranges,
 )
-from workflows.client.connection import connect_temporal, ensure_search_attributes
 from workflows.client.logs import LogWorkflows
-from workflows.lifecycle import LogLifecycle
 from workflows.lifecycle_types import PartsStored
 
 BIN = Path(sys.executable).parent
@@ -113,13 +110,6 @@ class Filler(Sweeper):
 
 
 @pytest.fixture
-async def client(settings) -> Client:
-    client = await connect_temporal(settings.temporal)
-    await ensure_search_attributes(client)
-    return client
-
-
-@pytest.fixture
 async def filler(request, client, pool, settings, name) -> AsyncIterator[Filler]:
     """A filler, with a worker that serves both queues."""
     task_queue = settings.temporal.task_queue
@@ -129,22 +119,9 @@ async def filler(request, client, pool, settings, name) -> AsyncIterator[Filler]
     backfills = WatchedBackfills(pool, workflows)
     backfills.pages = []
     sweep = SweepActivities(pool, workflows)
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(
-            Worker(
-                client,
-                task_queue=task_queue,
-                workflows=[LogLifecycle, Backfill],
-                activities=[database.aggregate, database.purge, backfills.backfill_page],
-            )
-        )
-        await stack.enter_async_context(
-            Worker(
-                client,
-                task_queue=archive_queue(task_queue),
-                activities=archive.all,
-            )
-        )
+    async with lifecycle_workers(
+        client, task_queue, database, archive, Backfill, [backfills.backfill_page]
+    ):
         one = Filler(client, pool, settings, workflows, sweep, store, name, backfills=backfills)
         yield one
         if request.config.getoption("--record-histories") and one.last:

@@ -1,19 +1,17 @@
 """A log imported from travis-logs, and its lifecycle after that."""
 
 import asyncio
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from db.pending import find_pending
+from tests.support import processes
 from tests.support.driver import OPTIONS
+from tests.support.processes import LOGFLUME, Done
 from tests.support.services import serving
 from tests.support.travis_logs import THEN, travis_logs
 from workflows.client.logs import LogWorkflows
 
-LOGFLUME = Path(sys.executable).parent / "logflume"
 SECRET = "xyzzy"
 
 
@@ -22,18 +20,10 @@ def logflume(driver, tmp_path):
     """The command on the test's database."""
     url = driver.settings.database.url.get_secret_value()
 
-    async def run(*arguments: str, target: str = url) -> subprocess.CompletedProcess[str]:
-        command = [LOGFLUME, "import", "travis-logs", *arguments]
-        return await asyncio.to_thread(
-            subprocess.run,  # type: ignore[arg-type]
-            command,
-            env={"LOGFLUME_DATABASE__URL": target},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+    async def run(*arguments: str, target: str = url) -> Done:
+        command = (LOGFLUME, "import", "travis-logs", *arguments)
+        env = {"LOGFLUME_DATABASE__URL": target}
+        return await asyncio.to_thread(processes.run, *command, env=env, cwd=tmp_path)
 
     return run
 

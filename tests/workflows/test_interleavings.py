@@ -6,13 +6,12 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace as changed
 
 from db.parts import store_batch
 from drain.flush import _summary
 from tests.support.driver import OPTIONS, Driver
 from tests.support.model import Model, contents, parts
-from tests.support.parts import part, write_whole
+from tests.support.parts import part, received_now, write_whole
 from workflows.lifecycle_types import ARCHIVE_AGAIN, CONTENT_REPLACED, PARTS_STORED, PartsStored
 
 # What happens to the signal of an event.
@@ -75,15 +74,7 @@ async def commit(log: Driver, model: Model, what) -> list[tuple]:
             model.write(what)
             await write_whole(connection, log.job_id, what)
             return [(CONTENT_REPLACED,)]
-        received = [
-            changed(
-                part(log.job_id, one.number, one.content),
-                attempt=one.attempt,
-                final=one.final,
-                published_at=one.published_at,
-            )
-            for one in what
-        ]
+        received = [received_now(log.job_id, one) for one in what]
         for one in received:
             model.receive(one)
         placed = await store_batch(connection, received)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,11 +10,9 @@ import asyncpg
 import msgspec
 import pytest
 from temporalio.client import Client, WorkflowExecutionStatus
-from temporalio.worker import Worker
 
 from activities.logs import ArchiveActivities, DatabaseActivities
 from activities.sweep import SweepActivities
-from activities.types import archive_queue
 from logflume.archive.store import key
 from logflume.settings import Settings
 from tests.support.histories import record
@@ -30,19 +27,11 @@ from tests.support.sweeper import (
     wrong_key,
 )
 from tests.support.waiting import until
-from workflows.client.connection import connect_temporal, ensure_search_attributes
+from tests.support.workers import lifecycle_workers
 from workflows.client.logs import LogWorkflows
 from workflows.client.schedules import Recurring, apply
-from workflows.lifecycle import LogLifecycle
 from workflows.lifecycle_types import PartsStored
 from workflows.sweep import PAGE_LOGS, Sweep, SweepInput, SweepResult
-
-
-@pytest.fixture
-async def client(settings: Settings) -> Client:
-    client = await connect_temporal(settings.temporal)
-    await ensure_search_attributes(client)
-    return client
 
 
 @pytest.fixture
@@ -59,22 +48,7 @@ async def sweeper(
     store = LockedArchive(settings.s3, 4)
     database, archive = DatabaseActivities(pool), ArchiveActivities(pool, store)
     sweep = SweepActivities(pool, workflows)
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(
-            Worker(
-                client,
-                task_queue=task_queue,
-                workflows=[LogLifecycle, Sweep],
-                activities=[database.aggregate, database.purge, sweep.sweep_page],
-            )
-        )
-        await stack.enter_async_context(
-            Worker(
-                client,
-                task_queue=archive_queue(task_queue),
-                activities=archive.all,
-            )
-        )
+    async with lifecycle_workers(client, task_queue, database, archive, Sweep, [sweep.sweep_page]):
         yield (one := Sweeper(client, pool, settings, workflows, sweep, store, name))
         if request.config.getoption("--record-histories") and one.recorded:
             await record(one.recorded, f"sweep_{request.node.name.removeprefix('test_')}")

@@ -7,38 +7,28 @@ from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
-from pydantic import SecretStr
 from temporalio import activity
 
 from activities.logs import ArchiveActivities, DatabaseActivities
 from activities.types import AGGREGATE, AggregateInput
 from db import maintenance
 from db.parts import store_batch
-from logflume.archive.store import Archive
 from logflume.domain import Content
 from tests.support.driver import OPTIONS, Driver
-from tests.support.parts import part, write_whole
+from tests.support.parts import part, replace_whole, store_parts
+from tests.support.sweeper import LockedArchive, wrong_key
 from tests.support.waiting import until
 from workflows.lifecycle_types import CONTENT_REPLACED, PARTS_STORED, PartsStored
 from workflows.policies import LOCAL_BYTES
 
 
-class TroubledArchive(Archive):
+class TroubledArchive(LockedArchive):
     """The real archive, with a hook after each upload."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.uploads = 0
-        self.after_upload: Callable[[int], Awaitable[None]] | None = None
-        self.refused: Archive | None = None  # used instead; it has the wrong key
-
-    async def delete(self, job_id: int, etag: str | None = None) -> None:
-        deletes = self.refused.delete if self.refused else super().delete
-        await deletes(job_id, etag)
+    uploads = 0
+    after_upload: Callable[[int], Awaitable[None]] | None = None
 
     async def upload(self, *arguments: Any, **named: Any) -> None:
-        if self.refused:
-            await self.refused.upload(*arguments, **named)
         await super().upload(*arguments, **named)
         self.uploads += 1
         if self.after_upload:
@@ -153,13 +143,12 @@ async def test_a_log_is_stuck_after_all_tries_until_it_is_archived_again(driver,
 async def test_a_log_that_the_archive_refuses_is_stuck_until_parts_arrive(
     driver, archive, settings
 ):
-    wrong = settings.s3.model_copy(update={"secret_key": SecretStr("not the key")})
-    archive.refused = Archive(wrong, 1)
+    archive.locked = wrong_key(settings)
     await driver.whole_log(b"precious")
     await driver.sleep(600)
     state = await driver.until_phase("stuck")
     assert "SignatureDoesNotMatch" in state.last_error
-    archive.refused = None
+    archive.locked = None
     await driver.store(part(driver.job_id, 2, b", still"))  # new parts resume a stuck log too
     await driver.result()
     assert driver.archived() == b"precious, still"
@@ -168,8 +157,7 @@ async def test_a_log_that_the_archive_refuses_is_stuck_until_parts_arrive(
 async def test_content_that_changes_during_archiving_is_never_marked_verified(driver, archive):
     async def replace_meanwhile(upload: int) -> None:
         if upload == 1:
-            async with driver.pool.acquire() as connection:
-                await write_whole(connection, driver.job_id, b"the new text")
+            await replace_whole(driver.pool, driver.job_id, b"the new text")
 
     archive.after_upload = replace_meanwhile
     await driver.whole_log(b"the old text")
@@ -181,8 +169,7 @@ async def test_content_that_changes_before_the_purge_is_not_purged(driver):
     await driver.whole_log(b"the old text")
     await driver.verified()
     # No signal: the drain that committed this crashed.
-    async with driver.pool.acquire() as connection:
-        await store_batch(connection, [part(driver.job_id, 0, b"b-side", attempt="b", final=True)])
+    await store_parts(driver.pool, [part(driver.job_id, 0, b"b-side", attempt="b", final=True)])
     await driver.result()
     assert driver.archived() == b"b-side"
     assert (await driver.row()).purged_at
@@ -230,8 +217,7 @@ async def test_a_final_part_signalled_during_an_aggregation_is_not_lost(
 
 async def test_duplicated_and_lost_signals_change_nothing(driver):
     await driver.store(part(driver.job_id, 0, b"a"), begun=True)
-    async with driver.pool.acquire() as connection:
-        await store_batch(connection, [part(driver.job_id, 1, b"b")])  # never signalled
+    await store_parts(driver.pool, [part(driver.job_id, 1, b"b")])  # never signalled
     final = part(driver.job_id, 2, b"c", final=True)
     await driver.store(final, final=True)
     await driver.signal(PARTS_STORED, PartsStored(1, 1, final=True))  # signalled twice
@@ -254,13 +240,12 @@ async def test_a_repeated_signal_of_replaced_content_keeps_the_new_object(driver
 async def test_a_log_is_stuck_until_the_archive_deletes_removed_text(driver, archive, settings):
     await driver.whole_log(b"with a secret")
     await driver.verified()
-    wrong = settings.s3.model_copy(update={"secret_key": SecretStr("not the key")})
-    archive.refused = Archive(wrong, 1)
+    archive.locked = wrong_key(settings)
     await driver.replace(b"")
     await driver.sleep(600)
     state = await driver.until_phase("stuck")
     assert "SignatureDoesNotMatch" in state.last_error
-    archive.refused = None
+    archive.locked = None
     await driver.archive_again()
     await driver.until_phase("receiving")
     assert driver.archived() is None

@@ -10,10 +10,9 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 from temporalio.workflow import NondeterminismError
 
-from db.parts import store_batch
 from logflume.archive.store import key
 from tests.support.options import lifecycle_options
-from tests.support.parts import part
+from tests.support.parts import part, store_parts
 from tests.support.processes import LOGFLUME, running
 from tests.support.s3 import s3
 from tests.support.upgraded_worker import Careless, Upgraded
@@ -40,8 +39,7 @@ class Logs:
         self.client, self.settings, self.pool = client, settings, pool
 
     async def store(self, job_id, *parts, options=OPTIONS):
-        async with self.pool.acquire() as connection:
-            await store_batch(connection, parts)
+        await store_parts(self.pool, parts)
         size, final = sum(len(one.content) for one in parts), any(one.final for one in parts)
         batch = PartsStored(len(parts), size, final=final, begun=parts[0].number == 0)
         workflows = LogWorkflows(self.client, self.settings.temporal.task_queue, options)

@@ -1,0 +1,16 @@
+"""Fixtures of the tests of the whole stack, which a module's tests share."""
+
+import asyncio
+
+import pytest
+
+from logflume_cli.devstack.stack import LocalStack
+
+
+@pytest.fixture(scope="module")
+def stack(request, tmp_path_factory):
+    """The whole stack with the module's SETTINGS; tests restart what they kill."""
+    stack = LocalStack(tmp_path_factory.mktemp("stack"), request.module.SETTINGS)
+    asyncio.run(stack.up())
+    yield stack
+    asyncio.run(stack.down())
