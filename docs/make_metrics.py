@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
 """Prints docs/metrics.md, generated from the code; `--check` fails if the file differs."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
+from generated import generate
 from prometheus_client.metrics import MetricWrapperBase
 
 import activities.metrics
@@ -12,7 +11,6 @@ import drain.live.metrics
 import drain.metrics
 import web.metrics
 
-PAGE = Path(__file__).with_name("metrics.md")
 PORT = "`/metrics` on the port of `LOGFLUME_TELEMETRY__PORT`."
 WORKER = f"""\
 {PORT} Figures of the whole system (`oldest_unarchived`, `logs_stuck`, `maintenance_on`,
@@ -72,17 +70,5 @@ def _row(metric: MetricWrapperBase) -> str:
     return f"| `{name}` | {family.type} | {labels} | {family.documentation} |"
 
 
-def _main(arguments: list[str]) -> None:
-    if arguments not in ([], ["--check"]):
-        sys.exit("usage: docs/make_metrics.py [--check]")
-    if not arguments:
-        sys.stdout.write(page())
-    elif not PAGE.exists() or PAGE.read_text() != page():
-        sys.exit(
-            "docs/metrics.md is out of date: "
-            "run .venv/bin/python docs/make_metrics.py >docs/metrics.md"
-        )
-
-
 if __name__ == "__main__":
-    _main(sys.argv[1:])
+    generate("metrics.md", page)

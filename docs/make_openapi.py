@@ -2,16 +2,14 @@
 """Prints docs/openapi.json, made from the routes; `--check` fails if the file differs."""
 
 import json
-import sys
-from pathlib import Path
 from typing import Any
+
+from generated import generate
 
 from logflume.settings import Settings
 from web.app import make_app
 from web.auth import Access
 from web.services import Services
-
-FILE = Path(__file__).with_name("openapi.json")
 
 
 def document() -> str:
@@ -26,17 +24,5 @@ def document() -> str:
     return json.dumps(schema, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def _main(arguments: list[str]) -> None:
-    if arguments not in ([], ["--check"]):
-        sys.exit("usage: docs/make_openapi.py [--check]")
-    if not arguments:
-        sys.stdout.write(document())
-    elif not FILE.exists() or FILE.read_text() != document():
-        sys.exit(
-            "docs/openapi.json does not match the routes: "
-            "run .venv/bin/python docs/make_openapi.py >docs/openapi.json"
-        )
-
-
 if __name__ == "__main__":
-    _main(sys.argv[1:])
+    generate("openapi.json", document)

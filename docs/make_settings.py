@@ -1,19 +1,18 @@
 #!/usr/bin/env python3
 """Prints docs/settings.md, generated from the settings; `--check` fails if the file differs."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from generated import generate
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from logflume.settings import PREFIX, Settings
 from logflume.settings.groups import Group
 
-PAGE = Path(__file__).with_name("settings.md")
-PROJECT = PAGE.parents[1]
+PROJECT = Path(__file__).parents[1]
 INTRODUCTION = """\
 # Settings
 
@@ -72,17 +71,5 @@ def _default(value: Any) -> str:
     return f"`{value}`" if str(value) else "empty"
 
 
-def _main(arguments: list[str]) -> None:
-    if arguments not in ([], ["--check"]):
-        sys.exit("usage: docs/make_settings.py [--check]")
-    if not arguments:
-        sys.stdout.write(page())
-    elif not PAGE.exists() or PAGE.read_text() != page():
-        sys.exit(
-            "docs/settings.md is out of date: "
-            "run .venv/bin/python docs/make_settings.py >docs/settings.md"
-        )
-
-
 if __name__ == "__main__":
-    _main(sys.argv[1:])
+    generate("settings.md", page)

@@ -1,16 +1,16 @@
 """`logflume hold`: legal holds on logs."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import click
 
 from db import holds
-from db.connect import Connection, open_pool
+from db.connect import Connection
 from logflume.archive.store import Archive
 from logflume.domain import MAX_JOB_ID
 from logflume.settings import load_settings
+from logflume_cli.database import on_database
 
 JOB = click.argument("job_id", type=click.IntRange(min=0, max=MAX_JOB_ID))
 T = TypeVar("T")
@@ -69,10 +69,5 @@ def status(job_id: int) -> None:
 
 
 def _run(action: Callable[[Connection, Archive], Awaitable[T]]) -> T:
-    async def run() -> T:
-        settings = load_settings()
-        archive = Archive(settings.s3, 1)
-        async with await open_pool(settings.database, 1) as pool, pool.acquire() as connection:
-            return await action(connection, archive)
-
-    return asyncio.run(run())
+    archive = Archive(load_settings().s3, 1)
+    return on_database(lambda connection: action(connection, archive))

@@ -1,18 +1,12 @@
 """`logflume maintenance`: the switch that pauses all reads and writes of log parts."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
 
 import click
 
 from db import maintenance as switch
-from db.connect import Connection, open_pool
-from logflume.settings import load_settings
+from logflume_cli.database import on_database
 from logflume_cli.duration import Duration
-
-T = TypeVar("T")
 
 
 @click.group()
@@ -37,28 +31,22 @@ def maintenance() -> None:
 )
 def on(duration: timedelta) -> None:
     """Turn maintenance on; returns once all writes of parts have stopped."""
-    until = asyncio.run(_run(lambda connection: switch.switch_on(connection, duration)))
+    until = on_database(lambda connection: switch.switch_on(connection, duration))
     click.echo(f"on until {_time(until)}")
 
 
 @maintenance.command()
 def off() -> None:
     """Turn it off."""
-    asyncio.run(_run(switch.switch_off))
+    on_database(switch.switch_off)
     click.echo("off")
 
 
 @maintenance.command()
 def status() -> None:
     """Show whether it is on, and until when."""
-    until = asyncio.run(_run(switch.until))
+    until = on_database(switch.until)
     click.echo(f"on until {_time(until)}" if until else "off")
-
-
-async def _run(action: Callable[[Connection], Awaitable[T]]) -> T:
-    settings = load_settings().database
-    async with await open_pool(settings, 1) as pool, pool.acquire() as connection:
-        return await action(connection)
 
 
 def _time(until: datetime) -> str:

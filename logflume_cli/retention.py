@@ -1,17 +1,17 @@
 """`logflume retention`: previews the retention policies and prints bucket rules."""
 
-import asyncio
 import json
 from typing import Any
 
 import click
 
 from db import retention as db
-from db.connect import open_pool
+from db.connect import Connection
 from logflume.archive.store import LOGS_PREFIX
 from logflume.domain import Policy
 from logflume.errors import SettingsError
-from logflume.settings import Settings, load_settings
+from logflume.settings import load_settings
+from logflume_cli.database import on_database
 from logflume_cli.options import retention_policies
 
 SAMPLE = 5
@@ -33,8 +33,8 @@ def retention() -> None:
 @retention.command()
 def plan() -> None:
     """Show what each policy would delete now, without deleting it."""
-    settings = load_settings()
-    for policy, plan in asyncio.run(_plan(settings, _policies(settings))):
+    policies = _policies()
+    for policy, plan in on_database(lambda connection: _plan(connection, policies)):
         click.echo(f"{policy.name}: {plan.logs} logs, {plan.bytes} bytes ({_describe(policy)})")
         if plan.held:
             click.echo(f"  not deleted: {plan.held} more under legal hold")
@@ -42,9 +42,8 @@ def plan() -> None:
             click.echo(f"  oldest: jobs {', '.join(map(str, plan.sample))}")
 
 
-async def _plan(settings: Settings, policies: list[Policy]) -> list[tuple[Policy, db.Plan]]:
-    async with await open_pool(settings.database, 1) as pool, pool.acquire() as connection:
-        return [(policy, await db.plan(connection, policy, SAMPLE)) for policy in policies]
+async def _plan(connection: Connection, policies: list[Policy]) -> list[tuple[Policy, db.Plan]]:
+    return [(policy, await db.plan(connection, policy, SAMPLE)) for policy in policies]
 
 
 @retention.command()
@@ -54,7 +53,7 @@ def rules() -> None:
     Its rules delete archived logs that retention should have deleted 30 days earlier, and abort
     incomplete uploads. They do not apply to hold copies.
     """
-    policies = _policies(load_settings())
+    policies = _policies()
     click.echo(json.dumps({"Rules": [*_rules(policies)]}, indent=2))
     for policy in policies:
         if policy.state != "done":
@@ -92,8 +91,8 @@ def _filter(prefix: str, larger_than_bytes: int | None) -> dict[str, Any]:
     return {"And": {"Prefix": prefix, "ObjectSizeGreaterThan": larger_than_bytes}}
 
 
-def _policies(settings: Settings) -> list[Policy]:
-    if policies := retention_policies(settings):
+def _policies() -> list[Policy]:
+    if policies := retention_policies(load_settings()):
         return policies
     raise SettingsError(
         "LOGFLUME_RETENTION__POLICIES is not set, so no log ever expires: see docs/retention.md"

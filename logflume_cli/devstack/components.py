@@ -7,6 +7,12 @@ import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+import asyncpg
+import httpx
+from aiormq.exceptions import AMQPError
+from botocore.exceptions import BotoCoreError, ClientError
+
+from logflume.errors import ComponentError
 from logflume_cli.devstack.processes import Running
 
 # In start order. The last three are ours, the others are servers.
@@ -14,6 +20,17 @@ NAMES = ("epmd", "rabbitmq", "postgres", "temporal", "s3", "pusher", "drain", "w
 # Started only on request.
 OPTIONAL = ("pusher",)
 DEFAULT = tuple(name for name in NAMES if name not in OPTIONAL)
+# Errors of clients of a component that is not ready.
+NOT_READY = (
+    AMQPError,
+    asyncpg.PostgresError,
+    BotoCoreError,
+    ClientError,
+    ComponentError,
+    httpx.HTTPError,
+    OSError,
+    TimeoutError,
+)
 
 
 async def nothing() -> None:
@@ -29,7 +46,7 @@ class Component:
     """The command line; raises ComponentError if the program is not installed."""
     env: dict[str, str]
     ready: Callable[[Running], Awaitable[bool]]
-    """Whether it is ready."""
+    """Whether it is ready; an error in NOT_READY means that it is not."""
     ports: list[int] = field(default_factory=list)
     """Ports it listens on, the main one first."""
     needs: tuple[str, ...] = ()
@@ -40,6 +57,12 @@ class Component:
     """Runs each time it becomes ready; must be idempotent."""
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 30
+
+
+async def answers(url: str) -> bool:
+    """Whether an HTTP server answers with 200."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return (await client.get(url)).status_code == httpx.codes.OK
 
 
 async def accepts_connections(host: str, port: int) -> bool:

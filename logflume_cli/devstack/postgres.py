@@ -50,11 +50,7 @@ def postgres(home: Home) -> Component:
         _end_orphans(data)
 
     async def ready(_: Running) -> bool:
-        try:
-            connection = await asyncpg.connect(home.database_url("postgres"), timeout=5)
-        except (asyncpg.PostgresError, OSError, TimeoutError):
-            return False
-        await connection.close()
+        await (await asyncpg.connect(home.database_url("postgres"), timeout=5)).close()
         return True
 
     async def finish() -> None:

@@ -5,13 +5,11 @@ Not for production: it uses an unofficial build of its web-socket library.
 
 from pathlib import Path
 
-import httpx
-
 from logflume.errors import ComponentError
-from logflume_cli.devstack.components import Component, bare_env
+from logflume_cli.devstack.components import Component, answers, bare_env
 from logflume_cli.devstack.files import write_private
 from logflume_cli.devstack.home import HOST, PUSHER_APP_ID, Home
-from logflume_cli.devstack.processes import Running, find_program
+from logflume_cli.devstack.processes import find_program
 
 # Installed by `bin/setup --pusher`.
 PROGRAM = Path(__file__).resolve().parents[2] / ".npm/node_modules/@soketi/soketi/bin/server.js"
@@ -32,18 +30,11 @@ def pusher(home: Home) -> Component:
         folder.mkdir(exist_ok=True)
         write_private(config, _config(home))
 
-    async def ready(_: Running) -> bool:
-        try:
-            async with httpx.AsyncClient(trust_env=False) as client:
-                return (await client.get(f"http://{HOST}:{port}/")).status_code == httpx.codes.OK
-        except httpx.HTTPError:
-            return False
-
     return Component(
         name="pusher",
         argv=argv,
         env=bare_env(HOME=str(folder)),
-        ready=ready,
+        ready=lambda _: answers(f"http://{HOST}:{port}/"),
         ports=[port, home.ports["pusher_metrics"]],
         prepare=prepare,
         stop_seconds=10,

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import aio_pika
-from aio_pika.exceptions import AMQPError
 
 from logflume_cli.devstack.components import Component, accepts_connections, bare_env
 from logflume_cli.devstack.files import write_private
@@ -19,14 +18,11 @@ def epmd(home: Home) -> Component:
     """The Erlang port mapper daemon."""
     port = home.ports["epmd"]
 
-    async def ready(_: Running) -> bool:
-        return await accepts_connections(HOST, port)
-
     return Component(
         name="epmd",
         argv=lambda: [find_program("epmd", [], INSTALL), "-address", HOST, "-port", str(port)],
         env=bare_env(),
-        ready=ready,
+        ready=lambda _: accepts_connections(HOST, port),
         ports=[port],
         stop_seconds=5,
     )
@@ -45,11 +41,7 @@ def rabbitmq(home: Home) -> Component:
     async def ready(_: Running) -> bool:
         if not await accepts_connections(HOST, home.ports["amqp"]):
             return False  # aio-pika would log every attempt
-        try:
-            connection = await aio_pika.connect(home.amqp_url, timeout=5)
-        except (AMQPError, OSError, TimeoutError):
-            return False
-        await connection.close()
+        await (await aio_pika.connect(home.amqp_url, timeout=5)).close()
         return True
 
     names = ("amqp", "rabbitmq_management", "rabbitmq_dist")

@@ -109,60 +109,50 @@ def _meta() -> dict[str, str]:
     return {"queued_at": queued_at, "repo": "a/b", "queue": "builds.local", "infra": "local"}
 
 
+@dataclass
 class _Run:
     """One run of a job: numbers its parts and counts what was sent."""
 
-    def __init__(
-        self,
-        exchange: AbstractExchange,
-        job_id: int,
-        uuid: str,
-        meta: dict[str, Any],
-        on_part: Callable[[int], None],
-    ) -> None:
-        self._exchange = exchange
-        self._job_id = job_id
-        self._uuid = uuid
-        self._meta = meta
-        self._on_part = on_part
-        self._sha256 = hashlib.sha256()
-        self._number = 0
-        self._bytes = 0
+    exchange: AbstractExchange
+    job_id: int
+    uuid: str
+    meta: dict[str, Any]
+    on_part: Callable[[int], None]
+    number: int = 0
+    size: int = 0
+
+    def __post_init__(self) -> None:
+        self.sha256 = hashlib.sha256()
 
     async def play(self, source: BinaryIO, rate: float | None) -> Played:
         began, allowed = time.monotonic(), 0.0
         while chunk := self._read(source, PART_BYTES):
-            if rate is not None and self._bytes + len(chunk) > allowed:
+            if rate is not None and self.size + len(chunk) > allowed:
                 allowed += max(rate * FLUSH_SECONDS, len(chunk))
                 await asyncio.sleep(began + allowed / rate - time.monotonic())
             await self._publish(chunk)
         await self._publish(b"", final=True)
-        return Played(
-            job_id=self._job_id,
-            bytes=self._bytes,
-            parts=self._number,
-            sha256=self._sha256.hexdigest(),
-            finished_at=datetime.now(UTC),
-        )
+        sha256, now = self.sha256.hexdigest(), datetime.now(UTC)
+        return Played(self.job_id, self.size, self.number, sha256, now)
 
     def _read(self, source: BinaryIO, size: int) -> bytes:
         try:
             return source.read(size)
         except (OSError, EOFError, zlib.error) as error:
-            raise LogflumeError(f"cannot read the output of job {self._job_id}: {error}") from error
+            raise LogflumeError(f"cannot read the output of job {self.job_id}: {error}") from error
 
     async def _publish(self, chunk: bytes, *, final: bool = False) -> None:
         part = contract.PartMessage.of(
-            self._job_id,
-            self._number,
+            self.job_id,
+            self.number,
             chunk,
-            uuid=self._uuid,
+            uuid=self.uuid,
             final=final,
-            meta=self._meta if self._number == 0 else None,
+            meta=self.meta if self.number == 0 else None,
         )
         message = amqp.part_message(part)
-        await self._exchange.publish(message, contract.ROUTING_KEY, mandatory=False)
-        self._sha256.update(chunk)
-        self._number += 1
-        self._bytes += len(chunk)
-        self._on_part(len(chunk))
+        await self.exchange.publish(message, contract.ROUTING_KEY, mandatory=False)
+        self.sha256.update(chunk)
+        self.number += 1
+        self.size += len(chunk)
+        self.on_part(len(chunk))

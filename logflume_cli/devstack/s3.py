@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import SecretStr
 
 from logflume.settings.groups import S3Settings
@@ -30,10 +29,7 @@ def s3(home: Home) -> Component:
         write_private(folder / "s3.json", _identities(home))
 
     async def ready(_: Running) -> bool:
-        try:
-            await asyncio.to_thread(_client(home).list_buckets)
-        except (BotoCoreError, ClientError):
-            return False
+        await asyncio.to_thread(_client(home).list_buckets)
         return True
 
     return Component(

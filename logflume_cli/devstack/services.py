@@ -8,13 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import aio_pika
-import httpx
-from aio_pika.exceptions import AMQPError
 
 from logflume import contract
-from logflume.errors import ComponentError
 from logflume.settings import Settings, load_settings
-from logflume_cli.devstack.components import Component
+from logflume_cli.devstack.components import Component, answers
 from logflume_cli.devstack.home import USER, Home
 from logflume_cli.devstack.processes import Running
 from logflume_cli.schedules import apply_schedules
@@ -26,12 +23,9 @@ def drain(home: Home) -> Component:
 
     async def ready(_: Running) -> bool:
         url = _settings(home).amqp.url.get_secret_value()
-        try:
-            async with await aio_pika.connect(url, timeout=5) as connection:
-                channel = await connection.channel()
-                queue = await channel.declare_queue(contract.QUEUE, passive=True)
-        except (AMQPError, OSError, TimeoutError):
-            return False
+        async with await aio_pika.connect(url, timeout=5) as connection:
+            channel = await connection.channel()
+            queue = await channel.declare_queue(contract.QUEUE, passive=True)
         return bool(queue.declaration_result.consumer_count)
 
     return _service(home, "drain", ready, ("rabbitmq", "postgres", "temporal"), home.ports["drain"])
@@ -42,11 +36,7 @@ def worker(home: Home) -> Component:
 
     async def ready(process: Running) -> bool:
         temporal = _settings(home).temporal
-        try:
-            client = await connect_temporal(temporal)
-            polls = await last_polls(client, temporal.task_queue)
-        except ComponentError:
-            return False
+        polls = await last_polls(await connect_temporal(temporal), temporal.task_queue)
         # Temporal lists pollers for minutes: ignore those of a killed worker.
         started = datetime.fromtimestamp(process.started, UTC)
         return any(time >= started for time in polls)
@@ -63,11 +53,7 @@ def web(home: Home) -> Component:
 
     async def ready(_: Running) -> bool:
         url = f"http://{_settings(home).web.host}:{_settings(home).web.port}/health/live"
-        try:
-            async with httpx.AsyncClient(trust_env=False) as client:
-                return (await client.get(url)).status_code == httpx.codes.OK
-        except httpx.HTTPError:
-            return False
+        return await answers(url)
 
     needs = ("rabbitmq", "postgres", "temporal", "s3")
     return _service(home, "web", ready, needs, home.ports["web"])

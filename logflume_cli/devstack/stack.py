@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from logflume.errors import ComponentError
-from logflume_cli.devstack.components import DEFAULT, NAMES, OPTIONAL, Component
+from logflume_cli.devstack.components import DEFAULT, NAMES, NOT_READY, OPTIONAL, Component
 from logflume_cli.devstack.home import Home, open_home, set_pusher
 from logflume_cli.devstack.ports import owns, require_free
 from logflume_cli.devstack.postgres import postgres
@@ -160,7 +160,7 @@ class LocalStack:
 
     async def _wait_ready(self, component: Component, process: Running) -> None:
         log, deadline = self.home.log(component.name), time.monotonic() + READY_SECONDS
-        while not (await component.ready(process) and self._owns_ports(component, process)):
+        while not await self._is_ready(component, process):
             if not is_alive(process):
                 raise ComponentError(f"{component.name} ended: {last_line(log)} (log: {log})")
             if time.monotonic() > deadline:
@@ -170,7 +170,12 @@ class LocalStack:
                 )
             await asyncio.sleep(POLL_SECONDS)
 
-    def _owns_ports(self, component: Component, process: Running) -> bool:
+    async def _is_ready(self, component: Component, process: Running) -> bool:
+        try:
+            if not await component.ready(process):
+                return False
+        except NOT_READY:
+            return False
         return owns(component.name, process.pid, component.ports, self.home.ports_file)
 
     async def _stop_all(self, names: Iterable[str]) -> None:

@@ -3,7 +3,6 @@
 import sys
 from pathlib import Path
 
-from logflume.errors import ComponentError
 from logflume.settings.groups import TemporalSettings
 from logflume_cli.devstack.components import Component, bare_env
 from logflume_cli.devstack.home import HOST, Home
@@ -35,10 +34,7 @@ def temporal(home: Home) -> Component:
         folder.mkdir(exist_ok=True)
 
     async def ready(_: Running) -> bool:
-        try:
-            await connect_temporal(TemporalSettings(address=home.temporal_address))
-        except ComponentError:
-            return False
+        await connect_temporal(TemporalSettings(address=home.temporal_address))
         return True
 
     names = ("temporal", "temporal_ui", "temporal_http", "temporal_metrics")

@@ -23,7 +23,7 @@ Done = subprocess.CompletedProcess[str]
 
 
 def run(*command: str | Path, timeout: float = 60, **options: Any) -> Done:
-    """Run a command to its end, whatever its exit code; returns its output as text."""
+    """Run a command, whatever its exit code; returns its output as text."""
     return subprocess.run(
         command, capture_output=True, text=True, timeout=timeout, check=False, **options
     )

@@ -1,6 +1,6 @@
 """Temporal schedules: creates, updates, checks and removes them."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -74,14 +74,7 @@ async def exists(client: Client, name: str) -> bool:
     Raises:
         ComponentError: Temporal is unreachable or refuses.
     """
-    async with temporal_errors(client):
-        try:
-            await client.get_schedule_handle(name).describe()
-        except RPCError as error:
-            if error.status != RPCStatusCode.NOT_FOUND:
-                raise
-            return False
-    return True
+    return await _found(client, client.get_schedule_handle(name).describe())
 
 
 async def remove(client: Client, name: str) -> None:
@@ -90,9 +83,16 @@ async def remove(client: Client, name: str) -> None:
     Raises:
         ComponentError: Temporal is unreachable or refuses.
     """
+    await _found(client, client.get_schedule_handle(name).delete())
+
+
+async def _found(client: Client, call: Awaitable[object]) -> bool:
+    """Await a call on a schedule; False if there is no such schedule."""
     async with temporal_errors(client):
         try:
-            await client.get_schedule_handle(name).delete()
+            await call
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
+            return False
+    return True
