@@ -10,8 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from typing import Any
 
-import boto3
-from botocore.config import Config
 from temporalio.testing import ActivityEnvironment
 
 from activities.logs import ArchiveActivities
@@ -22,6 +20,7 @@ from bench.lifecycle import finished
 from bench.servers import Bench, peak_rss
 from logflume.archive.store import Archive
 from logflume.domain import Content
+from logflume_cli.devstack.s3 import client
 
 SMALL_PARTS = 100
 LARGE_BYTES, LARGE_TRIES = 50_000_000, 3
@@ -86,22 +85,13 @@ async def rate(activities: ArchiveActivities, orders: list[ArchiveInput], at_onc
 
 async def bare_rate(bench: Bench, count: int, at_once: int, name: str) -> float:
     """Objects of 100 KiB per second that boto3 alone puts and gets with as many threads."""
-    s3 = bench.settings.s3
-    secret = s3.secret_key.get_secret_value() if s3.secret_key else None
-    client: Any = boto3.client(
-        "s3",
-        endpoint_url=s3.endpoint,
-        region_name=s3.region,
-        aws_access_key_id=s3.access_key,
-        aws_secret_access_key=secret,
-        config=Config(max_pool_connections=at_once, s3={"addressing_style": "path"}),
-    )
+    s3: Any = client(bench.settings.s3, max_pool_connections=at_once)
     body = logs.PART * SMALL_PARTS
 
     def put_and_get(number: int) -> None:
-        place = {"Bucket": s3.bucket, "Key": f"bare/{name}/{number}"}
-        client.put_object(**place, Body=body)
-        assert client.get_object(**place)["Body"].read() == body  # noqa: S101
+        place = {"Bucket": bench.settings.s3.bucket, "Key": f"bare/{name}/{number}"}
+        s3.put_object(**place, Body=body)
+        assert s3.get_object(**place)["Body"].read() == body  # noqa: S101
 
     began = time.perf_counter()
     with ThreadPoolExecutor(at_once) as threads:

@@ -19,6 +19,7 @@ components = click.argument(
     "names", metavar="[COMPONENT]...", nargs=-1, type=click.Choice(NAMES), required=False
 )
 STYLES = {"running": "green", "stopped": "dim", "died": "bold red"}
+console = Console()
 
 
 @click.group()
@@ -76,7 +77,7 @@ def status(*, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_description(load_settings(), local), indent=2))
     else:
-        Console().print(_table(local.status()))
+        console.print(_table(local.status()))
 
 
 def _was_started(settings: Settings) -> bool:
@@ -84,12 +85,7 @@ def _was_started(settings: Settings) -> bool:
 
 
 async def _up(local: LocalStack, names: tuple[str, ...], *, detach: bool) -> int:
-    console = Console()
-
-    def on_ready(name: str, seconds: float) -> None:
-        console.print(f"[green]✓[/] {name:<9} ready after {seconds:.1f} s", highlight=False)
-
-    started = await local.up(names, on_ready)
+    started = await local.up(names, report_ready)
     settings = load_settings()
     console.print(f"web          {settings.web.url}", highlight=False)
     console.print(f"API docs     {settings.web.url}/schema", highlight=False)
@@ -100,13 +96,19 @@ async def _up(local: LocalStack, names: tuple[str, ...], *, detach: bool) -> int
         return 0
     console.print("Press Ctrl-C to stop the started components.")
     try:
-        await local.watch(started, lambda item: _report_exit(console, item))
+        await local.watch(started, report_exit)
     finally:
         await local.down(started)
     return 0
 
 
-def _report_exit(console: Console, item: Status) -> None:
+def report_ready(name: str, seconds: float) -> None:
+    """Report a component that was started."""
+    console.print(f"[green]✓[/] {name:<9} ready after {seconds:.1f} s", highlight=False)
+
+
+def report_exit(item: Status) -> None:
+    """Report a component that died."""
     console.print(f"[bold red]✗[/] {item.name} died; see its log {item.log}", soft_wrap=True)
 
 

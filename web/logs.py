@@ -1,13 +1,15 @@
 """Logs as JSON: one log, lists of logs, and the lifecycle of a log."""
 
 import codecs
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Literal
 
 import msgspec
 from litestar import MediaType, Response, get, post
+from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Stream
+from litestar.types import AnyCallable
 
 from db import reading
 from logflume.domain import MAX_JOB_ID, Log, Phase
@@ -20,6 +22,8 @@ from web.models import LifecycleBody, ListBody, LogBody, LogIdBody, errors, log_
 from web.services import Injected
 
 MAX_LISTED = 200
+Decorator = Callable[[AnyCallable], HTTPRouteHandler]
+
 # Browsers must revalidate before they show a log again: it may have been removed.
 REVALIDATE = {"Cache-Control": "private, no-cache"}
 
@@ -32,6 +36,13 @@ OfAttempt = Annotated[
     str | None,
     QueryParameter(description="uuid of an earlier attempt; default: the attempt that is the log"),
 ]
+
+
+def get_of_log(path: str, summary: str, *statuses: int) -> Decorator:
+    """A GET route below `/logs/{job_id}`, for readers; `statuses` are its other errors."""
+    responses = errors(400, 403, 404, *statuses, 500)
+    path = f"/logs/{{job_id:str}}{path}"
+    return get(path, summary=summary, tags=["logs"], responses=responses, **READERS)
 
 
 @get("/logs", summary="List recent logs", tags=["logs"], responses=errors(400, 403, 500), **READERS)
@@ -60,13 +71,7 @@ async def list_logs(
     return list_body(logs, phases, limit=limit)
 
 
-@get(
-    "/logs/{job_id:str}",
-    summary="Get a log with its content",
-    tags=["logs"],
-    responses=errors(400, 403, 404, 409, 410, 500, 502),
-    **READERS,
-)
+@get_of_log("", "Get a log with its content", 409, 410, 502)
 async def get_log(
     services: Injected,
     job_id: FromPath[str],
@@ -113,25 +118,13 @@ async def _as_json(log: Log, pieces: AsyncIterator[bytes]) -> AsyncIterator[byte
     yield msgspec.json.encode(decode(b"", final=True))[1:-1] + after
 
 
-@get(
-    "/logs/{job_id:str}/id",
-    summary="Get the log id of a job",
-    tags=["logs"],
-    responses=errors(400, 403, 404, 500),
-    **READERS,
-)
+@get_of_log("/id", "Get the log id of a job")
 async def get_id(services: Injected, job_id: FromPath[str]) -> LogIdBody:
     """Return the log id of a job."""
     return LogIdBody(id=(await find_log(services, job_id)).id)
 
 
-@get(
-    "/logs/{job_id:str}/lifecycle",
-    summary="Get the lifecycle of a log",
-    tags=["logs"],
-    responses=errors(400, 403, 404, 500),
-    **READERS,
-)
+@get_of_log("/lifecycle", "Get the lifecycle of a log")
 async def get_lifecycle(services: Injected, job_id: FromPath[str]) -> LifecycleBody:
     """Return the timestamps of the log, its attempts and the state of its workflow."""
     log = await find_log(services, job_id)

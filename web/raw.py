@@ -3,7 +3,7 @@
 import asyncio
 from typing import Annotated
 
-from litestar import HttpMethod, Response, get, route
+from litestar import HttpMethod, Response, route
 from litestar.exceptions import HTTPException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, QueryParameter
@@ -11,7 +11,7 @@ from litestar.response import Stream
 
 from web.auth import READERS
 from web.content import Content
-from web.logs import REVALIDATE, OfAttempt
+from web.logs import REVALIDATE, OfAttempt, get_of_log
 from web.lookup import find_content, find_log, retry_replaced, started
 from web.models import OutlineBody, SearchBody, errors
 from web.outline import outline_body
@@ -105,13 +105,7 @@ def _range(request: HttpRequest, content: Content) -> tuple[int, int] | None:
         ) from None
 
 
-@get(
-    "/logs/{job_id:str}/outline",
-    summary="Get the positions of lines and markers",
-    tags=["logs"],
-    responses=errors(400, 403, 404, 409, 410, 500, 502),
-    **READERS,
-)
+@get_of_log("/outline", "Get the positions of lines and markers", 409, 410, 502)
 async def get_outline(
     services: Injected, job_id: FromPath[str], attempt: OfAttempt = None
 ) -> OutlineBody:
@@ -126,13 +120,7 @@ async def get_outline(
     return await retry_replaced(read)
 
 
-@get(
-    "/logs/{job_id:str}/search",
-    summary="Search the lines of a log",
-    tags=["logs"],
-    responses=errors(400, 403, 404, 409, 410, 500, 502),
-    **READERS,
-)
+@get_of_log("/search", "Search the lines of a log", 409, 410, 502)
 async def search_log(
     services: Injected,
     job_id: FromPath[str],

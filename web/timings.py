@@ -2,27 +2,20 @@
 
 from datetime import UTC, datetime, timedelta
 
-from litestar import get
 from litestar.params import FromPath
 
 from db import timings
 from logflume.markers import Step
-from web.auth import READERS
 from web.content import check_not_expired
+from web.logs import get_of_log
 from web.lookup import find_log
-from web.models import StepBody, TimingsBody, errors
+from web.models import StepBody, TimingsBody
 from web.services import Injected
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@get(
-    "/logs/{job_id:str}/timings",
-    summary="Get the timed steps of a job",
-    tags=["logs"],
-    responses=errors(400, 403, 404, 410, 500),
-    **READERS,
-)
+@get_of_log("/timings", "Get the timed steps of a job", 410)
 async def get_timings(services: Injected, job_id: FromPath[str]) -> TimingsBody:
     """List the timed steps of a log by end time.
 

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
@@ -23,8 +22,9 @@ from logflume_cli.devstack.components import NAMES
 from logflume_cli.devstack.fleet import Job, compare_fleet, follow_fleet, play_fleet, summarize
 from logflume_cli.devstack.runner import new_job_ids, open_log
 from logflume_cli.devstack.samples import fleet
-from logflume_cli.devstack.stack import LocalStack, Status
+from logflume_cli.devstack.stack import LocalStack
 from logflume_cli.devstack.tasks import run_until_signal, together
+from logflume_cli.stack import console, report_exit, report_ready
 from web.auth import sign_link
 
 SEED = 1
@@ -34,7 +34,6 @@ ROWS = 40
 SHORTEST, LONGEST = 4.0, 10.0
 PHASES = ("waiting", "receiving", "aggregating", "archiving", "verified", "done")
 JOB = Column("job", no_wrap=True, min_width=16)
-console = Console()
 
 
 @click.command()
@@ -75,7 +74,7 @@ def _jobs(files: Sequence[Path], *, throttled: bool) -> list[Job]:
 async def _demo(jobs: list[Job], *, once: bool) -> int:
     stack = LocalStack(load_settings().stack.folder)
     with console.status("starting the local stack…"):
-        started = await stack.up(on_ready=_report_ready)
+        started = await stack.up(on_ready=report_ready)
     settings = load_settings()
     try:
         if not once:
@@ -84,16 +83,12 @@ async def _demo(jobs: list[Job], *, once: bool) -> int:
         if once:
             return await _compare(settings, stack, jobs)
         console.print("Press Ctrl-C to end the demo.")
-        await stack.watch(NAMES, _report_exit)
+        await stack.watch(NAMES, report_exit)
         return 0
     finally:
         if started:
             with console.status("stopping the local stack…"):
                 await stack.down(started)
-
-
-def _report_ready(name: str, seconds: float) -> None:
-    console.print(f"[green]✓[/] {name:<9} ready after {seconds:.1f} s", highlight=False)
 
 
 async def _play(settings: Settings, jobs: list[Job]) -> None:
@@ -103,10 +98,6 @@ async def _play(settings: Settings, jobs: list[Job]) -> None:
             follow_fleet(settings.database.url.get_secret_value(), jobs),
         )
     console.print()
-
-
-def _report_exit(item: Status) -> None:
-    console.print(f"[bold red]✗[/] {item.name} died; see its log {item.log}", soft_wrap=True)
 
 
 def _progress(jobs: list[Job]) -> Table | str:

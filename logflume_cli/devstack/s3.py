@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
@@ -76,8 +76,8 @@ def _identities(home: Home) -> dict[str, object]:
     return {"identities": [{"name": USER, "credentials": [key], "actions": actions}]}
 
 
-def client(settings: S3Settings) -> "S3Client":
-    """A client with short timeouts, as the store is local."""
+def client(settings: S3Settings, **options: Any) -> "S3Client":
+    """A client with short timeouts, as the store is local; `options` are botocore's."""
     secret_key = settings.secret_key
     return boto3.client(
         "s3",
@@ -90,6 +90,7 @@ def client(settings: S3Settings) -> "S3Client":
             read_timeout=10,
             retries={"total_max_attempts": 1},
             s3={"addressing_style": "path"},
+            **options,
         ),
     )
 
