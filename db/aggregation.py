@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 
-from db.connect import PLANS, Connection
+from db.connect import PLANS, Connection, allow_transfers
 from db.maintenance import check_writing
 from db.notify import announce
 from logflume.domain import LAST, MAX_LOG_BYTES, Content
@@ -222,6 +222,7 @@ async def restore_content(
         PartsGone: the object does not hold the purged content.
     """
     async with connection.transaction():
+        await allow_transfers(connection)
         await connection.execute(CREATE_RESTORED)
         async for piece in archived:
             await connection.execute(ADD_RESTORED, piece)

@@ -1,9 +1,12 @@
 """Connections to Postgres."""
 
 import asyncio
+import os
+import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -25,9 +28,27 @@ Connection = asyncpg.Connection | PoolConnectionProxy
 # would take longer than running it. docs/decisions/0001-the-content-rule-is-sql.md
 PLANS = {"plan_cache_mode": "force_generic_plan", "seq_page_cost": "1000", "jit": "off"}
 # Skips settings this server does not have: travis-logs may run on an older Postgres.
-SET_PLANS = """
+SET_ALL = """
 SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) p (name, value)
-WHERE EXISTS (SELECT FROM pg_settings s WHERE s.name = p.name)
+WHERE EXISTS (SELECT FROM pg_settings s WHERE s.name = p.name) OR name LIKE 'logflume.%'
+"""
+# A setting of the session, so that a role can set it where a pooler hides the session.
+TRANSFER_IDLE = "logflume.transfer_idle_timeout"
+ALLOW_TRANSFERS = f"""
+SELECT set_config('idle_in_transaction_session_timeout',
+    coalesce(nullif(current_setting('{TRANSFER_IDLE}', true), ''), '10min'), true)
+"""
+# The wait of one session of this process for a lock, and who holds it.
+LOCK_WAITS = """
+SELECT (
+        SELECT coalesce(relation::regclass::text, locktype) FROM pg_locks
+        WHERE pid = w.pid AND (locktype = 'tuple' OR NOT granted)
+        ORDER BY locktype = 'tuple' DESC LIMIT 1
+    ) AS lock,
+    b.pid, b.usename, b.application_name
+FROM pg_stat_activity w, unnest(pg_blocking_pids(w.pid)) p (pid)
+JOIN pg_stat_activity b ON b.pid = p.pid
+WHERE w.application_name = $1 AND w.datname = current_database() AND w.wait_event_type = 'Lock'
 """
 CONNECT_SECONDS = 10
 # One per process; `db/deploy/roles.sql` grants their privileges.
@@ -71,8 +92,10 @@ class _Unprepared(_Unreset):
         return await statement.cursor(*args)
 
 
-async def open_pool(settings: DatabaseSettings, connections: int | None = None) -> asyncpg.Pool:
-    """Open a pool of at most `connections` (the setting where None).
+async def open_pool(
+    settings: DatabaseSettings, connections: int | None = None, name: str = "logflume"
+) -> asyncpg.Pool:
+    """Open a pool of at most `connections` (the setting where None), shown under this name.
 
     Raises:
         ComponentError: Postgres cannot be reached, rejects the login, or is behind a pooler that
@@ -88,8 +111,8 @@ async def open_pool(settings: DatabaseSettings, connections: int | None = None) 
             connection_class=_Unprepared if pooled else _Unreset,
             statement_cache_size=0 if pooled else 100,
             timeout=CONNECT_SECONDS,
-            server_settings={"application_name": "logflume", "timezone": "UTC"},
-            init=None if pooled else _set_plans,
+            server_settings={"application_name": session_name(name), "timezone": "UTC"},
+            init=partial(_prepare, settings, {} if pooled else PLANS),
         )
         async with pool.acquire() as connection:
             if pooled or await _is_direct(connection):
@@ -103,8 +126,72 @@ async def open_pool(settings: DatabaseSettings, connections: int | None = None) 
     )
 
 
-async def _set_plans(connection: asyncpg.Connection) -> None:
-    await connection.execute(SET_PLANS, [*PLANS], [*PLANS.values()])
+async def _prepare(
+    settings: DatabaseSettings, plans: Mapping[str, str], connection: asyncpg.Connection
+) -> None:
+    """Set the limits of a new session, and its plans if any; a pooler has its own."""
+    seconds = settings.unanswered_seconds
+    if seconds:
+        _limit_socket(connection, seconds)
+    if not plans:
+        return
+    values = dict(plans) | {
+        "idle_in_transaction_session_timeout": _ms(settings.idle_transaction_seconds),
+        TRANSFER_IDLE: _ms(settings.transfer_idle_seconds),
+    }
+    if seconds:
+        values |= {
+            "tcp_user_timeout": _ms(seconds),
+            "tcp_keepalives_idle": str(-(-seconds // 2)),
+            "tcp_keepalives_interval": str(-(-seconds // 8)),
+            "tcp_keepalives_count": "4",
+            # A session that waits for a lock notices only by this that its client is gone.
+            "client_connection_check_interval": _ms(seconds / 4),
+        }
+    await connection.execute(SET_ALL, [*values], [*values.values()])
+
+
+def _ms(seconds: float) -> str:
+    return f"{round(seconds * 1000)}ms"
+
+
+def _limit_socket(connection: asyncpg.Connection, seconds: int) -> None:
+    """Let the kernel close a connection whose server does not acknowledge anything."""
+    transport: asyncio.BaseTransport = getattr(connection, "_transport")  # noqa: B009 - private
+    end = transport.get_extra_info("socket")
+    if end is None or end.family == socket.AF_UNIX:
+        return
+    options = {
+        "TCP_USER_TIMEOUT": seconds * 1000,
+        "TCP_KEEPIDLE": -(-seconds // 2),
+        "TCP_KEEPINTVL": -(-seconds // 8),
+        "TCP_KEEPCNT": 4,
+    }
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in options.items():
+        if hasattr(socket, name):  # not every system has all of them
+            end.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+async def allow_transfers(connection: Connection) -> None:
+    """Let this transaction be idle while data comes from or goes elsewhere, e.g. the archive."""
+    await connection.execute(ALLOW_TRANSFERS)
+
+
+def session_name(name: str) -> str:
+    """The name of this process in pg_stat_activity: with its host and process id."""
+    return f"{name} {socket.gethostname()[:32]}:{os.getpid()}"[:63]
+
+
+async def lock_waits(connection: Connection, name: str) -> list[str]:
+    """Describe which locks the sessions of this process wait for, and which sessions hold them."""
+    rows = await connection.fetch(LOCK_WAITS, session_name(name))
+    return sorted(
+        {
+            f"{row['lock']} held by {row['application_name'] or row['usename']} (pid {row['pid']})"
+            for row in rows
+        }
+    )
 
 
 def used_ratio(pool: asyncpg.Pool) -> float:

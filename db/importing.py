@@ -13,10 +13,10 @@ import asyncpg
 import msgspec
 
 from db import partitions, travis_logs
-from db.connect import Connection
+from db.connect import Connection, allow_transfers
 from db.logs import LOCK_WHOLE, WholeContent, replace_contents
 from db.maintenance import check_writing
-from db.parts import COLUMNS
+from db.parts import add_parts
 from db.travis_logs import Kind, SourceLog
 from logflume.domain import LAST
 from logflume.errors import UnderHold
@@ -204,6 +204,7 @@ class Importer:
         texts = [] if log.kind == "archived" else await travis_logs.texts(self._source, log)
         theirs = await _digest(self._source, log, texts)
         async with self._connection.transaction():
+            await allow_transfers(self._connection)
             await check_writing(self._connection)
             added = await _add_rows(self._connection, [_columns(log)])
             await self._connection.execute(LOCK_WHOLE, [job_id])
@@ -269,8 +270,6 @@ class Importer:
         async for page in travis_logs.parts(self._source, log):
             records = [
                 (
-                    log_id,
-                    attempt_id,
                     min(max(part.created_at, oldest), found.now),
                     max(part.number, 0),
                     part.final,
@@ -278,10 +277,8 @@ class Importer:
                 )
                 for part in page
             ]
-            await self._connection.copy_records_to_table(
-                "log_parts", records=records, columns=COLUMNS
-            )
-            numbered = [record[2] for record in records if record[3] != LAST]
+            await add_parts(self._connection, log_id, attempt_id, records)
+            numbered = [record[0] for record in records if record[1] != LAST]
             begins = min([*numbered, begins] if begins else numbered, default=None)
         await self._connection.execute(SET_BEGIN, attempt_id, begins)
 

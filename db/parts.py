@@ -1,26 +1,22 @@
-"""The write path: commits a batch of parts in one transaction."""
+"""The write path: commits a batch of parts in one statement."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
 from db.connect import Connection
-from db.maintenance import check_writing
-from db.notify import announce
+from db.maintenance import check
 from logflume.domain import LAST, Part, StoredAttempt
+from logflume.errors import UnderMaintenance
 
-OPEN_ATTEMPTS = "SELECT * FROM open_attempts($1, $2, $3, $4, $5)"
-COUNT_STALE = """
-UPDATE log_attempts a SET stale_parts = a.stale_parts + s.count, stale_at = now()
-FROM unnest($1::bigint[], $2::integer[]) s (id, count) WHERE a.id = s.id
+STORE = "SELECT * FROM store_parts($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+ADD = """
+INSERT INTO log_parts (log_id, attempt_id, created_at, number, final, content)
+SELECT $1, $2, p.* FROM unnest($3::timestamptz[], $4::integer[], $5::boolean[], $6::bytea[]) p
 """
-# After the attempts: opening one locked the row of its log, so this does not wait.
-NOTE_NOT_EMPTY = """
-UPDATE logs SET empty = false, expired_at = NULL
-WHERE id = ANY ($1) AND (empty OR expired_at IS NOT NULL)
-"""
-COLUMNS = ("log_id", "attempt_id", "created_at", "number", "final", "content")
+# How long a batch waits for one lock. Meanwhile it holds locks that others wait for.
+LOCK_WAIT = timedelta(seconds=20)
 
 
 def begin_of(part: Part) -> datetime:
@@ -31,7 +27,7 @@ def begin_of(part: Part) -> datetime:
 class AttemptParts:
     """The parts of one attempt in a batch; `bytes` is the total length of their contents.
 
-    `final`: a numbered part is final; `last_final`: a `last` part is. `lowest`: the lowest number.
+    `final`: a numbered part is final; `last_final`: a `last` part is.
     `restarts_at`: when its newest part 0 was published, which may begin a closed uuid again.
     """
 
@@ -41,7 +37,6 @@ class AttemptParts:
         "final",
         "job_id",
         "last_final",
-        "lowest",
         "parts",
         "restarts_at",
         "uuid",
@@ -53,7 +48,6 @@ class AttemptParts:
         self.parts: list[Part] = []
         self.bytes = 0
         self.final = self.last_final = False
-        self.lowest = LAST
         self.begins_at: datetime | None = None  # None for `last` parts, which begin nothing
         self.restarts_at: datetime | None = None
 
@@ -61,7 +55,6 @@ class AttemptParts:
         """Add a part of this attempt."""
         self.parts.append(part)
         self.bytes += len(part.content)
-        self.lowest = min(self.lowest, part.number)
         if part.number == LAST:
             self.last_final = self.last_final or part.final
             return
@@ -92,13 +85,6 @@ def by_attempt(parts: Iterable[Part]) -> list[AttemptParts]:
     return list(groups.values())
 
 
-def _lowest(groups: Iterable[AttemptParts]) -> dict[int, int]:
-    lowest: dict[int, int] = {}
-    for group in groups:
-        lowest[group.job_id] = min(group.lowest, lowest.get(group.job_id, LAST))
-    return lowest
-
-
 async def store_batch(
     connection: Connection, parts: Sequence[Part]
 ) -> list[tuple[AttemptParts, StoredAttempt]]:
@@ -110,47 +96,45 @@ async def store_batch(
         UnderMaintenance: maintenance is on.
     """
     groups = by_attempt(parts)
-    async with connection.transaction():
-        await check_writing(connection)
-        rows = await connection.fetch(
-            OPEN_ATTEMPTS,
-            [group.job_id for group in groups],
-            [group.uuid for group in groups],
-            [group.begins_at for group in groups],
-            [group.restarts_at for group in groups],
-            [len(group.parts) for group in groups],
-        )
-        occupied = await announce(connection, _lowest(groups))
-        placed: list[tuple[AttemptParts, StoredAttempt]] = []
-        stale: list[tuple[AttemptParts, StoredAttempt]] = []
-        for group, row in zip(groups, rows, strict=True):
-            columns = dict(row)
-            stale_until = columns.pop("stale_until")
-            stored = StoredAttempt(**columns, occupied=group.job_id in occupied)
-            if stored.is_open and stale_until is not None:
-                fresh, late = group.split(stale_until)
-                placed += [(fresh, stored)] if fresh.parts else []
-                stale += [(late, replace(stored, is_open=False))] if late.parts else []
-            else:
-                placed.append((group, stored))
-        if stale:
-            counts = [len(group.parts) for group, _ in stale]
-            ids = [stored.attempt_id for _, stored in stale]
-            await connection.execute(COUNT_STALE, ids, counts)
-        # A log with parts has an attempt that began, or parts that begin none.
-        filled = {
-            stored.log_id
-            for group, stored in placed
-            if stored.is_open and (stored.begun or group.begins_at is None)
-        }
-        if filled:
-            await connection.execute(NOTE_NOT_EMPTY, filled)
-        # In the order of receipt, by which the ids decide which of two parts came last.
-        where = {id(p): stored for group, stored in placed if stored.is_open for p in group.parts}
-        records = [
-            (to.log_id, to.attempt_id, p.received_at, p.number, p.final, p.content)
-            for p in parts
-            if (to := where.get(id(p)))
-        ]
-        await connection.copy_records_to_table("log_parts", records=records, columns=COLUMNS)
+    places = {(group.job_id, group.uuid): place for place, group in enumerate(groups, 1)}
+    rows = await connection.fetch(
+        STORE,
+        [group.job_id for group in groups],
+        [group.uuid for group in groups],
+        [group.begins_at for group in groups],
+        [group.restarts_at for group in groups],
+        [len(group.parts) for group in groups],
+        [places[part.job_id, part.attempt] for part in parts],
+        [begin_of(part) for part in parts],
+        [part.received_at for part in parts],
+        [part.number for part in parts],
+        [part.final for part in parts],
+        [part.content for part in parts],
+        LOCK_WAIT,
+    )
+    if not rows and groups:
+        await check(connection)
+        raise UnderMaintenance(0)  # it ended between the two statements
+    placed: list[tuple[AttemptParts, StoredAttempt]] = []
+    stale: list[tuple[AttemptParts, StoredAttempt]] = []
+    for group, row in zip(groups, rows, strict=True):
+        columns = dict(row)
+        stale_until = columns.pop("stale_until")
+        stored = StoredAttempt(**columns)
+        if stored.is_open and stale_until is not None:
+            fresh, late = group.split(stale_until)
+            placed += [(fresh, stored)] if fresh.parts else []
+            stale += [(late, replace(stored, is_open=False))] if late.parts else []
+        else:
+            placed.append((group, stored))
     return placed + stale
+
+
+async def add_parts(
+    connection: Connection,
+    log_id: int,
+    attempt_id: int,
+    parts: Sequence[tuple[datetime, int, bool, bytes]],
+) -> None:
+    """Add parts to an attempt; each is its receive time, number, `final` and content."""
+    await connection.execute(ADD, log_id, attempt_id, *map(list, zip(*parts, strict=True)))

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from db.connect import Connection
+from db.connect import Connection, allow_transfers
 from db.logs import LOCK_WHOLE, clear, delete_text
 from db.maintenance import WAIT_FOR_WRITERS, check_writing
 from db.pending import mark_all_empty
@@ -153,6 +153,7 @@ async def pending_deletions(
     jobs can start.
     """
     async with connection.transaction():
+        await allow_transfers(connection)
         await connection.execute(LOCK_OBJECTS, job_ids)
         pending = [row["job_id"] for row in await connection.fetch(PENDING, job_ids)]
         yield pending

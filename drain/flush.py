@@ -4,10 +4,12 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import asyncpg
 import structlog
 
+from db.connect import lock_waits
 from db.errors import FAILURES, is_about_a_value
 from db.parts import AttemptParts, store_batch
 from drain import metrics
@@ -27,6 +29,10 @@ log = structlog.get_logger()
 # A commit that takes longer has lost its connection without an error.
 STORE_SECONDS = 60
 MAX_BACKOFF_SECONDS = 5.0
+# A flush that takes longer logs the locks it waits for.
+LOCK_REPORT_SECONDS = 3.0
+# The name of a drain's sessions in Postgres.
+SESSIONS = "logflume drain"
 # Dead letters published at once. With more of them each would exceed its time-out, and all would be
 # published again without end.
 DEAD_LETTERS_AT_ONCE = 100
@@ -132,7 +138,8 @@ class Flusher:
         while True:
             try:
                 async with asyncio.timeout(STORE_SECONDS), self._pool.acquire() as connection:
-                    return await store_batch(connection, parts)
+                    with self._reporting_locks(len(parts)):
+                        return await store_batch(connection, parts)
             except UnderMaintenance as error:
                 log.info("flush_waits", parts=len(parts), seconds=round(error.seconds))
                 await asyncio.sleep(min(error.seconds, MAINTENANCE_SECONDS))
@@ -145,6 +152,22 @@ class Flusher:
                 metrics.FLUSH_FAILURES.inc()
                 log.warning("flush_failed", parts=len(parts), error=reason, retry_in=delay)
                 await asyncio.sleep(delay)
+
+    @contextmanager
+    def _reporting_locks(self, parts: int) -> Iterator[None]:
+        """Log which locks the block waits for, and who holds them, if it takes long."""
+        report = asyncio.create_task(self._report_locks(parts))
+        try:
+            yield
+        finally:
+            report.cancel()
+
+    async def _report_locks(self, parts: int) -> None:
+        await asyncio.sleep(LOCK_REPORT_SECONDS)
+        with suppress(*FAILURES):
+            async with self._pool.acquire(timeout=STORE_SECONDS) as connection:
+                if waits := await lock_waits(connection, SESSIONS):
+                    log.warning("flush_waits_for_lock", parts=parts, locks=waits)
 
 
 def _summary(

@@ -6,6 +6,7 @@ import click
 
 from db.connect import check_schema, close_pool, open_pool
 from drain.drain import Drain
+from drain.flush import SESSIONS
 from drain.live.forwarder import Forwarder
 from drain.metrics import SIGNAL_FAILURES, readings, signal_sent
 from drain.shards import Shards
@@ -38,8 +39,8 @@ async def _drain(settings: Settings, *, sharded: bool) -> None:
         shards = Shards(settings.amqp) if sharded else None
         if shards:
             stack.push_async_callback(shards.close)
-        # One connection for each flush in flight.
-        pool = await open_pool(settings.database, settings.drain.flushes)
+        # One connection for each flush in flight, and one to ask what they wait for.
+        pool = await open_pool(settings.database, settings.drain.flushes + 1, SESSIONS)
         stack.push_async_callback(close_pool, pool)
         await check_schema(pool, "logflume_drain")
         signaller = Signaller(

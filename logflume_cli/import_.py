@@ -9,7 +9,7 @@ import click
 from pydantic import SecretStr, ValidationError
 
 from db import travis_logs
-from db.connect import Connection, check_schema, describe, open_pool
+from db.connect import Connection, allow_transfers, check_schema, describe, open_pool
 from db.errors import FAILURES
 from db.importing import Importer, ImportResult, reserve_ids
 from db.travis_logs import SourceLog
@@ -101,6 +101,7 @@ async def _pages(source: Connection, on_page: OnPage) -> Counter[str]:
     while True:
         # One snapshot per page: travis-logs moves a text from parts to row to archive.
         async with source.transaction(isolation="repeatable_read", readonly=True):
+            await allow_transfers(source)
             rows, logs = await travis_logs.page(source, after, PAGE_ROWS)
             results = await on_page(logs)
         for result in results:

@@ -43,7 +43,7 @@ def web() -> None:
 async def _web(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_listen(settings.web))
-        pool = await open_pool(settings.database)
+        pool = await open_pool(settings.database, name="logflume web")
         stack.push_async_callback(close_pool, pool)
         await check_schema(pool, "logflume_web")
         services = await web_services(settings, pool, stack)

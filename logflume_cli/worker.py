@@ -67,7 +67,7 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
         runtime, sdk_metrics = _runtime(settings)
         client = await connect_temporal(settings.temporal, runtime=runtime)
         await ensure_search_attributes(client)
-        pool = await open_pool(settings.database)
+        pool = await open_pool(settings.database, name="logflume worker")
         stack.push_async_callback(close_pool, pool)
         await check_schema(pool, "logflume_worker")
         limits = settings.worker

@@ -28,7 +28,7 @@ CREATE TABLE log_parts (
 ALTER SEQUENCE log_parts_id_seq OWNED BY log_parts.id;
 ALTER TABLE log_parts ALTER COLUMN content SET STORAGE EXTERNAL;
 
-COMMENT ON TABLE log_parts IS 'Parts as received: written by COPY, their content is never updated.';
+COMMENT ON TABLE log_parts IS 'Parts as received: their content is never updated.';
 COMMENT ON COLUMN log_parts.id IS
     'The order in which Postgres received the parts, whatever the clocks of the drains say.';
 COMMENT ON COLUMN log_parts.created_at IS 'When the part was received; only determines its partition.';

@@ -2,7 +2,7 @@
 
 BEGIN;
 
-DROP FUNCTION announce_parts;
+DROP FUNCTION store_parts, announce_parts;
 DROP TABLE watched_logs;
 
 COMMIT;

@@ -7,6 +7,7 @@ SELECT job_id, way, until FROM watched_logs WHERE false;
 DO $$
 DECLARE
     job CONSTANT bigint := 9223372036854775807;
+    stored record;
 BEGIN
     INSERT INTO watched_logs (job_id, way, until) VALUES
         (job, 'stream', now() + interval '1 min'), (job, 'pusher', now() + interval '1 min'),
@@ -18,6 +19,16 @@ BEGIN
     EXCEPTION WHEN check_violation THEN NULL;
     END;
     ASSERT ARRAY(SELECT announce_parts(ARRAY[job, job - 1], '{0,0}')) = ARRAY[job];
+
+    DELETE FROM maintenance;
+    SELECT * INTO stored FROM store_parts(ARRAY[job], ARRAY['b'], ARRAY[now()], ARRAY[NULL::timestamptz], ARRAY[1],
+        ARRAY[1], ARRAY[now()], ARRAY[now()], ARRAY[0], ARRAY[true], ARRAY['a'::bytea], '1 min');
+    ASSERT (stored.is_open, stored.is_log, stored.begun, stored.moved, stored.occupied) = (true, true, true, false, true);
+    ASSERT (SELECT (attempt_id, number, final, content) = (stored.attempt_id, 0, true, 'a'::bytea)
+        FROM log_parts WHERE log_id = stored.log_id);
+    INSERT INTO maintenance (until) VALUES (now() + interval '1 hour');
+    ASSERT NOT EXISTS (SELECT FROM store_parts(ARRAY[job], ARRAY['b'], ARRAY[now()], ARRAY[NULL::timestamptz], ARRAY[1],
+        ARRAY[1], ARRAY[now()], ARRAY[now()], ARRAY[0], ARRAY[true], ARRAY['a'::bytea], '1 min'));
 END
 $$;
 

@@ -83,6 +83,26 @@ class DatabaseSettings(Group):
         "no pooler",
     )
     connections: int = Field(8, ge=1, le=500, description="maximum connections per process")
+    idle_transaction_seconds: float = Field(
+        15,
+        ge=0,
+        description="Postgres ends the session of a process that sends nothing for this long in a "
+        "transaction, e.g. because it is frozen, and releases its locks; 0: no limit. Behind a "
+        "pooler this and the following two are set by role (docs/security.md)",
+    )
+    transfer_idle_seconds: float = Field(
+        600,
+        ge=0,
+        description="the same for transactions in which data comes from or goes to the archive or "
+        "another database; they lock no log meanwhile",
+    )
+    unanswered_seconds: int = Field(
+        20,
+        ge=0,
+        le=3600,
+        description="both ends close a connection whose other end has not acknowledged data or "
+        "keepalives for this long; 0: the defaults of the operating system (about two hours)",
+    )
 
     @field_validator("url", "direct_url")
     @classmethod

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from db.connect import open_pool
 from drain.drain import Drain
+from drain.flush import SESSIONS
 from drain.live.forwarder import Forwarder
 from drain.metrics import signal_sent
 from drain.shards import Shards
@@ -44,7 +45,7 @@ async def draining(settings: Settings, *, sharded: bool = False) -> AsyncIterato
         if shards:
             stack.push_async_callback(shards.close)
         database = as_process(settings, "drain").database
-        pool = await open_pool(database, settings.drain.flushes)
+        pool = await open_pool(database, settings.drain.flushes + 1, SESSIONS)
         stack.push_async_callback(pool.close)
         workflows = await lazy_workflows(settings)
         signaller = Signaller(
