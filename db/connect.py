@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -58,6 +58,10 @@ SELECT pg_has_role($1, 'USAGE') OR pg_has_role(relowner, 'USAGE')
 FROM pg_class WHERE oid = 'log_parts'::regclass
 """
 CLOSE_SECONDS = 5
+# Postgres 14 and later report these of each session, and when they change.
+READ_ONLY = ("in_hot_standby", "default_transaction_read_only")
+IN_RECOVERY = "SELECT pg_is_in_recovery()"
+IS_READ_ONLY = "SELECT current_setting('transaction_read_only') = 'on'"
 
 
 class _Unreset(asyncpg.Connection):
@@ -67,16 +71,27 @@ class _Unreset(asyncpg.Connection):
     listeners have connections of their own.
     """
 
+    _was_read_only = False
+
     def get_reset_query(self) -> str:
         return ""
 
-    async def reset(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as inherited
-        """Terminate a connection whose session began while the database was read-only.
+    async def _execute(self, *args: Any, **options: Any) -> Any:
+        try:
+            return await super()._execute(*args, **options)  # type: ignore[misc]
+        except asyncpg.ReadOnlySQLTransactionError:
+            self._was_read_only = True
+            raise
 
-        The session would stay read-only after the database is writable again.
+    async def reset(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as inherited
+        """Terminate a connection whose session cannot write.
+
+        It would stay read-only when the database is writable again, or on a standby when the
+        address leads to the primary again.
         """
         await super().reset(timeout=timeout)
-        if getattr(self.get_settings(), "default_transaction_read_only", "off") == "on":
+        reported = self.get_settings()
+        if self._was_read_only or any(getattr(reported, name, "off") == "on" for name in READ_ONLY):
             self.terminate()
 
 
@@ -252,7 +267,9 @@ def _one_line(error: Exception) -> str:
 
 def _place(url: SecretStr) -> str:
     parts = urlsplit(url.get_secret_value())
-    return f"Postgres at {parts.hostname}:{parts.port or 5432}{parts.path}"
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    ports = (host if host.rpartition("]")[2].count(":") else f"{host}:5432" for host in hosts)
+    return f"Postgres at {','.join(ports)}{parts.path}"
 
 
 async def close_pool(pool: asyncpg.Pool) -> None:
@@ -262,6 +279,22 @@ async def close_pool(pool: asyncpg.Pool) -> None:
             await pool.close()
     except TimeoutError:
         pool.terminate()
+
+
+async def check_writable(pool: asyncpg.Pool) -> None:
+    """Check that Postgres responds, and that the session can write.
+
+    Raises:
+        ComponentError: the server is a standby, or its sessions are read-only.
+    """
+    async with pool.acquire() as connection:
+        in_recovery = await connection.fetchval(IN_RECOVERY)
+        is_read_only = await connection.fetchval(IS_READ_ONLY)
+        if not in_recovery and not is_read_only:
+            return
+        connection.terminate()
+    state = "a standby (in recovery)" if in_recovery else "read-only"
+    raise ComponentError(f"Postgres cannot be written to: it is {state}")
 
 
 async def check_schema(pool: asyncpg.Pool, role: Role | None = None) -> None:

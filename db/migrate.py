@@ -31,10 +31,17 @@ def run(command: str, url: str, *arguments: str) -> str:
     if shutil.which("sqitch") is None:
         raise ComponentError("sqitch is not installed: run bin/setup, or apt-get install sqitch")
     parts = urlsplit(url)
-    host = f"{parts.username or ''}@{parts.hostname or 'localhost'}:{parts.port or 5432}"
-    target = f"db:pg://{host}{parts.path}" + (f"?{parts.query}" if parts.query else "")
+    hosts = [urlsplit(f"//{host}") for host in parts.netloc.rpartition("@")[2].split(",")]
+    # sqitch accepts one host; psql reads several from the environment.
+    names = [host.hostname or "localhost" for host in hosts]
+    ports = [str(host.port or 5432) for host in hosts]
+    only = f"{names[0]}:{ports[0]}" if len(hosts) == 1 else ""
+    target = f"db:pg://{parts.username or ''}@{only}{parts.path}"
+    target += f"?{parts.query}" if parts.query else ""
+    several = {"PGHOST": ",".join(names), "PGPORT": ",".join(ports)} if not only else {}
     environment = {
         **os.environ,
+        **several,
         "PGPASSWORD": unquote(parts.password or "") or os.environ.get("PGPASSWORD", ""),
         "PGOPTIONS": "-c client_min_messages=warning",
         "SQITCH_FULLNAME": "logflume",

@@ -4,7 +4,7 @@ from contextlib import AsyncExitStack
 
 import click
 
-from db.connect import check_schema, close_pool, open_pool
+from db.connect import check_schema, check_writable, close_pool, open_pool
 from drain.drain import Drain
 from drain.flush import SESSIONS
 from drain.live.forwarder import Forwarder
@@ -60,7 +60,7 @@ async def _drain(settings: Settings, *, sharded: bool) -> None:
         needs = {
             "rabbitmq": process.queue,
             "rabbitmq_alarm": process.check_publishing,
-            "postgres": lambda: pool.fetchval("SELECT 1"),
+            "postgres": lambda: check_writable(pool),
             "dead_letter_limit": process.check_not_suspended,
         }
         shown = metrics_server("drain", settings.telemetry, needs, readings(process.queue))

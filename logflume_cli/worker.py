@@ -16,7 +16,7 @@ from activities.partitions import PartitionActivities
 from activities.retention import RetentionActivities
 from activities.sweep import SweepActivities
 from activities.types import archive_queue
-from db.connect import check_schema, close_pool, open_pool
+from db.connect import check_schema, check_writable, close_pool, open_pool
 from logflume.archive.store import Archive
 from logflume.backoff import Backoff
 from logflume.errors import LogflumeError
@@ -112,7 +112,7 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
             )
             await stack.enter_async_context(archive_worker)
         needs: dict[str, Check] = {
-            "postgres": lambda: pool.fetchval("SELECT 1"),
+            "postgres": lambda: check_writable(pool),
             "temporal": lambda: check_temporal(client),
             **({"archive": store.check} if "archive" in queues else {}),
         }

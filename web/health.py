@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from litestar import Response, get
 
+from db.connect import check_writable
 from logflume.observability.health import check_all
 from web.models import HealthBody, UptimeBody
 from web.services import Injected
@@ -31,7 +32,7 @@ async def ready(services: Injected) -> Response[HealthBody]:
     """Check every dependency; 503 if one of them does not respond."""
     statuses = await check_all(
         {
-            "postgres": lambda: services.pool.fetchval("SELECT 1"),
+            "postgres": lambda: check_writable(services.pool),
             "rabbitmq": services.publisher.check,
             "archive": services.archive.check,
             "temporal": lambda: check_temporal(services.workflows.client),

@@ -32,14 +32,26 @@ CA_FILE = (
 )
 
 
+def _one_per_host(url: str, scheme: str) -> list[str]:
+    """The URL once for each host that it names; only URLs of Postgres may name several."""
+    before, slashes, after = url.partition("//")
+    place, slash, rest = after.partition("/")
+    login, at, hosts = place.rpartition("@")
+    if scheme != "postgresql":
+        return [url]
+    return [f"{before}{slashes}{login}{at}{host}{slash}{rest}" for host in hosts.split(",")]
+
+
 def _url(*schemes: str) -> AfterValidator:
     """A validator for URLs of these schemes; errors do not quote the URL, as it holds secrets."""
 
     def check(url: SecretStr | str) -> SecretStr | str:
         text = url.get_secret_value() if isinstance(url, SecretStr) else url
         try:
-            parts = urlsplit(text)
-            is_url = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+            is_url = all(
+                parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+                for parts in map(urlsplit, _one_per_host(text, schemes[0]))
+            )
         except ValueError:
             is_url = False
         if not is_url:
@@ -74,7 +86,9 @@ class DatabaseSettings(Group):
         SecretStr("postgresql://localhost:5432/logflume"),
         description="Postgres URL, with the process's role as user; append "
         "`?sslmode=verify-full&sslrootcert=FILE` to require TLS and verify the server, and "
-        "`&sslcert=FILE&sslkey=FILE` for a client certificate",
+        "`&sslcert=FILE&sslkey=FILE` for a client certificate. Several hosts, "
+        "`host1:5432,host2:5432`, with `?target_session_attrs=read-write`: the first one that can "
+        "be written to",
     )
     direct_url: Annotated[SecretStr, _url("postgresql", "postgres")] | None = Field(
         None,
