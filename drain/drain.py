@@ -182,7 +182,7 @@ class Drain:
         metrics.CONNECTIONS_LOST.inc()
         log.warning(
             "amqp_lost",
-            error=session.reason,
+            error=f"{amqp.describe(self._url)}: {session.reason}",
             messages=session.held_messages,
             next="stores the messages it holds, then connects again",
         )

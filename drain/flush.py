@@ -146,11 +146,15 @@ class Flusher:
             except FAILURES as error:
                 if is_about_a_value(error):
                     raise
-                # Only the first line: the rest of Postgres' text quotes the row.
-                reason = str(error).partition("\n")[0] or type(error).__name__
                 delay = backoff.next()
                 metrics.FLUSH_FAILURES.inc()
-                log.warning("flush_failed", parts=len(parts), error=reason, retry_in=delay)
+                log.warning(
+                    "flush_failed",
+                    parts=len(parts),
+                    error=describe_failure(error),
+                    next="retries; nothing is acknowledged before Postgres accepts the batch",
+                    retry_in=delay,
+                )
                 await asyncio.sleep(delay)
 
     @contextmanager
@@ -168,6 +172,17 @@ class Flusher:
             async with self._pool.acquire(timeout=STORE_SECONDS) as connection:
                 if waits := await lock_waits(connection, SESSIONS):
                     log.warning("flush_waits_for_lock", parts=parts, locks=waits)
+
+
+def describe_failure(error: BaseException) -> str:
+    """Name Postgres and the reason; never quotes a row."""
+    if isinstance(error, TimeoutError):
+        return f"Postgres did not commit within {STORE_SECONDS} s"
+    if isinstance(error, asyncpg.InterfaceError) and isinstance(error.__context__, FAILURES):
+        # The end of a transaction on a lost connection fails too: name what came first.
+        return describe_failure(error.__context__)
+    # Only the first line: the rest of Postgres' text quotes the row.
+    return f"Postgres: {str(error).partition(chr(10))[0] or type(error).__name__}"
 
 
 def _summary(

@@ -198,7 +198,12 @@ class Session:
         self._dispatch()
 
     async def _flush(self, batch: Batch) -> None:
-        held = await self._flusher.flush(batch)
+        try:
+            held = await self._flusher.flush(batch)
+        except Exception as error:
+            log.exception("flush_crashed", messages=batch.count, next="starts a new session")
+            reason = f"a batch was not stored because of {type(error).__name__} (see flush_crashed)"
+            raise ComponentError(reason) from error
         if self.state is State.LOST:
             return
         await self._acknowledge(self._acks.complete(batch, (letter.message for letter in held)))

@@ -1,10 +1,12 @@
 """The connection to Temporal, and the translation of its errors."""
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator, Container
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,14 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client, WorkflowQueryFailedError, WorkflowQueryRejectedError
 from temporalio.common import SearchAttributeKey
-from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
+from temporalio.runtime import (
+    LogForwardingConfig,
+    LoggingConfig,
+    PrometheusConfig,
+    Runtime,
+    TelemetryConfig,
+    TelemetryFilter,
+)
 from temporalio.service import RPCError, TLSConfig
 
 from logflume.errors import ComponentError, SettingsError
@@ -66,7 +75,8 @@ def measured_runtime() -> tuple[Runtime, str]:
         address, counters_total_suffix=True, unit_suffix=True, durations_as_seconds=True
     )
     try:
-        runtime = Runtime(telemetry=TelemetryConfig(metrics=exporter, attach_service_name=False))
+        telemetry = TelemetryConfig(logging=_logging(), metrics=exporter, attach_service_name=False)
+        runtime = Runtime(telemetry=telemetry)
     except (RuntimeError, ValueError) as error:
         raise ComponentError(f"Temporal's metrics on {address}: {error}; start again") from error
     return runtime, f"http://{address}/metrics"
@@ -88,7 +98,7 @@ async def connect_temporal(
             settings.address,
             namespace=settings.namespace,
             lazy=lazy,
-            runtime=runtime,
+            runtime=runtime or _runtime(),
             tls=tls,
             api_key=api_key,
         )
@@ -98,6 +108,20 @@ async def connect_temporal(
     if not lazy:
         await check_temporal(client)
     return client
+
+
+@cache
+def _runtime() -> Runtime:
+    """The runtime of clients without metrics: only its log lines differ from the default."""
+    return Runtime(telemetry=TelemetryConfig(logging=_logging()))
+
+
+def _logging() -> LoggingConfig:
+    """Forward the log lines of the library's core, which would print coloured text."""
+    return LoggingConfig(
+        filter=TelemetryFilter(core_level="WARN", other_level="ERROR"),
+        forwarding=LogForwardingConfig(logging.getLogger("temporal")),
+    )
 
 
 def _tls(settings: TemporalSettings) -> TLSConfig | bool:
