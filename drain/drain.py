@@ -147,10 +147,17 @@ class Drain:
                 are consumed, is unreachable or refuses.
         """
         try:
-            session: Session | None = await self._connect()
-        except ComponentError:
+            await self._consume()
+        finally:
             await self._checker.close()
-            raise
+            await self._dead_letters.close()
+        if self._live:
+            await self._live.close(LIVE_SECONDS)
+        unsent = await self._signaller.close(STOP_SECONDS)
+        log.info("drain_stopped", signals_unsent=unsent)
+
+    async def _consume(self) -> None:
+        session: Session | None = await self._connect()
         backoff = Backoff(MAX_BACKOFF_SECONDS)
         while session is not None:
             changes = [self._shards.changed()] if self._shards else []
@@ -163,12 +170,6 @@ class Drain:
                 backoff.reset()
             await self._recover(state)
             session = await self._reconnect(backoff)
-        await self._dead_letters.close()
-        await self._checker.close()
-        if self._live:
-            await self._live.close(LIVE_SECONDS)
-        unsent = await self._signaller.close(STOP_SECONDS)
-        log.info("drain_stopped", signals_unsent=unsent)
 
     async def _recover(self, state: State) -> None:
         """Do what must be done after a session that ended in this state, before the next one."""

@@ -36,7 +36,7 @@ class Management:
             # Without user and password, because httpx logs URLs.
             base_url=f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path.rstrip('/')}/api/",
             auth=(unquote(url.username or ""), unquote(url.password or "")),
-            timeout=None,  # noqa: S113 - call has one
+            timeout=REQUEST_SECONDS,
             trust_env=False,
         )
 
@@ -71,8 +71,9 @@ class Management:
             ComponentError: any other response, or the API is unreachable.
         """
         try:
-            # A limit for the complete response: httpx's own time-outs restart with each chunk.
-            async with asyncio.timeout(REQUEST_SECONDS):
+            # A limit for the complete response: httpx's own time-outs restart with each chunk. It
+            # is the longer one, because httpx leaves sockets open when it is cancelled.
+            async with asyncio.timeout(REQUEST_SECONDS + 1):
                 response = await self._client.request(method, path, json=body)
         except (httpx.HTTPError, TimeoutError) as error:
             reason = str(error) or type(error).__name__

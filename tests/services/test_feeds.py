@@ -203,6 +203,7 @@ async def test_a_part_stored_while_resuming_is_sent(pool, settings, store, job_i
     hub = Hub(pool, settings.database)  # it does not run: no announcement arrives
     query = "SELECT generation, log_attempt(id) FROM logs WHERE job_id = $1"
     cursor = Cursor(*await pool.fetchrow(query, job_id))
-    cursor.take(StoredPart(1, 0, final=False, content=b"a"))
+    part_id = await pool.fetchval("SELECT id FROM log_parts")
+    cursor.take(StoredPart(part_id, 0, final=False, content=b"a"))
     async with aclosing(follower.Follower(hub, job_id, cursor).follow()) as events:
         assert (await anext(events)).part.content == b"b"

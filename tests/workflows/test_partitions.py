@@ -200,6 +200,7 @@ async def test_a_partition_locked_for_an_hour_is_left_to_the_next_run(
     maintenance, pool, connection
 ):
     async with pool.acquire() as other, other.transaction():
+        await other.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         await other.fetch("SELECT FROM log_parts")
         report = await maintenance.run(partition_options(premake=7))
         assert (len(report.left), report.dropped, report.state) == (8, [], "left")

@@ -182,6 +182,7 @@ async def test_a_log_of_several_slices_is_archived_exactly(driver, settings):
     assert (driver.archived(), outcome.bytes) == (content, len(content))
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("options", [replace(OPTIONS, history_events=60)], ids=["short"])
 async def test_continuing_as_new_loses_no_part(driver):
     await driver.store(part(driver.job_id, 0, b"0,"), begun=True)
