@@ -13,6 +13,8 @@ import asyncpg
 import pytest
 import structlog
 from aio_pika.abc import AbstractChannel
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from pydantic import SecretStr
 
 from db import partitions
@@ -41,6 +43,11 @@ LONGEST = (
     "services",
 )
 SERVERS = ("rabbitmq", "postgres", "temporal", "s3")
+# No assertions on timing: a busy machine must not fail a property.
+hypothesis_settings.register_profile(
+    "logflume", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("logflume")
 # No test cuts the power: what a killed process wrote is safe in the kernel.
 OPTIONS["fsync"] = "off"
 
