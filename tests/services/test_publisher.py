@@ -86,7 +86,9 @@ async def test_a_publisher_survives_a_broker_that_disappears_at_any_step_of_the_
 
 
 async def test_a_drain_survives_it_too(amqp_settings, url, pool, proxy):
-    amqp = amqp_settings.amqp.model_copy(update={"url": SecretStr(url)})
+    # Only `run` closes the connections to the management API.
+    changed = {"url": SecretStr(url), "management_url": None}
+    amqp = amqp_settings.amqp.model_copy(update=changed)
     drain = Drain(amqp, amqp_settings.drain, pool, SimpleNamespace(pending=0))  # type: ignore[arg-type]
     for halves in itertools.count():
         proxy.break_off(halves)
