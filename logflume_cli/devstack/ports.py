@@ -125,10 +125,12 @@ def _claims() -> Iterator[Path]:
 
 
 def _choose(claims: Path) -> dict[str, int]:
-    for base in BASES:
+    def is_claimed(base: int) -> bool:
         claim = claims / str(base)
-        if claim.exists() and Path(claim.read_text()).exists():
-            continue
+        return claim.exists() and Path(claim.read_text()).exists()
+
+    # A claimed block is the last resort: its stack may have been abandoned.
+    for base in sorted(BASES, key=is_claimed):
         ports = {name: base + offset for offset, name in enumerate(NAMES)}
         if all(map(is_free, {*ports.values(), *shadowed(ports)})):
             return ports
