@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from db.errors import FAILURES
 from logflume.errors import ComponentError
-from logflume.settings.groups import DatabaseSettings
+from logflume.settings.servers import DatabaseSettings
 
 # A connection, or one borrowed from a pool.
 Connection = asyncpg.Connection | PoolConnectionProxy

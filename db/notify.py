@@ -6,7 +6,7 @@ import asyncpg
 import msgspec
 
 from db.connect import Connection, connect_directly, terminated_on_error
-from logflume.settings.groups import DatabaseSettings
+from logflume.settings.servers import DatabaseSettings
 
 # The channel of NOTIFY; its payload is that of `Announced`.
 CHANNEL = "log_parts"

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from logflume.settings import PREFIX, Settings
-from logflume.settings.groups import Group
+from logflume.settings.group import Group
 
 PROJECT = Path(__file__).parents[1]
 INTRODUCTION = """\

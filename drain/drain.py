@@ -28,7 +28,8 @@ from drain.suspension import Suspension
 from logflume import amqp, contract
 from logflume.backoff import Backoff
 from logflume.errors import ComponentError
-from logflume.settings.groups import AmqpSettings, DrainSettings
+from logflume.settings.servers import AmqpSettings
+from logflume.settings.stages import DrainSettings
 from workflows.client.signaller import Signaller
 
 log = structlog.get_logger()

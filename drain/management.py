@@ -9,7 +9,7 @@ import httpx
 import msgspec
 
 from logflume.errors import ComponentError, SettingsError
-from logflume.settings.groups import AmqpSettings
+from logflume.settings.servers import AmqpSettings
 
 REQUEST_SECONDS = 4
 

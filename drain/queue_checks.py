@@ -11,7 +11,7 @@ import structlog
 from drain.management import Management
 from logflume import contract
 from logflume.errors import ComponentError
-from logflume.settings.groups import AmqpSettings
+from logflume.settings.servers import AmqpSettings
 
 log = structlog.get_logger()
 

@@ -20,7 +20,7 @@ from logflume import amqp, contract
 from logflume.backoff import Backoff
 from logflume.domain import Part
 from logflume.errors import ComponentError, InvalidMessage
-from logflume.settings.groups import DrainSettings
+from logflume.settings.stages import DrainSettings
 
 log = structlog.get_logger()
 

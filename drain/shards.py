@@ -12,7 +12,7 @@ from aiormq.exceptions import ConnectionCommandInvalid
 from drain.management import Management
 from logflume import contract
 from logflume.errors import ComponentError
-from logflume.settings.groups import AmqpSettings
+from logflume.settings.servers import AmqpSettings
 
 log = structlog.get_logger()
 

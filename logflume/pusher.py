@@ -10,7 +10,7 @@ from pusher.http import Request, process_response  # type: ignore[import-untyped
 from pusher.pusher_client import PusherClient  # type: ignore[import-untyped]
 
 from logflume.errors import ComponentError
-from logflume.settings.groups import PusherSettings
+from logflume.settings.servers import PusherSettings
 
 REQUEST_SECONDS = 5
 # Close idle connections before the server does: a request on a closing connection is lost.

@@ -15,7 +15,7 @@ from db.importing import Importer, ImportResult, reserve_ids
 from db.travis_logs import SourceLog
 from logflume.errors import ComponentError, LogflumeError
 from logflume.settings import load_settings
-from logflume.settings.groups import DatabaseSettings
+from logflume.settings.servers import DatabaseSettings
 
 PAGE_ROWS = 1000
 PROGRESS_ROWS = 100_000

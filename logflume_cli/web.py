@@ -18,7 +18,7 @@ from logflume.amqp import Publisher
 from logflume.archive.store import Archive
 from logflume.errors import ComponentError, SettingsError
 from logflume.settings import Settings
-from logflume.settings.groups import WebSettings
+from logflume.settings.stages import WebSettings
 from logflume_cli.services import lazy_workflows, on_stop, run
 from web.app import make_app
 from web.auth import Access

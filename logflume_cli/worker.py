@@ -23,7 +23,7 @@ from logflume.errors import LogflumeError
 from logflume.observability.health import Check
 from logflume.observability.server import metrics_server
 from logflume.settings import Settings
-from logflume.settings.groups import WorkerSettings
+from logflume.settings.stages import WorkerSettings
 from logflume_cli.services import make_workflows, on_stop, run
 from workflows.all import WORKFLOWS
 from workflows.client.connection import (

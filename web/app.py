@@ -29,7 +29,8 @@ from logflume.errors import (
     UnknownLog,
 )
 from logflume.observability.health import describe_error
-from logflume.settings.groups import MIB, WebSettings
+from logflume.settings.group import MIB
+from logflume.settings.stages import WebSettings
 from web import health, logs, metrics, pages, parts, pusher, raw, stream, timings, tracing, writes
 from web.services import HttpRequest, Services
 

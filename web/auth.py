@@ -15,7 +15,7 @@ from litestar.handlers.base import BaseRouteHandler
 from pydantic import SecretStr
 
 from logflume.errors import SettingsError
-from logflume.settings.groups import WebSettings
+from logflume.settings.stages import WebSettings
 
 TOKEN = "token "  # noqa: S105 - the name of the scheme
 BEARER = "bearer "

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from logflume.domain import Attempt, Log, Phase
-from logflume.settings.groups import TemporalSettings
+from logflume.settings.servers import TemporalSettings
 from web.models import LifecycleBody, ListBody, ListedLog, attempt_bodies
 from workflows.client.logs import Run
 from workflows.lifecycle_types import workflow_id

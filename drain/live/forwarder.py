@@ -11,7 +11,7 @@ from drain.live.metrics import Tally
 from logflume.backoff import Backoff
 from logflume.domain import LAST, Part, StoredAttempt
 from logflume.pusher import trigger
-from logflume.settings.groups import PusherSettings
+from logflume.settings.servers import PusherSettings
 
 MAX_BACKOFF_SECONDS = 5.0
 

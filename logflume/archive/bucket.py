@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from logflume.errors import ArchiveRefused, ColdStorage, ComponentError, NotArchived
 from logflume.observability import spans
-from logflume.settings.groups import S3Settings
+from logflume.settings.servers import S3Settings
 
 LOGS_PREFIX = "jobs/"
 # The value of the ACL setting with which none is sent.

@@ -21,7 +21,7 @@ from logflume.errors import (
     ContentReplaced,
     NotArchived,
 )
-from logflume.settings.groups import S3Settings
+from logflume.settings.servers import S3Settings
 
 log = structlog.get_logger()
 

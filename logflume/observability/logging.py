@@ -6,7 +6,7 @@ import sys
 import structlog
 
 from logflume.observability import sentry, spans
-from logflume.settings.groups import TelemetrySettings
+from logflume.settings.telemetry import TelemetrySettings
 
 
 def configure_logging(settings: TelemetrySettings, process: str) -> None:

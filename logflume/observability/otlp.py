@@ -20,7 +20,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from logflume.errors import SettingsError
 from logflume.observability.spans import FinishedSpan, SpanContext, Value
-from logflume.settings.groups import TelemetrySettings
+from logflume.settings.telemetry import TelemetrySettings
 
 log = structlog.get_logger()
 

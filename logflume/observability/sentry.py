@@ -11,7 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
 from logflume.errors import SettingsError
-from logflume.settings.groups import TelemetrySettings
+from logflume.settings.telemetry import TelemetrySettings
 
 if TYPE_CHECKING:
     from sentry_sdk.types import Event

@@ -13,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from logflume.errors import ComponentError
 from logflume.observability.health import CHECK_SECONDS, Check, check_all
 from logflume.observability.metrics import ProcessCollector, Readings
-from logflume.settings.groups import TelemetrySettings
+from logflume.settings.telemetry import TelemetrySettings
 
 
 @asynccontextmanager

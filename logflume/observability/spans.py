@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from logflume.errors import SettingsError
-from logflume.settings.groups import TelemetrySettings
+from logflume.settings.telemetry import TelemetrySettings
 
 if TYPE_CHECKING:
     from logflume.observability.otlp import Tracer

@@ -1,4 +1,4 @@
-"""Settings, one group per component (`groups.py`).
+"""Settings, one group per component (`servers.py`, `stages.py`, `telemetry.py`).
 
 Sources, in this order: the environment (`LOGFLUME_<GROUP>__<FIELD>`), the local stack's settings
 file (only in a checkout or where LOGFLUME_STACK__DATA_DIR is set, never in production), the
@@ -15,22 +15,24 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings import SettingsError as UnreadableSource
 
 from logflume.errors import SettingsError
-from logflume.settings.groups import (
+from logflume.settings.servers import (
     AmqpSettings,
     DatabaseSettings,
+    PusherSettings,
+    S3Settings,
+    StackSettings,
+    TemporalSettings,
+)
+from logflume.settings.stages import (
     DrainSettings,
     LifecycleSettings,
     PartitionSettings,
-    PusherSettings,
     RetentionSettings,
-    S3Settings,
-    StackSettings,
     SweepSettings,
-    TelemetrySettings,
-    TemporalSettings,
     WebSettings,
     WorkerSettings,
 )
+from logflume.settings.telemetry import TelemetrySettings
 
 PREFIX = "LOGFLUME_"
 

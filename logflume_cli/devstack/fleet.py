@@ -15,7 +15,7 @@ from db.errors import UNREACHABLE
 from db.reading import find_many
 from logflume.domain import Log
 from logflume.errors import LogflumeError
-from logflume.settings.groups import S3Settings
+from logflume.settings.servers import S3Settings
 from logflume_cli.devstack.runner import Played, connect, play
 from logflume_cli.devstack.s3 import client
 from logflume_cli.devstack.tasks import together

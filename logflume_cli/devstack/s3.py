@@ -9,7 +9,7 @@ import boto3
 from botocore.config import Config
 from pydantic import SecretStr
 
-from logflume.settings.groups import S3Settings
+from logflume.settings.servers import S3Settings
 from logflume_cli.devstack.components import Component, bare_env
 from logflume_cli.devstack.files import write_private
 from logflume_cli.devstack.home import BUCKET, HOST, USER, Home

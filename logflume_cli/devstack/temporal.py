@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from logflume.settings.groups import TemporalSettings
+from logflume.settings.servers import TemporalSettings
 from logflume_cli.devstack.components import Component, bare_env
 from logflume_cli.devstack.home import HOST, Home
 from logflume_cli.devstack.processes import Running, find_program

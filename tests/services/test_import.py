@@ -13,7 +13,7 @@ from db.stats import read_stats
 from logflume.archive.store import key
 from logflume.domain import LAST, Log
 from logflume.errors import ComponentError, PartsGone
-from logflume.settings.groups import DatabaseSettings
+from logflume.settings.servers import DatabaseSettings
 from logflume_cli import import_
 from logflume_cli.import_ import import_logs
 from tests.support.parts import content, part, replace_whole, store_parts

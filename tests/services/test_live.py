@@ -14,7 +14,7 @@ from logflume import amqp, contract
 from logflume.domain import LAST
 from logflume.pusher import make_sender, trigger
 from logflume.settings import Settings, load_settings
-from logflume.settings.groups import PusherSettings
+from logflume.settings.servers import PusherSettings
 from logflume_cli.devstack.stack import LocalStack
 from tests.support.broker import message
 from tests.support.parts import content, part

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from db.parts import store_batch
-from logflume.settings.groups import PusherSettings
+from logflume.settings.servers import PusherSettings
 from tests.support.parts import part
 from tests.support.services import TOKEN
 

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from logflume import contract
 from logflume.contract import decode
-from logflume.settings.groups import PusherSettings
+from logflume.settings.servers import PusherSettings
 from tests.support import poison
 from tests.support.parts import content, replace_whole
 from tests.support.pusher import KEY, SECRET, signature

@@ -6,7 +6,7 @@ import time
 import pytest
 from pydantic import SecretStr
 
-from logflume.settings.groups import PusherSettings
+from logflume.settings.servers import PusherSettings
 from tests.support.pusher import KEY, SECRET, signature
 from tests.support.services import TOKEN, serving
 

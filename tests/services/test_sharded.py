@@ -16,7 +16,7 @@ from logflume import contract
 from logflume.amqp import part_message
 from logflume.contract import PartMessage
 from logflume.errors import ComponentError, SettingsError
-from logflume.settings.groups import AmqpSettings
+from logflume.settings.servers import AmqpSettings
 from tests.support.broker import manage
 from tests.support.services import draining
 from tests.support.waiting import until

@@ -3,7 +3,7 @@
 from typing import Any
 
 from activities.types import PartitionOptions
-from logflume.settings.groups import LifecycleSettings, PartitionSettings
+from logflume.settings.stages import LifecycleSettings, PartitionSettings
 from workflows.backfill import BackfillInput
 from workflows.lifecycle_types import LifecycleOptions
 

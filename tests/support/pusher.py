@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from logflume.settings.groups import PusherSettings
+from logflume.settings.servers import PusherSettings
 
 
 class Subscriber:

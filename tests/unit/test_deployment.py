@@ -14,7 +14,8 @@ from activities.types import archive_queue
 from logflume import contract
 from logflume.errors import SettingsError
 from logflume.settings import Settings, load_settings
-from logflume.settings.groups import TemporalSettings, WorkerSettings
+from logflume.settings.servers import TemporalSettings
+from logflume.settings.stages import WorkerSettings
 from logflume_cli.main import root
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -7,13 +7,13 @@ import sys
 import asyncpg
 
 from drain.flush import describe_failure
-from logflume.settings.groups import TemporalSettings
+from logflume.settings.servers import TemporalSettings
 from workflows.client import connection
 from workflows.client.connection import connect_temporal
 
 LOGS_UNTRUSTED_TEXT = """
 import structlog
-from logflume.settings.groups import TelemetrySettings
+from logflume.settings.telemetry import TelemetrySettings
 from logflume.observability.logging import configure_logging
 configure_logging(TelemetrySettings(log_format="console"), "web")
 structlog.get_logger().warning("request_failed", path="/logs/\\x1b[2J\\nforged line")
@@ -32,7 +32,7 @@ def test_untrusted_text_is_escaped_on_a_terminal():
 LIBRARIES_LOG = """
 import logging
 from logflume.observability.logging import configure_logging
-from logflume.settings.groups import TelemetrySettings
+from logflume.settings.telemetry import TelemetrySettings
 configure_logging(TelemetrySettings(log_format="json"), "drain")
 try:
     raise ConnectionError("gone")

@@ -12,7 +12,7 @@ from pydantic import SecretStr, ValidationError
 
 from logflume.errors import SettingsError
 from logflume.observability import sentry, spans
-from logflume.settings.groups import TelemetrySettings
+from logflume.settings.telemetry import TelemetrySettings
 from tests.support.collector import collecting
 
 SECRET = "a line of the log"
@@ -32,7 +32,7 @@ def exporting(collector, **more):
 def test_without_collector_and_dsn_the_libraries_are_not_imported():
     code = (
         "import sys, logflume_cli.drain, logflume_cli.web, logflume_cli.worker\n"
-        "from logflume.settings.groups import TelemetrySettings\n"
+        "from logflume.settings.telemetry import TelemetrySettings\n"
         "with logflume_cli.services.exporting(TelemetrySettings(), 'web'), "
         "logflume_cli.services.sentry.reporting(TelemetrySettings(), 'web'): pass\n"
         "print([m for m in sys.modules if m.split('.')[0] in ('opentelemetry', 'sentry_sdk')])"
@@ -85,7 +85,7 @@ def test_a_cancelled_span_is_not_an_error():
 
 INSIDE = """
 import structlog
-from logflume.settings.groups import TelemetrySettings
+from logflume.settings.telemetry import TelemetrySettings
 from logflume.observability.logging import configure_logging
 from logflume.observability import spans
 
@@ -152,7 +152,7 @@ BROKEN = """
 import json, logging, structlog
 from pydantic import SecretStr
 from logflume.observability import sentry
-from logflume.settings.groups import TelemetrySettings
+from logflume.settings.telemetry import TelemetrySettings
 from logflume.observability.logging import configure_logging
 
 settings = TelemetrySettings(sentry_dsn=SecretStr("http://key@127.0.0.1:{port}/1"))

@@ -10,7 +10,7 @@ from activities.types import archive_queue
 from db import holds
 from logflume.archive.store import Archive, key
 from logflume.errors import ArchiveRefused
-from logflume.settings.groups import RetentionPolicy, RetentionSettings
+from logflume.settings.stages import RetentionPolicy, RetentionSettings
 from logflume_cli import schedules
 from logflume_cli.schedules import recurring
 from tests.support.histories import record

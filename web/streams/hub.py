@@ -9,7 +9,7 @@ from db.errors import FAILURES
 from db.notify import Announced, expire, listen
 from logflume.backoff import Backoff
 from logflume.errors import ComponentError
-from logflume.settings.groups import DatabaseSettings
+from logflume.settings.servers import DatabaseSettings
 from web.streams.feed import Feed, Subscriber
 from web.streams.poller import ACQUIRE_SECONDS, BatchedPoller
 

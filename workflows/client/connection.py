@@ -30,7 +30,7 @@ from temporalio.runtime import (
 from temporalio.service import RPCError, TLSConfig
 
 from logflume.errors import ComponentError, SettingsError
-from logflume.settings.groups import TemporalSettings
+from logflume.settings.servers import TemporalSettings
 from workflows.lifecycle_types import JOB_ID, LOG_PHASE
 from workflows.partitions import PARTITION_STATE
 
