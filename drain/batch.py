@@ -23,11 +23,13 @@ class Batch:
     """Consecutive messages: parts, and invalid ones.
 
     `placed` is filled as the parts are committed; `stored` is set once all are. `queued_at` lists
-    when jobs were queued whose first parts are in the batch. `count` is the number of messages.
+    when jobs were queued whose first parts are in the batch. `count` is the number of messages,
+    `places` the job, attempt and number of each part.
     """
 
     parts: list[Part] = field(default_factory=list)
     messages: list[Delivery] = field(default_factory=list)
+    places: set[tuple[int, str, int]] = field(default_factory=set)
     invalid: list[DeadLetter] = field(default_factory=list)
     bytes: int = 0
     count: int = 0
@@ -67,6 +69,7 @@ class Batcher:
         else:
             batch.parts.append(part)
             batch.messages.append(message)
+            batch.places.add((part.job_id, part.attempt, part.number))
             if part.queued_at:
                 batch.queued_at.append(part.queued_at)
         batch.bytes += len(message.body)
@@ -81,8 +84,15 @@ class Batcher:
         """Make the batch that is being filled available to `next`, however small it is."""
         self._is_due = True
 
-    def next(self) -> Batch | None:
-        """Take the next batch to flush: full ones first, then an expired one."""
+    def next(self, flushing: Iterable[Batch] = ()) -> Batch | None:
+        """Take the next batch to flush: full ones first, then an expired one.
+
+        None also if it repeats the number of a part in a batch that is `flushing`: of two such
+        parts the one stored last counts, and a flush that is retried is overtaken by later ones.
+        """
+        batch = self._full[0] if self._full else self._batch
+        if any(not batch.places.isdisjoint(earlier.places) for earlier in flushing):
+            return None
         if self._full:
             return self._full.popleft()
         if not self._is_due:

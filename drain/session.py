@@ -77,7 +77,7 @@ class Session:
         )
         self._batcher = Batcher(settings.batch_parts, settings.batch_bytes)
         self._acks = AckLedger()
-        self._flushes: set[asyncio.Task[None]] = set()
+        self._flushes: dict[asyncio.Task[None], Batch] = {}
         self._held: list[DeadLetter] = []
         self._dead_lettering: asyncio.Task[None] | None = None
 
@@ -180,18 +180,18 @@ class Session:
         """Start flushes, as many as may be in flight."""
         is_flushing = self.is_open or self.state is State.LOST
         while is_flushing and len(self._flushes) < self._settings.flushes:
-            batch = self._batcher.next()
+            batch = self._batcher.next(self._flushes.values())
             if batch is None:
                 return
             self._acks.open(batch)
             self._flusher.open(batch)
             flush = asyncio.create_task(self._flush(batch))
-            self._flushes.add(flush)
+            self._flushes[flush] = batch
             metrics.FLUSHES.inc()
             flush.add_done_callback(self._flushed)
 
     def _flushed(self, flush: asyncio.Task[None]) -> None:
-        self._flushes.discard(flush)
+        del self._flushes[flush]
         metrics.FLUSHES.dec()
         if not flush.cancelled() and (error := flush.exception()):
             self.fail(error)

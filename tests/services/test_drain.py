@@ -111,6 +111,32 @@ async def test_nothing_is_acked_while_postgres_refuses_to_commit(
     assert await stored_content(pool, job_id) == b"0,1,2,3,4,5,6,7,8,9,"
 
 
+async def test_a_flush_that_is_retried_is_not_overtaken_by_another_text_for_its_part(
+    settings, channel, pool, job_id
+):
+    await pool.execute("""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            RAISE 'timed out' USING ERRCODE = 'query_canceled';
+        END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON log_parts FOR EACH ROW
+        WHEN (new.content = 'first') EXECUTE FUNCTION refuse();
+    """)
+    settings = settings.model_copy(
+        update={"drain": settings.drain.model_copy(update={"batch_parts": 1})}
+    )
+    failures = _flush_failures()
+    async with draining(settings):
+        await publish(channel, message(job_id, 0, "first"))
+        await until(lambda: _flushes_failed(failures + 1))
+        await publish(channel, message(job_id, 0, "second"))
+        # Meanwhile the second one would be stored, if it did not wait.
+        await until(lambda: _flushes_failed(failures + 3))
+        await pool.execute("DROP TRIGGER refuse ON log_parts")
+        await until(lambda: _equals(count_parts(pool), 2))
+    assert await stored_content(pool, job_id) == b"second"
+
+
 def _flush_failures() -> float:
     return REGISTRY.get_sample_value("logflume_drain_flush_failures_total") or 0.0
 

@@ -45,6 +45,19 @@ def test_an_empty_batch_does_not_expire():
     assert batcher.next() is None
 
 
+def test_a_batch_waits_for_a_flush_with_the_same_part():
+    batcher = Batcher(max_messages=1, max_bytes=10)
+    for tag, number in enumerate((0, 1, 0), 1):
+        batcher.add(message(tag), part(1, number))
+    first = batcher.next()
+    assert first
+    second = batcher.next([first])
+    assert second and second.last_tag == 2
+    assert batcher.next([second, first]) is None
+    again = batcher.next([second])
+    assert again and again.last_tag == 3
+
+
 class Broker:
     """RabbitMQ's view of a channel: an ack must name an unacknowledged tag."""
 
