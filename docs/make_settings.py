@@ -21,6 +21,10 @@ INTRODUCTION = """\
 Settings are environment variables with the defaults below. A wrong value or an unknown name stops
 the process at startup with one line that names the setting.
 
+With the suffix `_FILE`, a variable names a file that contains the value, e.g. a mounted secret:
+`LOGFLUME_DATABASE__URL_FILE=/run/secrets/database-url`. The file is UTF-8; line ends at its end are
+ignored. Values that are JSON cannot be in files.
+
 In a checkout, settings that are not in the environment come from the local stack's settings file
 (`.stack/settings.json`, written by `logflume stack up`). An installed logflume reads such a file
 only if `LOGFLUME_STACK__DATA_DIR` is set; do not set it in production.

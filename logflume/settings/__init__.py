@@ -1,8 +1,9 @@
 """Settings, one group per component (`servers.py`, `stages.py`, `telemetry.py`).
 
-Sources, in this order: the environment (`LOGFLUME_<GROUP>__<FIELD>`), the local stack's settings
-file (only in a checkout or where LOGFLUME_STACK__DATA_DIR is set, never in production), the
-defaults. `docs/settings.md` is generated from this package.
+Sources, in this order: the environment (`LOGFLUME_<GROUP>__<FIELD>`, or with the suffix `_FILE`
+the name of a file with the value), the local stack's settings file (only in a checkout or where
+LOGFLUME_STACK__DATA_DIR is set, never in production), the defaults. `docs/settings.md` is generated
+from this package.
 """
 
 import json
@@ -11,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 from pydantic_settings import SettingsError as UnreadableSource
 
 from logflume.errors import SettingsError
@@ -64,12 +70,32 @@ class Settings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Give arguments precedence over the environment, and both over the local stack's file."""
-        return (init_settings, env_settings, _StackFile(settings_cls))
+        return (init_settings, _Environment(settings_cls), _StackFile(settings_cls))
+
+
+class _Environment(EnvSettingsSource):
+    """The environment; `<FIELD>_FILE` is replaced by the content of the file that it names."""
+
+    def __call__(self) -> dict[str, Any]:
+        groups = super().__call__()
+        for group, values in groups.items():
+            if not isinstance(values, dict):
+                continue  # pydantic reports it
+            fields = type(Settings.model_fields[group].default).model_fields
+            for name in {f"{field}_file" for field in fields} - fields.keys() & {*values}:
+                variable, field = f"{PREFIX}{group}__{name}".upper(), name.removesuffix("_file")
+                if field in values:
+                    raise SettingsError(f"{variable}: set it or the value itself, not both")
+                try:
+                    values[field] = Path(values.pop(name)).read_text("utf-8").rstrip("\r\n")
+                except (OSError, ValueError) as error:
+                    raise SettingsError(f"{variable}: cannot read the file: {error}") from None
+        return groups
 
 
 class _StackFile(PydanticBaseSettingsSource):

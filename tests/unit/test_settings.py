@@ -85,6 +85,24 @@ def test_an_unreadable_stack_file_is_an_error_that_names_it(tmp_path):
         load_settings()
 
 
+def test_settings_can_be_in_files(monkeypatch, tmp_path):
+    (tmp_path / "settings.json").write_text(json.dumps({"web": {"port": 1, "auth_token": "x"}}))
+    for name, text in (("AUTH_TOKEN", "hush" * 4 + "\n"), ("PORT", "2222"), ("URL", "\xff")):
+        (tmp_path / name).write_text(text, encoding="latin-1")
+        monkeypatch.setenv(f"LOGFLUME_WEB__{name}_FILE", str(tmp_path / name))
+    with pytest.raises(SettingsError, match="LOGFLUME_WEB__URL_FILE: cannot read the file"):
+        load_settings()
+    monkeypatch.setenv("LOGFLUME_WEB__URL_FILE", "/nonexistent")
+    with pytest.raises(SettingsError, match=r"cannot read the file: .*'/nonexistent'"):
+        load_settings()
+    monkeypatch.delenv("LOGFLUME_WEB__URL_FILE")
+    web = load_settings().web
+    assert (web.auth_token.get_secret_value(), web.port) == ("hush" * 4, 2222)
+    monkeypatch.setenv("LOGFLUME_WEB__PORT", "2222")
+    with pytest.raises(SettingsError, match="LOGFLUME_WEB__PORT_FILE: set it or the value"):
+        load_settings()
+
+
 def test_secrets_are_hidden(monkeypatch):
     monkeypatch.setenv("LOGFLUME_WEB__AUTH_TOKEN", "hush" * 4)
     monkeypatch.setenv("LOGFLUME_DATABASE__URL", "postgresql://me:hush@db/x")
