@@ -121,11 +121,15 @@ class _Limits:
     def __init__(self, queue: Queue, policies: Iterable[list[Policy]]) -> None:
         arguments = {key.removeprefix("x-"): value for key, value in queue.arguments.items()}
         self._sources = {"the queue's arguments": arguments}
-        for kind in policies:
+        self.policy: str | None = None
+        """The user policy that applies: a second one would replace it or have no effect."""
+        for index, kind in enumerate(policies):
             matching = [one for one in kind if one.applies_to(queue)]
             if matching:
                 policy = max(matching, key=lambda one: one.priority)
                 self._sources[f"policy {policy.name}"] = policy.definition
+                if index == 0:
+                    self.policy = policy.name
 
     def find(self, key: str) -> tuple[Any, str] | None:
         """The value, and where it is set; of several the smallest limit, as RabbitMQ does."""
@@ -177,7 +181,9 @@ def _type(queue: Queue, limits: _Limits, version: int, vhost: str) -> Iterator[s
         limit = DEFAULT_DELIVERY_LIMIT
     if limit is None or limit < 0:
         return
-    if not source:
+    if not source and limits.policy is not None:
+        fix = f"add '\"{DELIVERY_LIMIT}\": -1' to policy {limits.policy}"
+    elif not source:
         pattern = f"^{re.escape(queue.name)}$"
         fix = (
             f"run `rabbitmqctl set_policy -p {vhost} --apply-to queues logs '{pattern}' "

@@ -1,35 +1,16 @@
 """Frozen servers: their connections stay open and silent."""
 
 import math
-import signal
-from contextlib import contextmanager
 
-import psutil
 import pytest
 
 from activities.metrics import readings
-from logflume_cli.devstack.stack import LocalStack
 from logflume_cli.services import lazy_workflows
 from tests.support.metrics import scrape, shown
+from tests.support.processes import frozen
 from tests.support.services import serving
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@contextmanager
-def frozen(servers, *names: str):
-    """Stop servers and their child processes, as on a host that hangs."""
-    pids = [item.pid for item in LocalStack(servers.data_dir).status() if item.name in names]
-    processes = [
-        one for pid in pids for one in (psutil.Process(pid), *psutil.Process(pid).children())
-    ]
-    try:
-        for process in processes:
-            process.send_signal(signal.SIGSTOP)
-        yield
-    finally:
-        for process in reversed(processes):
-            process.send_signal(signal.SIGCONT)
 
 
 async def test_readiness_names_the_frozen_servers(servers, amqp_settings, pool):

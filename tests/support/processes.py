@@ -1,4 +1,4 @@
-"""Runs our commands as processes with the settings of a test."""
+"""Runs our commands as processes with the settings of a test, and freezes servers."""
 
 import asyncio
 import json
@@ -6,15 +6,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 from pydantic import SecretStr
 
 from logflume.settings import Settings, stack_file
-from logflume_cli.devstack.home import PROCESSES
+from logflume_cli.devstack.home import PROCESSES, Home
+from logflume_cli.devstack.stack import LocalStack
 from tests.support.services import as_process
 from tests.support.waiting import until
 
@@ -65,3 +67,19 @@ async def running(
             process.send_signal(signal.SIGTERM)
         code = await process.wait()
     assert code == 0, log.read_text()
+
+
+@contextmanager
+def frozen(servers: Home, *names: str) -> Iterator[None]:
+    """Stop servers and their child processes, as on a host that hangs."""
+    pids = [item.pid for item in LocalStack(servers.data_dir).status() if item.name in names]
+    processes = [
+        one for pid in pids for one in (psutil.Process(pid), *psutil.Process(pid).children())
+    ]
+    try:
+        for process in processes:
+            process.send_signal(signal.SIGSTOP)
+        yield
+    finally:
+        for process in reversed(processes):
+            process.send_signal(signal.SIGCONT)

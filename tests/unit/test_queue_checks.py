@@ -60,6 +60,8 @@ def test_quorum_queues_limit_deliveries_since_rabbitmq_4():
     [problem] = problems(4, type_="quorum")
     assert "after 20 deliveries" in problem
     assert "set_policy -p v" in problem and "'{\"delivery-limit\": -1}'" in problem
+    [problem] = problems(4, [policy({"max-in-memory-length": 1})], type_="quorum")
+    assert "add '\"delivery-limit\": -1' to policy p" in problem
     unlimited = policy({"delivery-limit": -1})
     assert problems(4, [unlimited], type_="quorum") == []
     [problem] = problems(4, [unlimited], type_="quorum", delivery_limit=3)
