@@ -18,7 +18,7 @@ from logflume_cli.devstack.files import write_private
 from logflume_cli.devstack.home import HOST, PROCESSES, USER, Home
 from logflume_cli.devstack.processes import Running, find_program
 
-INSTALL = "apt-get install postgresql-15 postgresql-15-partman"
+INSTALL = "install PostgreSQL and pg_partman"
 SERVER_USER = "postgres"
 CREATE_DATABASE = "CREATE DATABASE logflume"
 # Postgres quotes the password: a utility statement takes no parameters.
