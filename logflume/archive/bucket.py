@@ -152,7 +152,11 @@ class Bucket:
 def _hint(error: ClientError) -> str:
     if error_code(error) == "AccessControlListNotSupported":
         return "; set LOGFLUME_S3__ACL to `none`"
-    if error_status(error) == 403 and error.operation_name in {"HeadObject", "GetObject"}:
+    # `403` is the code of a HEAD whose GET was not refused.
+    if error_code(error) in {"AccessDenied", "403"} and error.operation_name in {
+        "HeadObject",
+        "GetObject",
+    }:
         return "; without the permission s3:ListBucket a missing object is refused like this too"
     return ""
 

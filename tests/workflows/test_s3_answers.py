@@ -182,6 +182,7 @@ async def test_a_refused_head_names_the_code_of_the_store(driver, proxy):
     await driver.sleep(60)
     state = await driver.until(lambda state: bool(state.last_error))
     assert "(RequestTimeTooSkewed)" in state.last_error
+    assert "s3:ListBucket" not in state.last_error
 
 
 async def is_exact(log: Driver, content: bytes | None) -> bool:
