@@ -297,7 +297,7 @@ async def check_writable(pool: asyncpg.Pool) -> None:
     raise ComponentError(f"Postgres cannot be written to: it is {state}")
 
 
-async def check_schema(pool: asyncpg.Pool, role: Role | None = None) -> None:
+async def check_schema(pool: asyncpg.Pool | asyncpg.Connection, role: Role | None = None) -> None:
     """Check that the schema is deployed and current, and that the user has this role, if given.
 
     Raises:

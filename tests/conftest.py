@@ -5,8 +5,9 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -24,7 +25,7 @@ from logflume_cli.devstack.home import Home
 from logflume_cli.devstack.postgres import OPTIONS
 from logflume_cli.devstack.stack import LocalStack
 from tests.support.broker import manage, open_channel
-from tests.support.databases import new_database
+from tests.support.databases import cluster_with_schema, copy_cluster, new_database
 from tests.support.s3 import s3
 
 # Modules and folders by duration: the longest start first, or all workers wait for the last one.
@@ -84,9 +85,19 @@ def _log_lines_on_standard_error() -> None:
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+def new_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Makes folders for new stacks; initdb and sqitch, which take seconds, ran only once."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    template = cluster_with_schema(shared)
+    return lambda: copy_cluster(template, tmp_path_factory.mktemp("stack"))
+
+
+@pytest.fixture(scope="session")
+def servers(new_folder: Callable[[], Path]) -> Iterator[Home]:
     """RabbitMQ, Postgres with the schema, Temporal and S3."""
-    stack = LocalStack(tmp_path_factory.mktemp("servers"))
+    stack = LocalStack(new_folder())
     asyncio.run(stack.up(SERVERS))
     yield stack.home
     asyncio.run(stack.down())

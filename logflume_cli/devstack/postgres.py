@@ -11,6 +11,7 @@ from pathlib import Path
 import asyncpg
 import psutil
 
+from db.connect import check_schema
 from db.migrate import deploy
 from logflume.errors import ComponentError
 from logflume_cli.devstack.components import Component, bare_env
@@ -55,8 +56,12 @@ def postgres(home: Home) -> Component:
 
     async def finish() -> None:
         await _create_database(home)
-        await asyncio.to_thread(deploy, home.database_url(USER))
-        await _create_users(home)
+        connection = await asyncpg.connect(home.database_url(USER), timeout=5)
+        try:
+            await _deploy_schema(connection, home)
+            await _create_users(connection, home)
+        finally:
+            await connection.close()
 
     return Component(
         name="postgres",
@@ -146,15 +151,19 @@ async def _create_database(home: Home) -> None:
         await connection.close()
 
 
-async def _create_users(home: Home) -> None:
-    """Create a user for each of our processes, a member only of the process's role."""
-    connection = await asyncpg.connect(home.database_url(USER), timeout=5)
+async def _deploy_schema(connection: asyncpg.Connection, home: Home) -> None:
+    """Run sqitch, which takes seconds, unless the schema is current."""
     try:
-        for process in PROCESSES:
-            user = f"app_{process}"
-            secret = home.secrets[f"{process}_password"]
-            if not await connection.fetchval("SELECT to_regrole($1)", user):
-                role = f"logflume_{process}"
-                await connection.execute(await connection.fetchval(CREATE_USER, user, secret, role))
-    finally:
-        await connection.close()
+        await check_schema(connection)
+    except ComponentError:
+        await asyncio.to_thread(deploy, home.database_url(USER))
+
+
+async def _create_users(connection: asyncpg.Connection, home: Home) -> None:
+    """Create a user for each of our processes, a member only of the process's role."""
+    for process in PROCESSES:
+        user = f"app_{process}"
+        secret = home.secrets[f"{process}_password"]
+        if not await connection.fetchval("SELECT to_regrole($1)", user):
+            role = f"logflume_{process}"
+            await connection.execute(await connection.fetchval(CREATE_USER, user, secret, role))

@@ -8,9 +8,9 @@ from logflume_cli.devstack.stack import LocalStack
 
 
 @pytest.fixture(scope="module")
-def stack(request, tmp_path_factory):
+def stack(request, new_folder):
     """The whole stack with the module's SETTINGS; tests restart what they kill."""
-    stack = LocalStack(tmp_path_factory.mktemp("stack"), request.module.SETTINGS)
+    stack = LocalStack(new_folder(), request.module.SETTINGS)
     asyncio.run(stack.up())
     yield stack
     asyncio.run(stack.down())

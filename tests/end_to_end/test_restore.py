@@ -260,9 +260,9 @@ async def test_after_a_restore_each_log_is_exact_or_named(system, numbers, tmp_p
     assert len(made) == 1  # pg_partman works in the restored database
 
 
-async def test_point_in_time_recovery(tmp_path):
-    stack = LocalStack(tmp_path / "stack")
-    data, wal, base = (tmp_path / name for name in ("stack/postgres/data", "wal", "base"))
+async def test_point_in_time_recovery(new_folder, tmp_path):
+    stack = LocalStack(new_folder())
+    data, wal, base = stack.home.folder("postgres") / "data", tmp_path / "wal", tmp_path / "base"
     url = stack.home.database_url("logflume")
     variables = {**libpq(url), "PGDATA": str(data)}
     wal.mkdir()

@@ -18,8 +18,8 @@ pytestmark = [
 SEED = "281"
 
 
-async def test_no_fault_loses_doubles_or_misplaces_a_part(tmp_path):
-    system = System(tmp_path, small=True)
+async def test_no_fault_loses_doubles_or_misplaces_a_part(new_folder):
+    system = System(new_folder(), small=True)
     try:
         await system.start()
         outcome = await soak(system, SEED, short(SEED), jobs_at_once=3)
