@@ -9,11 +9,7 @@ from tests.support.soak.main import report, soak
 from tests.support.soak.oracle import Verdict, compare_bytes, is_possible
 from tests.support.soak.system import System
 
-pytestmark = [
-    pytest.mark.timeout(900),
-    # From failed AMQP connection attempts, garbage-collected in another thread.
-    pytest.mark.filterwarnings("ignore:coroutine 'Connection.close' was never awaited"),
-]
+pytestmark = pytest.mark.timeout(900)
 # Chosen because its first jobs have almost all shapes.
 SEED = "281"
 

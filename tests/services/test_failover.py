@@ -1,9 +1,6 @@
 """An address of Postgres that leads to a standby for a while, and URLs with several hosts."""
 
 import asyncio
-import os
-import shutil
-import socket
 
 import pytest
 from prometheus_client import REGISTRY
@@ -11,37 +8,19 @@ from pydantic import SecretStr
 
 from db import migrate
 from db.connect import open_pool
-from logflume_cli.devstack import postgres
-from logflume_cli.devstack.components import accepts_connections
 from tests.support.broker import message, publish
 from tests.support.parts import count_parts
 from tests.support.services import draining, serving
 from tests.support.soak.proxy import HOST, Proxy
+from tests.support.standby import standby_of
 from tests.support.waiting import until
 
 
 @pytest.fixture
 async def standby(servers, database_url):
     """The port of a standby of the tests' Postgres."""
-    with socket.create_server((HOST, 0)) as probe:
-        port = probe.getsockname()[1]
-    data = servers.folder("postgres") / f"standby{port}"
-    environment = {**os.environ, "PGPASSWORD": servers.secrets["password"]}
-    copy = [postgres._program("pg_basebackup"), "-h", HOST, "-p", str(servers.ports["postgres"])]
-    copy += ["-U", "logflume", "-D", str(data), "-R", "--checkpoint=fast"]
-    process = await asyncio.create_subprocess_exec(
-        *postgres._as_server_user(), *copy, env=environment
-    )
-    assert await process.wait() == 0
-    options = {"port": str(port), "listen_addresses": HOST, **postgres.OPTIONS}
-    settings = [part for item in options.items() for part in ("-c", "=".join(item))]
-    server = [postgres._program("postgres"), "-D", str(data), "-k", "", *settings]
-    process = await asyncio.create_subprocess_exec(*postgres._as_server_user(), *server)
-    await until(lambda: accepts_connections(HOST, port))
-    yield port
-    process.terminate()
-    await process.wait()
-    shutil.rmtree(data)
+    async with standby_of(servers) as port:
+        yield port
 
 
 def at(settings, place: str, query: str = ""):
@@ -70,7 +49,7 @@ async def test_sessions_on_a_standby_leave_the_pool(
         serving(behind, web_pool) as web,
     ):
         assert (await web.get("/health/ready")).status_code == 200
-        proxy._to_port = standby
+        proxy.lead_to(standby)
         proxy.turn("cut")
         proxy.turn("flow")
         before = failures()
@@ -84,7 +63,7 @@ async def test_sessions_on_a_standby_leave_the_pool(
         assert ready.status_code == 503
         assert "standby" in ready.json()["dependencies"]["postgres"]
         assert (await web.put(f"/logs/{job_id}", content=b"x")).status_code == 503
-        proxy._to_port = primary
+        proxy.lead_to(primary)
 
         async def is_stored() -> bool:
             return await count_parts(pool) == 1

@@ -134,8 +134,8 @@ class Held:
         self._forwards.append(forward)
         if self._done:
             return (await forward()).again(request)
-        assert request.transport
-        request.transport.abort()
+        if request.transport:
+            request.transport.abort()
         return web.Response()
 
     async def release(self) -> list[int]:
@@ -166,6 +166,14 @@ class Proxy:
         async def forward() -> Answer:
             return await self._forward(request)
 
+        try:
+            return await self._handle(request, forward)
+        except aiohttp.ClientError:  # the store is gone
+            if request.transport:
+                request.transport.abort()
+            return web.Response()
+
+    async def _handle(self, request: web.Request, forward: Forward) -> web.StreamResponse:
         if self.every:
             return await self.every(request, forward)
         key = request.path.split("/", 2)[-1]

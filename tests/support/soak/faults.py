@@ -3,14 +3,19 @@
 import asyncio
 import random
 import signal
+import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import psutil
+from aiohttp import web
 
 from logflume_cli.devstack.home import USER
-from tests.support.soak.system import COMPONENTS, OURS, SERVERS, System
+from tests.support.s3_proxy import Forward, Held, Trouble, error_response
+from tests.support.soak.load import Load
+from tests.support.soak.system import COMPONENTS, OURS, SERVERS, Ours, System
 
 T = TypeVar("T")
 
@@ -20,9 +25,44 @@ FILLS = (
     ("statement-timeout", "postgres"),
     ("connection-limit", "postgres"),
 )
-# Per round, in which each component is killed twice.
-OTHERS = 2
+WRITES = ("PUT", "POST", "DELETE")
+FROZEN = ("drain", "drain2", "worker", "worker2")
+# The faults of other networks, stores and machines, with their targets: a component, or which
+# requests to the store it refuses.
+FOREIGN = (
+    *(("freeze", name) for name in FROZEN),
+    *(("freeze-upload", name) for name in FROZEN if OURS[name] == "worker"),
+    *(("refuse", method) for method in ("PUT", "GET", "HEAD", "DELETE", "any")),
+    *[("hold-writes", "s3"), ("repeat-writes", "s3"), ("standby", "postgres")] * 2,
+)
+# The shortest and longest duration, for all faults that are not named 1 to 6 seconds. A worker is
+# considered lost after 20 seconds.
+SECONDS = {
+    "restart": (0, 0),
+    "freeze": (8, 25),
+    "freeze-upload": (22, 30),
+    "refuse": (3, 15),
+    "hold-writes": (6, 20),
+    "repeat-writes": (6, 20),
+    "standby": (3, 10),
+}
+# Per round, in which each component is killed once.
+OTHERS, FOREIGNERS = 1, 3
 TERM_SECONDS = 40
+# The most seconds for which a frozen process may delay the other one of its kind.
+OTHER_SECONDS = 60
+# How often a process is frozen until that is in a transaction.
+TRIES = 300
+WORKS = {
+    "drain": "EXISTS (SELECT FROM log_parts p WHERE p.log_id = l.id)",
+    "worker": "archive_verified",
+}
+IN_TRANSACTION = """
+SELECT EXISTS (
+    SELECT FROM pg_stat_activity WHERE application_name LIKE '%:' || $1::text
+        AND xact_start IS NOT NULL AND state IN ('active', 'idle in transaction')
+)
+"""
 # Only sessions of our processes.
 END_BACKENDS = f"""
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -51,22 +91,26 @@ class Fault:
 def schedule(seed: str) -> Iterator[Fault]:
     """The endless fault sequence of a seed: rounds of kills with other faults in between."""
     chance = random.Random(f"{seed} faults")
-    others: list[tuple[str, str]] = []
+    others, foreign = _endless(_others(), chance), _endless(FOREIGN, chance)
     while True:
-        faults = [*_kills(chance), *_kills(chance)]
-        for _ in range(OTHERS):
-            others = others or _shuffled(_others(), chance)
-            kind, target = others.pop()
-            seconds = 0 if kind == "restart" else round(chance.uniform(1, 6), 1)
-            faults.insert(chance.randrange(len(faults)), Fault(kind, (target,), seconds))
+        faults = list(_kills(chance))
+        for kinds in (others,) * OTHERS + (foreign,) * FOREIGNERS:
+            kind, target = next(kinds)
+            seconds = round(chance.uniform(*SECONDS.get(kind, (1, 6))), 1)
+            faults.insert(chance.randrange(len(faults) + 1), Fault(kind, (target,), seconds))
         yield from faults
+
+
+def _endless(items: Sequence[T], chance: random.Random) -> Iterator[T]:
+    while True:
+        yield from _shuffled(items, chance)
 
 
 def _kills(chance: random.Random) -> Iterator[Fault]:
     """Kill each component once, some together, for zero or one second."""
     left = _shuffled(COMPONENTS, chance)
     while left:
-        count = chance.choice((1, 3, 7, 7))
+        count = chance.choice((1, 3, 9, 9))
         yield Fault("kill", tuple(left[:count]), chance.choice((0, 0, 0, 1)))
         left = left[count:]
 
@@ -77,8 +121,10 @@ def short(seed: str) -> list[Fault]:
     kills = [("drain", "rabbitmq"), ("worker", "postgres"), ("web", "temporal", "s3")]
     others = [
         (chance.choice(PARTITIONS), chance.choice(list(SERVERS))),
-        ("stop", chance.choice(OURS)),
+        ("stop", chance.choice(list(OURS))),
         ("statement-timeout", "postgres"),
+        ("repeat-writes", "s3"),
+        ("refuse", "any"),
     ]
     faults = [Fault("kill", targets, 0) for targets in kills]
     faults += [Fault(kind, (target,), 0.5) for kind, target in others]
@@ -97,10 +143,15 @@ def _shuffled(items: Sequence[T], chance: random.Random) -> list[T]:
 class Injector:
     """Injects faults and undoes them."""
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, load: Load) -> None:
         self._system = system
+        self._load = load
+        # Seconds until the other process of a kind did the work of a frozen one.
+        self.others: dict[tuple[str, str], list[float]] = defaultdict(list)
 
     def can(self, fault: Fault) -> bool:
+        if fault.kind == "standby":
+            return self._system.standby is not None
         return fault.kind != "disk-full" or self._system.store_is_small
 
     async def inject(self, fault: Fault) -> None:
@@ -148,6 +199,96 @@ class Injector:
         await asyncio.sleep(fault.seconds)
         _signal(stopped, signal.SIGCONT)
 
+    async def _freeze(self, fault: Fault) -> None:
+        """Freeze a process in a transaction, if it has one soon."""
+        process = self._system.ours[fault.target]
+        connection = await self._system.connect()
+        try:
+            for _ in range(TRIES):
+                process.send(signal.SIGSTOP)
+                if await connection.fetchval(IN_TRANSACTION, str(process.pid)):
+                    break
+                process.send(signal.SIGCONT)
+                await asyncio.sleep(0.01)
+        finally:
+            await connection.close()
+        await self._stay_frozen(process, fault)
+
+    async def _freeze_upload(self, fault: Fault) -> None:
+        """Freeze a worker in an upload, which the store executes at the end."""
+        process, store = self._system.ours[fault.target], self._system.stores[fault.target]
+        held, is_frozen = Held(), asyncio.Event()
+
+        async def freeze(request: web.Request, forward: Forward) -> web.StreamResponse:
+            process.send(signal.SIGSTOP)
+            store.every = None
+            is_frozen.set()
+            return await held(request, forward)
+
+        store.every = _only(("PUT",), freeze)
+        try:
+            async with asyncio.timeout(OTHER_SECONDS):
+                await is_frozen.wait()
+        finally:
+            store.every = None
+        await self._stay_frozen(process, fault)
+        await held.release()
+
+    async def _stay_frozen(self, process: Ours, fault: Fault) -> None:
+        """Check that the other process of the kind works; resume the frozen one at the end."""
+        began = time.monotonic()
+        process.send(signal.SIGSTOP)
+        connection = await self._system.connect()
+        try:
+            # By then, whatever the frozen process holds is in the way of the other one.
+            await asyncio.sleep(2)
+            async with asyncio.timeout(OTHER_SECONDS):
+                works = WORKS[process.command]
+                seconds = await self._load.probe_until(connection, works)
+            self.others[fault.kind, f"{fault.target}: other {process.command}"].append(seconds)
+            await asyncio.sleep(fault.seconds - (time.monotonic() - began))
+        except TimeoutError:
+            what = f"the other {process.command} did nothing for {OTHER_SECONDS} s"
+            raise TimeoutError(what) from None
+        finally:
+            process.send(signal.SIGCONT)
+            await connection.close()
+
+    async def _refuse(self, fault: Fault) -> None:
+        """Let the store refuse requests with this method, as without a permission."""
+        methods = (*WRITES, "GET", "HEAD") if fault.target == "any" else (fault.target,)
+        self._trouble(_only(methods, error_response(403, "AccessDenied")))
+        await asyncio.sleep(fault.seconds)
+        self._trouble(None)
+
+    async def _hold_writes(self, fault: Fault, *, done: bool = False) -> None:
+        """Execute writes to the store later, in the opposite order, also if executed already."""
+        held = Held(done=done)
+        self._trouble(_only(WRITES, held))
+        await asyncio.sleep(fault.seconds / 2)
+        self._trouble(None)
+        await asyncio.sleep(fault.seconds / 2)
+        await held.release()
+
+    async def _repeat_writes(self, fault: Fault) -> None:
+        await self._hold_writes(fault, done=True)
+
+    def _trouble(self, trouble: Trouble | None) -> None:
+        for store in self._system.stores.values():
+            store.every = trouble
+
+    async def _standby(self, fault: Fault) -> None:
+        """Lead the address of Postgres to a standby; sessions there stay open afterwards."""
+        proxies = [proxy for way, proxy in self._system.ways.items() if "postgres" in way]
+        assert self._system.standby
+        for proxy in proxies:
+            proxy.lead_to(self._system.standby)
+            proxy.turn("cut")
+            proxy.turn("flow")
+        await asyncio.sleep(fault.seconds)
+        for proxy in proxies:
+            proxy.lead_to(self._system.home.ports["postgres"])
+
     async def _partition(self, fault: Fault) -> None:
         proxies = [proxy for way, proxy in self._system.ways.items() if fault.target in way]
         for proxy in proxies:
@@ -188,3 +329,12 @@ def _signal(processes: list[psutil.Process], number: signal.Signals) -> None:
             process.send_signal(number)
         except psutil.NoSuchProcess:
             continue
+
+
+def _only(methods: Sequence[str], trouble: Trouble) -> Trouble:
+    async def answer(request: web.Request, forward: Forward) -> web.StreamResponse:
+        if request.method in methods:
+            return await trouble(request, forward)
+        return (await forward()).again(request)
+
+    return answer

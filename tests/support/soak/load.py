@@ -13,12 +13,14 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import aio_pika
+import asyncpg
 import httpx
+from yarl import URL
 
 from logflume import amqp, contract
 from logflume.domain import LAST, Part
@@ -34,6 +36,8 @@ AGAIN_SECONDS = 0.3
 SEEN_SECONDS = 180
 # AMQP times have whole seconds: a run must start in a later second than the previous one.
 RUN_SECONDS = 1.1
+# The most seconds by which a runner's clock is wrong; longer than a job waits between two runs.
+MOST_AHEAD = 600
 PART_BYTES = 1653
 SHAPES = {
     "tiny": 25, "chatty": 14, "large": 7, "huge": 1, "restarted": 8, "requeued": 7,
@@ -98,7 +102,8 @@ class Runner:
         async with self._connecting:
             if self._exchange is None:
                 await self.close()  # the rest of a failed attempt
-                self._connection = await aio_pika.connect(self._url, timeout=10)
+                self._connection = aio_pika.Connection(URL(self._url))
+                await self._connection.connect(timeout=10)
                 channel = await self._connection.channel(on_return_raises=True)
                 self._exchange = await amqp.declare(channel)
             return self._exchange
@@ -147,11 +152,12 @@ class Way:
 
 
 class Run:
-    """One run of a job: its uuid and its parts."""
+    """One run of a job: its uuid, its parts, and how many seconds its runner's clock is ahead."""
 
-    def __init__(self, uuid: str, contents: Sequence[bytes]) -> None:
+    def __init__(self, uuid: str, contents: Sequence[bytes], ahead: int = 0) -> None:
         self.uuid = uuid
         self.contents = contents
+        self.ahead = ahead
 
 
 class Job:
@@ -195,23 +201,36 @@ class Job:
         await self._final(self._run(0, 0))
 
     async def _restarted(self) -> None:
-        """Two runs without a clear; the first one's final part arrives after the second one's."""
-        first = self._run(3, 40)
+        """Two runs without a clear; the first one's final part arrives after the second one's.
+
+        A second run whose runner's clock is behind the first one's is superseded.
+        """
+        first, second = self._run(3, 40), self._run(3, 40)
+        second.ahead = abs(second.ahead)
+        if self.chance.random() < 0.2:
+            second.ahead = min(first.ahead, 0) - MOST_AHEAD
         await self._send(first, range(self.chance.randrange(1, len(first.contents))))
+        await self._until_seen()  # a clock that is ahead counts only until a part is received
         await asyncio.sleep(RUN_SECONDS)
-        await self._all(self._run(3, 40), window=10, pause=0.2)
+        await self._all(second, window=10, pause=0.2)
         await self._final(first)
 
     async def _requeued(self) -> None:
-        """The same run again with the same uuid and other text."""
+        """The same run again with the same uuid and other text.
+
+        Which text of a number comes last is decided by the order in which it is stored, and two
+        drains, or a redelivery, may change that order while both are unacknowledged.
+        """
         first = self._run(3, 40)
         await self._send(first, range(self.chance.randrange(1, len(first.contents))))
-        again = Run(first.uuid, self._contents(len(first.contents), 10, 400))
+        again = Run(first.uuid, self._contents(len(first.contents), 10, 400), self._ahead())
         await self._all(again, window=10, pause=0.2)
 
     async def _cleared(self) -> None:
         """Abandoned halfway and cleared by the site; the stale rest arrives afterwards."""
         first = self._run(6, 60)
+        # Part 0 of a clock that is ahead, delivered again after the clear, would begin a new run.
+        first.ahead = min(first.ahead, 0)
         middle = self.chance.randrange(1, len(first.contents))
         await self._send(first, range(middle))
         await self._until_seen()
@@ -225,6 +244,7 @@ class Job:
     async def _cleared_late(self) -> None:
         """Run again when the first run may already be archived."""
         first = self._run(3, 40)
+        first.ahead = min(first.ahead, 0)  # as above
         await self._all(first)
         await self._until_seen()
         await asyncio.sleep(self.chance.uniform(0, 6))
@@ -287,6 +307,11 @@ class Job:
         await asyncio.sleep(self.chance.uniform(0, 15))
         await self._send(run, sorted(lost))
 
+    async def _single(self) -> None:
+        """One message, which one drain stores."""
+        run = self._run(1, 1)
+        await self._publish([self._part(run, 0, run.contents[0], final=True)])
+
     async def _http(self) -> None:
         contents = self._contents(self.chance.randrange(1, 40), 10, 1500)
         for start in range(0, len(contents), 5):
@@ -300,7 +325,11 @@ class Job:
         self, fewest: int, most: int, small: int = 10, big: int = 900, *, raw: bool = False
     ) -> Run:
         uuid = str(UUID(int=self.chance.getrandbits(128), version=4))
-        return Run(uuid, self._contents(self.chance.randint(fewest, most), small, big, raw=raw))
+        contents = self._contents(self.chance.randint(fewest, most), small, big, raw=raw)
+        return Run(uuid, contents, self._ahead())
+
+    def _ahead(self) -> int:
+        return self.chance.choice((0, 0, self.chance.randint(-MOST_AHEAD, MOST_AHEAD)))
 
     def _contents(self, count: int, small: int, big: int, *, raw: bool = False) -> list[bytes]:
         self._runs += 1
@@ -323,20 +352,21 @@ class Job:
         await self._final(run)
 
     async def _final(self, run: Run) -> None:
-        await self._publish([self._part(run.uuid, len(run.contents), b"", final=True)])
+        await self._publish([self._part(run, len(run.contents), b"", final=True)])
 
     async def _send(
         self, run: Run, numbers: Sequence[int], *, window: int = WINDOW, pause: float = 0
     ) -> None:
         for start in range(0, len(numbers), window):
             some = numbers[start : start + window]
-            await self._publish([self._part(run.uuid, n, run.contents[n]) for n in some])
+            await self._publish([self._part(run, n, run.contents[n]) for n in some])
             if pause:
                 await asyncio.sleep(self.chance.uniform(0, 2 * pause))
 
-    def _part(self, uuid: str, number: int, content: bytes, *, final: bool = False) -> Part:
-        now = datetime.now(UTC).replace(microsecond=0)
-        return part(self.id, number, content, attempt=uuid, final=final, published_at=now)
+    def _part(self, run: Run, number: int, content: bytes, *, final: bool = False) -> Part:
+        now = datetime.now(UTC)
+        at = now.replace(microsecond=0) + timedelta(seconds=run.ahead)
+        return Part(self.id, run.uuid, number, content, final, published_at=at, received_at=now)
 
     async def _publish(self, parts: Sequence[Part]) -> None:
         """Publish parts concurrently in this order; returns when all are confirmed."""
@@ -417,4 +447,17 @@ class Load:
         await job.play(self.way)
         while await self.way.read(job.id) != job.model.content:
             await asyncio.sleep(0.05)
+        return time.monotonic() - began
+
+    async def probe_until(self, connection: asyncpg.Connection, condition: str) -> float:
+        """Publish logs of one part until the row of one meets an SQL condition; returns seconds."""
+        began = time.monotonic()
+        jobs: list[int] = []
+        query = f"SELECT EXISTS (SELECT FROM logs l WHERE job_id = ANY ($1) AND {condition})"
+        while not await connection.fetchval(query, jobs):
+            job = Job(self._seed, next(self._probes), "single")
+            self.jobs.append(job)
+            jobs.append(job.id)
+            await job.play(self.way)
+            await asyncio.sleep(0.3)
         return time.monotonic() - began

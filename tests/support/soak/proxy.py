@@ -50,6 +50,10 @@ class Proxy:
             elif mode == "half-close":
                 link.end_answers()
 
+    def lead_to(self, port: int) -> None:
+        """Lead new connections to another local port; open ones stay."""
+        self._to_port = port
+
     def break_off(self, halves: int) -> None:
         """Reset each new connection after this many halves of responses."""
         self._breaks = itertools.repeat(halves)

@@ -8,34 +8,46 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import asyncpg
 import httpx
 import psutil
 from pydantic import SecretStr
+from yarl import URL
 
 from logflume.errors import ComponentError
 from logflume.settings import load_settings
 from logflume_cli.devstack.home import HOST, USER, Home
 from logflume_cli.devstack.stack import LocalStack
 from logflume_cli.schedules import apply_schedules
+from tests.support import s3_proxy
 from tests.support.soak.proxy import Proxy
+from tests.support.standby import free_port, standby_of
 
 LOGFLUME = str(Path(sys.executable).parent / "logflume")
 # Server: the name of its port in the stack.
 SERVERS = {"rabbitmq": "amqp", "postgres": "postgres", "temporal": "temporal", "s3": "s3"}
-OURS = ("drain", "worker", "web")
+# Our processes and their commands: one of two is to work while the other one is frozen.
+OURS = {"drain": "drain", "drain2": "drain", "worker": "worker", "worker2": "worker", "web": "web"}
 COMPONENTS = (*OURS, *SERVERS)
 # Who connects to whom; `outside` are runners and readers.
-WAYS = {
+NEEDS = {
     "drain": ("rabbitmq", "postgres", "temporal"),
     "worker": ("postgres", "temporal", "s3"),
     "web": ("rabbitmq", "postgres", "temporal", "s3"),
-    "outside": ("rabbitmq", "web"),
 }
+WAYS = {name: NEEDS[command] for name, command in OURS.items()} | {"outside": ("rabbitmq", "web")}
+# The processes with a wrong clock, and by how many seconds it is wrong.
+CLOCKS = {"drain2": 40, "worker2": -25}
+FAKETIME = "/usr/lib/*/faketime/libfaketime.so.1"
 TIMES = {
+    "database": {
+        "idle_transaction_seconds": 5,
+        "transfer_idle_seconds": 10,
+        "unanswered_seconds": 10,
+    },
     "lifecycle": {
         "settle_seconds": 1,
         "gap_seconds": 3,
@@ -44,7 +56,7 @@ TIMES = {
     },
     "sweep": {"every_seconds": 10, "after_seconds": 20},
     "drain": {"signal_seconds": 1},
-    "s3": {"slice_bytes": 5 * 1024 * 1024, "longest_request_seconds": 20},
+    "s3": {"slice_bytes": 5 * 1024 * 1024, "longest_request_seconds": 40},
 }
 READY_SECONDS = 120
 # The size of the S3 store's file system.
@@ -54,8 +66,8 @@ STORE_BYTES = 3 * 1024**3
 class Ours:
     """One of our processes, restarted whenever it exits."""
 
-    def __init__(self, name: str, env: dict[str, str], log: Path) -> None:
-        self.name = name
+    def __init__(self, command: str, env: dict[str, str], log: Path) -> None:
+        self.command = command
         self.ends = Counter[str]()  # last line of each unrequested exit after startup
         self.may_run = asyncio.Event()
         self.may_run.set()
@@ -70,7 +82,7 @@ class Ours:
             with self._log.open("ab") as output:
                 self._is_asked, self._begins_at = False, output.tell()
                 self._process = await asyncio.create_subprocess_exec(
-                    *(LOGFLUME, self.name),
+                    *(LOGFLUME, self.command),
                     env=self._env,
                     stdout=output,
                     stderr=output,
@@ -79,7 +91,7 @@ class Ours:
             code = await self._process.wait()
             said = self._log.read_bytes()[self._begins_at :].decode(errors="replace")
             # Exiting during startup is right while a dependency is down.
-            if not self._is_asked and f"{self.name}_started" in said:
+            if not self._is_asked and f"{self.command}_started" in said:
                 self.ends[f"exit code {code}: {said.strip().splitlines()[-1][:160]}"] += 1
             await asyncio.sleep(0.2)
 
@@ -87,6 +99,10 @@ class Ours:
         if self._process and self._process.returncode is None:
             self._is_asked = self._is_asked or number in (signal.SIGKILL, signal.SIGTERM)
             self._process.send_signal(number)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process else 0
 
     async def ended(self) -> int:
         return await self._process.wait() if self._process else 0
@@ -106,7 +122,8 @@ class Ours:
 class System:
     """All servers and processes, with their data in one folder.
 
-    `small`: S3 has no separate file system to fill, and the idle timeout is short.
+    `small`: S3 has no separate file system to fill, Postgres has no standby, no clock is wrong, and
+    the idle timeout is short.
     """
 
     def __init__(self, folder: Path, *, small: bool = False) -> None:
@@ -117,6 +134,12 @@ class System:
         self.ours: dict[str, Ours] = {}
         self.ways: dict[tuple[str, str], Proxy] = {}
         self.ports: dict[tuple[str, str], int] = {}
+        self.stores: dict[str, s3_proxy.Proxy] = {}
+        self.standby: int | None = None
+        self.health = {name: self.home.ports.get(name) or free_port() for name in OURS}
+        libraries = sorted(Path("/").glob(FAKETIME[1:]))
+        self.faketime = str(libraries[0]) if libraries and not small else None
+        self._resources = AsyncExitStack()
         self._small = small
         self.store_is_small = False
 
@@ -127,11 +150,14 @@ class System:
         for who, servers in WAYS.items():
             for server in servers:
                 to = self.home.ports[SERVERS.get(server, server)]
+                if server == "s3":
+                    to = await self._start_store(who)
                 proxy = self.ways[who, server] = Proxy(to)
                 self.ports[who, server] = await proxy.start()
-        for name in OURS:
-            log = self.home.log(name)
-            self.ours[name] = Ours(name, self._env(name), log)
+        if not self._small:
+            self.standby = await self._resources.enter_async_context(standby_of(self.home))
+        for name, command in OURS.items():
+            self.ours[name] = Ours(command, self._env(name, command), self.home.log(name))
         await self.until_ready()
         await apply_schedules(self.settings)
 
@@ -139,9 +165,16 @@ class System:
         await asyncio.gather(*(one.close() for one in self.ours.values()))
         for proxy in self.ways.values():
             proxy.close()
+        await self._resources.aclose()
         await self.stack.down()
         if self.store_is_small:
             await asyncio.to_thread(subprocess.run, ["umount", str(self._store)], check=True)
+
+    async def _start_store(self, who: str) -> int:
+        """Put a proxy for requests before the store; returns its port."""
+        proxy = s3_proxy.s3_proxy(self.home.s3_endpoint)
+        self.stores[who] = await self._resources.enter_async_context(proxy)
+        return URL(self.stores[who].url).port or 0
 
     @property
     def _store(self) -> Path:
@@ -155,14 +188,14 @@ class System:
             subprocess.run(mount, capture_output=True, check=False).returncode == 0
         )
 
-    def _env(self, name: str) -> dict[str, str]:
+    def _env(self, name: str, command: str) -> dict[str, str]:
         def way(url: str, server: str) -> str:
             port = self.home.ports[SERVERS[server]]
             return url.replace(f"{HOST}:{port}", f"{HOST}:{self.ports[name, server]}")
 
         given = {
             "AMQP__URL": ("rabbitmq", self.home.amqp_url),
-            "DATABASE__URL": ("postgres", self.home.database_url(USER, name)),
+            "DATABASE__URL": ("postgres", self.home.database_url(USER, command)),
             "TEMPORAL__ADDRESS": ("temporal", self.home.temporal_address),
             "S3__ENDPOINT": ("s3", self.home.s3_endpoint),
         }
@@ -172,8 +205,11 @@ class System:
             if server in WAYS[name]
         }
         env["LOGFLUME_TELEMETRY__LOG_FORMAT"] = "json"
-        if name != "web":
-            env["LOGFLUME_TELEMETRY__PORT"] = str(self.home.ports[name])
+        if command != "web":
+            env["LOGFLUME_TELEMETRY__PORT"] = str(self.health[name])
+        if self.faketime and name in CLOCKS:
+            env |= {"LD_PRELOAD": self.faketime, "FAKETIME": f"{CLOCKS[name]:+}"}
+            env["FAKETIME_DONT_FAKE_MONOTONIC"] = "1"
         return {**os.environ, "LOGFLUME_STACK__DATA_DIR": str(self.home.data_dir), **env}
 
     @property
@@ -212,7 +248,7 @@ class System:
                     if time.monotonic() > deadline:
                         raise TimeoutError(f"{name} is not ready: {said}")
                     try:
-                        url = f"http://{HOST}:{self.home.ports[name]}/health/ready"
+                        url = f"http://{HOST}:{self.health[name]}/health/ready"
                         said = await self._ask(client, url)
                     except (httpx.HTTPError, json.JSONDecodeError) as error:
                         said = str(error) or type(error).__name__
