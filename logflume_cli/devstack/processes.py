@@ -123,9 +123,11 @@ def _find(process: Running) -> psutil.Process | None:
     try:
         candidate = psutil.Process(process.pid)
         is_same = abs(candidate.create_time() - process.created) < CLOCK_SECONDS
-        return candidate if is_same and candidate.status() != psutil.STATUS_ZOMBIE else None
+        # The main thread may end first: the others still use its files and ports.
+        has_ended = candidate.status() == psutil.STATUS_ZOMBIE and candidate.num_threads() == 1
     except psutil.NoSuchProcess:
         return None
+    return candidate if is_same and not has_ended else None
 
 
 async def _ended(process: Running, seconds: float) -> bool:
