@@ -121,7 +121,7 @@ def short(seed: str) -> list[Fault]:
     kills = [("drain", "rabbitmq"), ("worker", "postgres"), ("web", "temporal", "s3")]
     others = [
         (chance.choice(PARTITIONS), chance.choice(list(SERVERS))),
-        ("stop", chance.choice(list(OURS))),
+        ("stop", chance.choice(("drain", "drain2", "worker", "web"))),
         ("statement-timeout", "postgres"),
         ("repeat-writes", "s3"),
         ("refuse", "any"),
@@ -148,6 +148,7 @@ class Injector:
         self._load = load
         # Seconds until the other process of a kind did the work of a frozen one.
         self.others: dict[tuple[str, str], list[float]] = defaultdict(list)
+        self.in_transaction = 0
 
     def can(self, fault: Fault) -> bool:
         if fault.kind == "standby":
@@ -207,6 +208,7 @@ class Injector:
             for _ in range(TRIES):
                 process.send(signal.SIGSTOP)
                 if await connection.fetchval(IN_TRANSACTION, str(process.pid)):
+                    self.in_transaction += 1
                     break
                 process.send(signal.SIGCONT)
                 await asyncio.sleep(0.01)

@@ -52,6 +52,7 @@ class Outcome:
     ends: dict[str, Counter[str]] = field(default_factory=dict)
     peace_seconds: float = 0
     has_wrong_clocks: bool = False
+    in_transaction: int = 0
     verdict: oracle.Verdict = field(default_factory=oracle.Verdict)
 
     @property
@@ -87,6 +88,7 @@ async def soak(
     outcome.again, outcome.calls_again = counts.again, counts.calls_again
     outcome.ends = {name: one.ends for name, one in system.ours.items()}
     outcome.recovery |= injector.others
+    outcome.in_transaction = injector.in_transaction
     return outcome
 
 
@@ -153,6 +155,7 @@ def report(outcome: Outcome) -> str:
     lines += [
         "",
         "faults injected: " + ", ".join(f"{n} {kind}" for kind, n in kinds.most_common()),
+        f"frozen in a transaction: {outcome.in_transaction} of {kinds['freeze']}",
         f"logs: {verdict.logs} ({shapes})",
         f"parts published: {verdict.published}",
         f"messages: {outcome.messages}; sent again without a confirm: {outcome.again}",

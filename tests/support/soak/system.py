@@ -122,13 +122,16 @@ class Ours:
 class System:
     """All servers and processes, with their data in one folder.
 
-    `small`: S3 has no separate file system to fill, Postgres has no standby, no clock is wrong, and
-    the idle timeout is short.
+    `small`: S3 has no separate file system to fill, Postgres has no standby, there is one worker,
+    no clock is wrong, and times are short.
     """
 
     def __init__(self, folder: Path, *, small: bool = False) -> None:
         idle = {"idle_timeout_seconds": 5 if small else 20}
-        self.stack = LocalStack(folder, TIMES | {"lifecycle": TIMES["lifecycle"] | idle})
+        times = TIMES | {"lifecycle": TIMES["lifecycle"] | idle}
+        if small:
+            times["s3"] = TIMES["s3"] | {"longest_request_seconds": 5}
+        self.stack = LocalStack(folder, times)
         self.home: Home = self.stack.home
         self.settings = load_settings(stack={"data_dir": folder})
         self.ours: dict[str, Ours] = {}
@@ -157,7 +160,8 @@ class System:
         if not self._small:
             self.standby = await self._resources.enter_async_context(standby_of(self.home))
         for name, command in OURS.items():
-            self.ours[name] = Ours(command, self._env(name, command), self.home.log(name))
+            if not self._small or name != "worker2":
+                self.ours[name] = Ours(command, self._env(name, command), self.home.log(name))
         await self.until_ready()
         await apply_schedules(self.settings)
 
@@ -241,7 +245,7 @@ class System:
             TimeoutError: one is not ready after two minutes.
         """
         async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
-            for name in OURS:
+            for name in self.ours:
                 deadline = time.monotonic() + READY_SECONDS
                 said = "nothing"
                 while said != "ok":
