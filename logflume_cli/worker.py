@@ -10,6 +10,7 @@ from temporalio.runtime import Runtime
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
 
 from activities.backfill import BackfillActivities
+from activities.jitter import Jitter
 from activities.logs import ArchiveActivities, DatabaseActivities
 from activities.metrics import readings
 from activities.partitions import PartitionActivities
@@ -95,7 +96,7 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
                 max_cached_workflows=limits.workflow_cache,
                 max_concurrent_activities=limits.activities,
                 deployment_config=_deployment(limits),
-                interceptors=interceptors(),
+                interceptors=[Jitter(), *interceptors()],
                 graceful_shutdown_timeout=limits.shutdown,
             )
             await stack.enter_async_context(lifecycle_worker)
@@ -107,7 +108,7 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
                 activities=[*archive.all, *RetentionActivities(pool, store).all],
                 max_concurrent_activities=limits.archive_activities,
                 deployment_config=_deployment(limits),
-                interceptors=interceptors(),
+                interceptors=[Jitter(), *interceptors()],
                 graceful_shutdown_timeout=limits.shutdown,
             )
             await stack.enter_async_context(archive_worker)

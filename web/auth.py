@@ -96,11 +96,11 @@ class Access:
 
     def may_read(self, connection: Connection, job_id: str) -> bool:
         """Whether the caller may read the log of a job; never raises."""
-        return self._may_read(connection, job_id) or self._has_token(connection)
+        return self._may_read(connection, job_id) or self.has_token(connection)
 
     def ends_at(self, connection: Connection) -> float:
         """When read access ends, in seconds since the epoch; infinite without a link."""
-        if self._public or self._has_token(connection):
+        if self._public or self.has_token(connection):
             return math.inf
         link = str(connection.query_params.get("share", ""))
         return float(jwt.decode(link, options={"verify_signature": False})["exp"])
@@ -142,10 +142,11 @@ class Access:
     def _check_token(self, connection: Connection) -> None:
         if not self._token:
             raise HTTPException("authentication token is not set", status_code=500)
-        if not self._has_token(connection):
+        if not self.has_token(connection):
             raise PermissionDeniedException("the token is missing or wrong")
 
-    def _has_token(self, connection: Connection) -> bool:
+    def has_token(self, connection: Connection) -> bool:
+        """Whether the caller sent the token; never raises."""
         sent = connection.headers.get("authorization", "")
         token = sent[len(TOKEN) :].encode() if sent[: len(TOKEN)].lower() == TOKEN else b""
         return bool(self._token) and hmac.compare_digest(token, self._token)

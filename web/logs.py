@@ -19,7 +19,7 @@ from web.content import SLICE_BYTES
 from web.lifecycle import ASK_SECONDS, SIGNAL_SECONDS, lifecycle_body, list_body
 from web.lookup import find_content, find_log, find_whole, retry_replaced, started
 from web.models import LifecycleBody, ListBody, LogBody, LogIdBody, errors, log_body
-from web.services import Injected
+from web.services import HttpRequest, Injected
 
 MAX_LISTED = 200
 Decorator = Callable[[AnyCallable], HTTPRouteHandler]
@@ -125,14 +125,22 @@ async def get_id(services: Injected, job_id: FromPath[str]) -> LogIdBody:
 
 
 @get_of_log("/lifecycle", "Get the lifecycle of a log")
-async def get_lifecycle(services: Injected, job_id: FromPath[str]) -> LifecycleBody:
-    """Return the timestamps of the log, its attempts and the state of its workflow."""
+async def get_lifecycle(
+    services: Injected, request: HttpRequest, job_id: FromPath[str]
+) -> LifecycleBody:
+    """Return the timestamps of the log, its attempts and the state of its workflow.
+
+    `last_error` says why a step is being retried. Without the token `last_error`, `run_id` and
+    `temporal_ui_url` are empty.
+    """
     log = await find_log(services, job_id)
     async with services.connection() as connection:
         attempts = await reading.attempts(connection, log.id)
     run = await services.workflows.latest_run(log.job_id, ASK_SECONDS)
-    settings = services.settings.temporal
-    return lifecycle_body(log, attempts, run, settings)
+    body = lifecycle_body(log, attempts, run, services.settings.temporal)
+    if not services.access.has_token(request):
+        body.last_error, body.run_id, body.temporal_ui_url = "", None, None
+    return body
 
 
 @post(

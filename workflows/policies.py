@@ -4,7 +4,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError  # noqa: A004
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    ServerError,
+    TimeoutError,  # noqa: A004
+)
 
 from logflume.errors import ArchiveRefused, PermanentError
 
@@ -14,7 +19,8 @@ def permanent_errors(error: type[Exception] = PermanentError) -> list[str]:
     return sorted({error.__name__}.union(*map(permanent_errors, error.__subclasses__())))
 
 
-# A component that is down comes back, so activities are retried until it does.
+# A component that is down comes back, so activities are retried until it does. Policies have no
+# jitter: the worker adds it (activities/jitter.py).
 RETRIES = RetryPolicy(
     initial_interval=timedelta(seconds=1),
     backoff_coefficient=2,
@@ -48,8 +54,12 @@ def is_final(error: ActivityError) -> bool:
 
 
 def reason(error: ActivityError) -> str:
-    """The error of the last try; a timeout hides it, and it may have causes of its own."""
-    cause: BaseException = error
-    while isinstance(cause, ActivityError | TimeoutError) and cause.cause is not None:
-        cause = cause.cause
-    return f"{error.activity_type}: {cause}"
+    """The step that failed, and why."""
+    return describe(error.activity_type, error)
+
+
+def describe(activity_type: str, error: BaseException) -> str:
+    """An activity and the error of its last try, which may be behind a timeout or a cut failure."""
+    while isinstance(error, ActivityError | TimeoutError | ServerError) and error.cause:
+        error = error.cause
+    return f"{activity_type}: {error}"

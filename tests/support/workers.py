@@ -7,6 +7,7 @@ from typing import Any
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from activities.jitter import Jitter
 from activities.logs import ArchiveActivities, DatabaseActivities
 from activities.types import archive_queue
 from workflows.lifecycle import LogLifecycle
@@ -28,7 +29,13 @@ async def lifecycle_workers(
             task_queue=task_queue,
             workflows=[LogLifecycle, *([workflow] if workflow else [])],
             activities=[database.aggregate, database.purge, *activities],
+            interceptors=[Jitter()],
         ),
-        Worker(client, task_queue=archive_queue(task_queue), activities=archive.all),
+        Worker(
+            client,
+            task_queue=archive_queue(task_queue),
+            activities=archive.all,
+            interceptors=[Jitter()],
+        ),
     ):
         yield

@@ -90,14 +90,15 @@ export async function callJson(path, options) {
 }
 
 /**
- * Wait; rejects when the signal aborts.
+ * Wait with jitter (±25 %), so that readers do not all return at once; rejects when the signal
+ * aborts.
  * @param {number} seconds
  * @param {AbortSignal} [signal]
  * @returns {Promise<void>}
  */
 export function pause(seconds, signal) {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, seconds * 1000);
+    const timer = setTimeout(resolve, seconds * (750 + 500 * Math.random()));
     signal?.addEventListener("abort", () => {
       clearTimeout(timer);
       reject(signal.reason);

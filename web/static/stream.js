@@ -104,7 +104,7 @@ export class Stream {
         wait = Math.max(wait, error.retryAfter);
       }
       this.on.state("reconnecting");
-      await pause(wait * (0.75 + Math.random() / 2), this.stopper.signal).catch(() => {});
+      await pause(wait, this.stopper.signal).catch(() => {});
       wait = Math.min(wait * 2, MAX_PAUSE);
     }
   }

@@ -12,6 +12,7 @@ from db.connect import Connection
 from db.errors import FAILURES
 from db.notify import Announced
 from db.tail import Horizon, Since, TailPage, late
+from logflume.backoff import Backoff
 from logflume.domain import LAST, StoredPart
 from web.streams.cursor import Cursor
 from web.streams.poller import ACQUIRE_SECONDS, MARK_SECONDS, BatchedPoller
@@ -167,14 +168,16 @@ class Feed:
 
     async def _run(self, cursor: Cursor) -> None:
         self._cursor = cursor
+        backoff = Backoff(POLL_SECONDS, FIRST_POLL_SECONDS)
         while True:
             try:
                 seconds = await self._step()
             except FAILURES as error:
                 log.warning("poll_failed", job_id=self._job_id, error=type(error).__name__)
                 self._announced.append(None)
-                await asyncio.sleep(FIRST_POLL_SECONDS)
+                await asyncio.sleep(backoff.next())
                 continue
+            backoff.reset()
             await self._sleep(seconds)
 
     async def _step(self) -> float:

@@ -1,11 +1,11 @@
 """The workflows of logs, from outside: signal, start, query and list them."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -30,6 +30,7 @@ from workflows.lifecycle_types import (
     job_of,
     workflow_id,
 )
+from workflows.policies import describe
 
 ANSWER_SECONDS = 10.0
 
@@ -37,7 +38,8 @@ ANSWER_SECONDS = 10.0
 class Run(NamedTuple):
     """The latest run of a log's workflow; all fields are empty if Temporal does not know one.
 
-    `state`: only the phase if no worker answers the query.
+    `state`: only the phase if no worker answers the query. Its `last_error` is that of an activity
+    that is being retried, if there is one.
     """
 
     run_id: str | None = None
@@ -140,7 +142,18 @@ class LogWorkflows:
         except ComponentError:
             phase = run.typed_search_attributes.get(LOG_PHASE)
             state = Lifecycle(_phase(phase)) if phase else None
+        if state and (error := await self._pending_error(run)):
+            state = replace(state, last_error=error)
         return Run(run.run_id, state, run.status == WorkflowExecutionStatus.RUNNING)
+
+    async def _pending_error(self, run: WorkflowExecutionDescription) -> str:
+        """Why an activity is being retried; the workflow learns it only after the last try."""
+        for pending in run.raw_description.pending_activities:
+            if pending.HasField("last_failure"):
+                failure = await self.client.data_converter.decode_failure(pending.last_failure)
+                error = describe(pending.activity_type.name, failure)
+                return f"{error} (failed {pending.attempt - 1} times, will be retried)"
+        return ""
 
     async def phases(
         self, job_ids: Collection[int], seconds: float | None = ANSWER_SECONDS
