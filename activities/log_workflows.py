@@ -44,3 +44,6 @@ class LogWorkflows(Protocol):
 
     async def count_stuck(self) -> int:
         """Count the logs whose workflow is in phase `stuck`."""
+
+    async def last_sweep_seconds(self) -> float:
+        """The time since a sweep last completed; infinite if none has."""

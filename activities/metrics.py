@@ -8,8 +8,9 @@ from prometheus_client import Counter, Gauge, Histogram
 from activities.log_workflows import LogWorkflows
 from db.connect import used_ratio
 from db.logs import Verified
-from db.stats import read_stats
+from db.stats import OverdueLogs, count_overdue, read_stats
 from logflume.observability.metrics import Reading, Readings
+from logflume.settings.stages import LifecycleSettings
 
 AGGREGATED_LOGS = Counter(
     "logflume_worker_aggregated_logs", "Aggregations of a log's parts into its content."
@@ -56,6 +57,22 @@ OLDEST_PENDING_DELETION_SECONDS = Gauge(
     "Time since the oldest removal of a log's text that is not yet done in the archive; 0 if there "
     "is none.",
 )
+OVERDUE_LOGS = Gauge(
+    "logflume_worker_overdue_logs",
+    "Logs that have been due for a step (aggregating, archiving, purging) for more than 30 "
+    "minutes, among the oldest 1,000 of each kind; 0 during maintenance.",
+    ["phase"],
+)
+LAST_SWEEP_SECONDS = Gauge(
+    "logflume_worker_last_sweep_seconds",
+    "Time since a sweep for orphaned logs last completed; infinite if none has.",
+)
+SERVING = Gauge(
+    "logflume_worker_serving",
+    "1 if this worker serves the task queue: `lifecycle` (workflows and database activities) or "
+    "`archive` (uploads and verification).",
+    ["queue"],
+)
 LOGS_STUCK = Gauge("logflume_worker_logs_stuck", "Logs whose workflow is in phase `stuck`.")
 MAINTENANCE_ON = Gauge("logflume_worker_maintenance_on", "1 while the maintenance switch is on.")
 PARTITIONS_AHEAD = Gauge(
@@ -93,14 +110,23 @@ def verified(size: int, log: Verified) -> None:
         FINAL_TO_VERIFIED_SECONDS.observe(log.seconds)
 
 
-def readings(pool: asyncpg.Pool, workflows: LogWorkflows) -> Readings:
+def readings(pool: asyncpg.Pool, workflows: LogWorkflows, lifecycle: LifecycleSettings) -> Readings:
     """Gauges of the whole system, read from Postgres and Temporal; the same on every worker."""
     POOL_USED.set_function(lambda: used_ratio(pool))
 
     async def ask_postgres() -> Sequence[float]:
         async with pool.acquire() as connection:
             found = await read_stats(connection)
+            # Under maintenance an operator may hold locks on logs and parts.
+            overdue = OverdueLogs(0, 0, 0)
+            if not found.is_under_maintenance:
+                overdue = await count_overdue(
+                    connection, lifecycle.idle_timeout_seconds, lifecycle.purge_seconds
+                )
         return (
+            overdue.aggregating,
+            overdue.archiving,
+            overdue.purging,
             found.oldest_unarchived_seconds,
             found.oldest_pending_deletion_seconds,
             found.is_under_maintenance,
@@ -110,9 +136,10 @@ def readings(pool: asyncpg.Pool, workflows: LogWorkflows) -> Readings:
         )
 
     async def ask_temporal() -> Sequence[float]:
-        return (await workflows.count_stuck(),)
+        return (await workflows.count_stuck(), await workflows.last_sweep_seconds())
 
     postgres = (
+        *(OVERDUE_LOGS.labels(phase) for phase in OverdueLogs.__struct_fields__),
         OLDEST_UNARCHIVED_SECONDS,
         OLDEST_PENDING_DELETION_SECONDS,
         MAINTENANCE_ON,
@@ -123,7 +150,7 @@ def readings(pool: asyncpg.Pool, workflows: LogWorkflows) -> Readings:
     return Readings(
         [
             Reading("postgres", postgres, ask_postgres),
-            Reading("temporal", (LOGS_STUCK,), ask_temporal),
+            Reading("temporal", (LOGS_STUCK, LAST_SWEEP_SECONDS), ask_temporal),
         ],
         READING_FAILURES,
     )

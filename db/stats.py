@@ -35,6 +35,37 @@ WHERE a.stale_at > now() - interval '1 hour'
     AND NOT EXISTS (SELECT FROM log_parts WHERE log_id = l.id)
 """
 
+# Logs that stay in a phase although nothing keeps them there: neither parts, nor a timer. A log
+# without a final part is aggregated after the idle timeout, a verified one purged after its delay.
+OVERDUE_SECONDS = 1800
+MOST_EXAMINED = 1000
+OVERDUE = """
+SELECT count(*) FILTER (WHERE phase = 'aggregating') AS aggregating,
+    count(*) FILTER (WHERE phase = 'archiving') AS archiving,
+    count(*) FILTER (WHERE phase = 'purging') AS purging
+FROM (
+    (SELECT CASE WHEN aggregated_at IS NULL OR late_parts THEN 'aggregating' ELSE 'archiving' END,
+        CASE WHEN aggregated_at IS NULL OR late_parts THEN (
+            SELECT created_at + make_interval(secs => CASE WHEN final THEN 0 ELSE $1 END)
+            FROM last_part(id)
+        ) ELSE aggregated_at END
+    FROM logs WHERE (NOT archive_verified OR late_parts) AND NOT empty ORDER BY id LIMIT $4)
+    UNION ALL
+    (SELECT 'purging', greatest(archived_at + make_interval(secs => $2), archive_settles_at)
+    FROM pending_rows WHERE archive_verified AND NOT late_parts AND purged_at IS NULL
+    ORDER BY id LIMIT $4)
+) l (phase, since)
+WHERE since < now() - make_interval(secs => $3)
+"""
+
+
+class OverdueLogs(msgspec.Struct, frozen=True):
+    """How many logs have been due for a step for more than half an hour."""
+
+    aggregating: int
+    archiving: int
+    purging: int
+
 
 class DatabaseStats(msgspec.Struct, frozen=True):
     """The database as it is now.
@@ -71,3 +102,13 @@ async def read_stats(connection: Connection) -> DatabaseStats:
         default_partition_parts=strays,
         stale_only_logs=stale_only,
     )
+
+
+async def count_overdue(
+    connection: Connection, idle_timeout_seconds: float, purge_seconds: float
+) -> OverdueLogs:
+    """Count overdue logs among the oldest 1000 unarchived and the oldest 1000 unpurged ones."""
+    row = await connection.fetchrow(
+        OVERDUE, idle_timeout_seconds, purge_seconds, OVERDUE_SECONDS, MOST_EXAMINED
+    )
+    return OverdueLogs(**row)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymen
 from activities.backfill import BackfillActivities
 from activities.jitter import Jitter
 from activities.logs import ArchiveActivities, DatabaseActivities
-from activities.metrics import readings
+from activities.metrics import SERVING, readings
 from activities.partitions import PartitionActivities
 from activities.retention import RetentionActivities
 from activities.sweep import SweepActivities
@@ -117,7 +117,9 @@ async def _worker(settings: Settings, queues: list[str]) -> None:
             "temporal": lambda: check_temporal(client),
             **({"archive": store.check} if "archive" in queues else {}),
         }
-        gauges = readings(pool, logs)
+        for queue in QUEUES:
+            SERVING.labels(queue).set(queue in queues)
+        gauges = readings(pool, logs, settings.lifecycle)
         shown = metrics_server("worker", settings.telemetry, needs, gauges, sdk_metrics)
         await stack.enter_async_context(shown)
         log.info("worker_started", queues=queues, task_queue=task_queue, build_id=limits.build_id)

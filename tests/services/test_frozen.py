@@ -28,7 +28,9 @@ async def test_readiness_names_the_frozen_servers(servers, amqp_settings, pool):
 
 async def test_gauges_read_from_a_frozen_postgres_are_nan(servers, settings, pool):
     workflows = await lazy_workflows(settings)
-    async with shown("worker", settings, {}, readings(pool, workflows)) as worker:
+    async with shown(
+        "worker", settings, {}, readings(pool, workflows, settings.lifecycle)
+    ) as worker:
         with frozen(servers, "postgres"):
             samples = await scrape(worker)
     assert math.isnan(samples["logflume_worker_partitions_ahead",])

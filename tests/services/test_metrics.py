@@ -21,7 +21,7 @@ from db import aggregation, logs
 from db.connect import open_pool
 from db.maintenance import switch_off, switch_on
 from db.parts import store_batch
-from db.stats import EXAMINED, OLDEST_UNARCHIVED, read_stats
+from db.stats import EXAMINED, OLDEST_UNARCHIVED, OverdueLogs, count_overdue, read_stats
 from drain.metrics import readings as drain_readings
 from logflume import contract
 from logflume.errors import ComponentError
@@ -148,6 +148,25 @@ async def test_stats_of_the_database(pool, job_id):
         await switch_off(connection)
 
 
+async def test_logs_that_stay_in_a_phase_are_counted(pool, job_id):
+    idle, ended, archiving, purging = range(job_id, job_id + 4)
+    async with pool.acquire() as connection:
+        for job in (idle, ended, archiving, purging):
+            await store_batch(connection, [part(job, 0, b"a", final=job != idle)])
+        for job in (archiving, purging):
+            done = await aggregation.aggregate(connection, job, force=False, restore=False)
+            if job == purging:
+                await logs.mark_verified(connection, job, done.sha256)
+        assert await count_overdue(connection, 0, 0) == OverdueLogs(0, 0, 0)
+        await connection.execute("UPDATE log_parts SET created_at = now() - interval '31 min'")
+        await connection.execute(
+            "UPDATE logs SET aggregated_at = now() - interval '31 min',"
+            " archived_at = now() - interval '31 min' WHERE aggregated_at IS NOT NULL"
+        )
+        assert await count_overdue(connection, 3600, 3600) == OverdueLogs(1, 1, 0)
+        assert await count_overdue(connection, 0, 0) == OverdueLogs(2, 1, 1)
+
+
 async def test_finding_the_oldest_unarchived_log_does_not_scan_archived_ones(pool):
     async with pool.acquire() as connection:
         await connection.execute(
@@ -188,7 +207,7 @@ async def test_a_worker_serves_system_and_sdk_metrics(settings, pool, name):
     runtime, sdk_metrics = measured_runtime()
     client = await connect_temporal(settings.temporal, runtime=runtime)
     needs = {"temporal": lambda: check_temporal(client)}
-    readings = worker_readings(pool, make_workflows(client, settings))
+    readings = worker_readings(pool, make_workflows(client, settings), settings.lifecycle)
     runner = UnsandboxedWorkflowRunner()
     async with (
         Worker(
@@ -207,6 +226,8 @@ async def test_a_worker_serves_system_and_sdk_metrics(settings, pool, name):
         assert (await http.get("/health/ready")).status_code == 200
     assert metrics["logflume_worker_partitions_ahead",] >= 1
     assert metrics["logflume_worker_logs_stuck",] >= 0
+    assert metrics["logflume_worker_overdue_logs", "archiving"] == 0
+    assert metrics["logflume_worker_last_sweep_seconds",] >= 0
     assert not [key for key in metrics if key[0].startswith("logflume_drain")]
     monitoring = Path(__file__).parents[2] / "monitoring"
     used = sdk_metrics_in(monitoring / "alerts.yaml").union(
@@ -225,7 +246,10 @@ async def test_a_failed_reading_is_nan_and_counted(settings, pool):
     worker_metrics.PARTITIONS_AHEAD.set(5)
     needs = {"postgres": lambda: gone.fetchval("SELECT 1")}
     async with shown(
-        "worker", settings, needs, worker_readings(gone, make_workflows(client, settings))
+        "worker",
+        settings,
+        needs,
+        worker_readings(gone, make_workflows(client, settings), settings.lifecycle),
     ) as http:
         before = REGISTRY.get_sample_value(
             "logflume_worker_reading_failures_total", {"source": "postgres"}

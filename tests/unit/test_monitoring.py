@@ -51,17 +51,18 @@ def test_dashboards_and_panels_have_unique_ids():
 
 def test_every_alert_names_its_runbook_section():
     alerts = re.findall(r"- alert: (\w+)", RULES)
-    urls = re.findall(r"runbook_url: (\S+)", RULES)
+    urls = re.findall(r'runbook_url: "(.+)"', RULES)
     kebab = [re.sub(r"(?<!^)([A-Z])", r"-\1", alert).lower() for alert in alerts]
-    assert urls == [f"docs/operations.md#{name}" for name in kebab]
+    assert urls == [f"{{{{ $externalLabels.runbook_logflume }}}}#{name}" for name in kebab]
     assert RULES.count("summary: ") == len(alerts) > 0
 
 
 def test_the_runbook_has_these_sections_and_names_existing_metrics():
     page = RUNBOOK.read_text()
     headings = {line.lstrip("# ").lower().replace(" ", "-") for line in page.splitlines()}
-    urls = re.findall(r"runbook_url: docs/operations.md#(\S+)", RULES)
-    assert [name for name in urls if name not in headings] == []
+    names = re.findall(r'runbook_url: ".+#(.+)"', RULES)
+    assert [name for name in names if name not in headings] == []
+    assert "runbook_logflume" in (MONITORING / "prometheus.yaml").read_text()
     assert set(OURS.findall(page)) - documented() == set()
 
 
@@ -74,6 +75,11 @@ def test_the_runbook_lists_existing_log_events():
     code = "".join(path.read_text() for path in sources)
     assert [event for event in events if f'"{event}"' not in code] == []
     assert events
+
+
+def test_numbers_in_alerts_are_whole():
+    values = set(re.findall(r"\{\{[^}]*\$value[^}]*\}\}", RULES))
+    assert values == {'{{ printf "%.0f" $value }}', "{{ $value | humanizeDuration }}"}
 
 
 def test_every_alert_is_fired_by_a_rule_test():

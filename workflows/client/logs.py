@@ -1,8 +1,9 @@
 """The workflows of logs, from outside: signal, start, query and list them."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
@@ -176,6 +177,15 @@ class LogWorkflows:
         query = f"ExecutionStatus = 'Running' AND {LOG_PHASE.name} = 'stuck'"
         async with temporal_errors(self.client):
             return (await self.client.count_workflows(query)).count
+
+    async def last_sweep_seconds(self) -> float:
+        """The time since a sweep last completed; infinite if none has."""
+        query = "WorkflowType = 'Sweep' AND ExecutionStatus = 'Completed'"
+        async with temporal_errors(self.client):
+            async for run in self.client.list_workflows(query, limit=1):  # the latest first
+                if run.close_time:
+                    return max(0.0, (datetime.now(UTC) - run.close_time).total_seconds())
+        return math.inf
 
     async def _list_phases(self, query: str, limit: int, seconds: float | None) -> dict[int, Phase]:
         phases: dict[int, Phase] = {}
