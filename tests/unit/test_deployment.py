@@ -1,6 +1,7 @@
 """The files in deploy/: schemas, settings, commands, names and stop timeouts."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,12 +22,17 @@ from logflume_cli.main import root
 DEPLOY = Path(__file__).parents[2] / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
 OVERLAYS = ("base", "autoscaled")
+FOLDERS = (*OVERLAYS, "monitoring", "public")
 DRAIN_SECONDS = 40  # 20 s for flushes, 20 s for signals
 
-# KEDA's schema is not available here: these are the fields that we use.
+# Schemas of other API groups are not available here: these are the fields that we use.
 STRINGS = {"rabbitmq": {"protocol", "queueName", "mode", "value"},
            "temporal": {"endpointFromEnv", "namespace", "taskQueue", "queueTypes",
                         "targetQueueSize"}}  # fmt: skip
+
+
+AUTHENTICATION = {"rabbitmq": {"host", "tls", "ca", "cert", "key"},
+                  "temporal": {"apiKey", "ca", "cert", "key"}}  # fmt: skip
 
 
 def documents(overlay: str) -> list[dict]:
@@ -36,7 +42,7 @@ def documents(overlay: str) -> list[dict]:
     return [item for item in objects if item["kind"] != "Kustomization"]
 
 
-OBJECTS = [item for overlay in OVERLAYS for item in documents(overlay)]
+OBJECTS = [item for folder in FOLDERS for item in documents(folder)]
 WORKLOADS = [item for item in OBJECTS if item["kind"] in {"Deployment", "Job"}]
 DEPLOYMENTS = {
     item["metadata"]["name"]: item["spec"]["template"]
@@ -67,13 +73,14 @@ def validate(item: dict) -> None:
 
 @pytest.mark.parametrize("item", OBJECTS, ids=title)
 def test_objects_conform_to_the_kubernetes_schema(item):
-    if not item["apiVersion"].startswith("keda.sh/"):
-        validate(item)
-    elif item["kind"] == "TriggerAuthentication":
-        [secret] = item["spec"]["secretTargetRef"]
-        assert secret == {"parameter": "host", "name": "logflume", "key": "LOGFLUME_AMQP__URL"}
-    else:
+    if item["kind"] == "ScaledObject":
         validate_scaled_object(item["spec"])
+    elif item["kind"] == "TriggerAuthentication":
+        name, targets = item["metadata"]["name"], item["spec"]["secretTargetRef"]
+        assert {target["parameter"] for target in targets} == AUTHENTICATION[name]
+        assert {target["name"] for target in targets} == {"logflume-keda"}
+    elif item["apiVersion"] not in {"monitoring.coreos.com/v1", "gateway.networking.k8s.io/v1"}:
+        validate(item)
 
 
 def validate_scaled_object(spec: dict) -> None:
@@ -88,6 +95,7 @@ def validate_scaled_object(spec: dict) -> None:
     assert spec.keys() == {"pollingInterval", "minReplicaCount", "maxReplicaCount", "triggers"}
     for trigger in spec["triggers"]:
         metadata = trigger["metadata"]
+        assert trigger["authenticationRef"] == {"name": trigger["type"]}
         assert metadata.keys() == STRINGS[trigger["type"]]
         assert all(isinstance(value, str) for value in metadata.values())
 
@@ -121,8 +129,57 @@ def test_pods_have_minimal_privileges_and_run_existing_commands(item):
     common, secret, *own = container["envFrom"]
     assert ([*common], secret["secretRef"]) == (["configMapRef"], {"name": "logflume"})
     assert all(item["secretRef"]["optional"] for item in own)
+    files = pod["volumes"][-1]["projected"]
+    assert container["volumeMounts"][-1]["name"] == pod["volumes"][-1]["name"] == "files"
+    assert all(source["secret"]["optional"] for source in files["sources"])
+    names = [source["secret"]["name"] for source in files["sources"]]
+    assert names == [f"{item['secretRef']['name']}-files" for item in (secret, *own)]
+    if container.get("command") == ["sleep", "infinity"]:
+        return
     with pytest.raises(SystemExit, match="0"):
         root.main([*container["args"], "--help"])
+
+
+def test_pods_that_are_not_ready_do_not_block_an_eviction():
+    budgets = [item["spec"] for item in OBJECTS if item["kind"] == "PodDisruptionBudget"]
+    assert {item["selector"]["matchLabels"]["app.kubernetes.io/name"] for item in budgets} == {
+        *DEPLOYMENTS
+    } - {"operator"}
+    assert all(item["unhealthyPodEvictionPolicy"] == "AlwaysAllow" for item in budgets)
+
+
+def test_pods_can_reach_only_the_servers():
+    for item in WORKLOADS:
+        labels = item["spec"]["template"]["metadata"]["labels"]
+        assert labels["app.kubernetes.io/part-of"] == "logflume"
+    [policy] = [it["spec"] for it in OBJECTS if title(it) == "NetworkPolicy logflume"]
+    [rabbitmq] = [it["spec"] for it in OBJECTS if title(it) == "NetworkPolicy rabbitmq"]
+    [expression] = rabbitmq["podSelector"]["matchExpressions"]
+    assert {*expression["values"]} < DEPLOYMENTS.keys()
+    assert "Egress" in policy["policyTypes"]
+    assert {port["port"] for rule in policy["egress"] for port in rule["ports"]} >= {53, 5432, 7233}
+
+
+def test_the_prometheus_rule_contains_the_alerts():
+    printed = subprocess.run(
+        [KUBERNETES / "monitoring/rules"], capture_output=True, text=True, check=True
+    )
+    alerts = yaml.safe_load((DEPLOY.parent / "monitoring/alerts.yaml").read_text())
+    rule = yaml.safe_load(printed.stdout)
+    assert (rule["kind"], rule["spec"]) == ("PrometheusRule", alerts)
+
+
+def test_scraped_pods_get_the_jobs_of_the_dashboards():
+    [monitor] = [item["spec"] for item in documents("monitoring")]
+    endpoints = {it["port"]: it["relabelings"][0] for it in monitor["podMetricsEndpoints"]}
+    jobs = {
+        re.sub(endpoints[port]["regex"], endpoints[port]["replacement"].replace("$", "\\"), name)
+        for name, template in DEPLOYMENTS.items()
+        for port in (it["name"] for it in template["spec"]["containers"][0].get("ports", ()))
+        if port in endpoints
+    }
+    config = yaml.safe_load((DEPLOY.parent / "monitoring/prometheus.yaml").read_text())
+    assert jobs == {it["job_name"] for it in config["scrape_configs"]} - {"rabbitmq"}
 
 
 def test_selectors_match_deployments():
@@ -132,7 +189,7 @@ def test_selectors_match_deployments():
         for item in OBJECTS
         for selector in [item["spec"].get("selector") or item["spec"].get("podSelector")
                          if "spec" in item else None]
-        if selector
+        if selector and "matchExpressions" not in selector
     ]  # fmt: skip
     assert len(selectors) > len(DEPLOYMENTS)
     assert all(any(it.items() <= each for each in labels) for it in selectors)
