@@ -266,6 +266,11 @@ def test_placeholder_secrets_are_rejected(monkeypatch, tmp_path):
     settings_of(environment, monkeypatch, tmp_path)
 
 
+def test_systemd_units_allow_many_open_files():
+    common = (DEPLOY / "systemd/logflume-.service.d/common.conf").read_text()
+    assert "\nLimitNOFILE=65536\n" in common
+
+
 def test_systemd_units_run_existing_commands_and_have_enough_time_to_stop():
     for file in (DEPLOY / "systemd").glob("*.service"):
         lines = dict(
