@@ -25,8 +25,9 @@ from logflume_cli.devstack.home import Home
 from logflume_cli.devstack.postgres import OPTIONS
 from logflume_cli.devstack.stack import LocalStack
 from tests.support.broker import manage, open_channel
-from tests.support.databases import cluster_with_schema, copy_cluster, new_database
+from tests.support.databases import new_database
 from tests.support.s3 import s3
+from tests.support.stacks import cluster_with_schema, copy_cluster, discard
 
 # Modules and folders by duration: the longest start first, or all workers wait for the last one.
 LONGEST = (
@@ -100,7 +101,7 @@ def servers(new_folder: Callable[[], Path]) -> Iterator[Home]:
     stack = LocalStack(new_folder())
     asyncio.run(stack.up(SERVERS))
     yield stack.home
-    asyncio.run(stack.down())
+    asyncio.run(discard(stack))
 
 
 @pytest.fixture(scope="session")

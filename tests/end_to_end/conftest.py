@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from logflume_cli.devstack.stack import LocalStack
+from tests.support.stacks import discard
 
 
 @pytest.fixture(scope="module")
@@ -13,4 +14,4 @@ def stack(request, new_folder):
     stack = LocalStack(new_folder(), request.module.SETTINGS)
     asyncio.run(stack.up())
     yield stack
-    asyncio.run(stack.down())
+    asyncio.run(discard(stack))

@@ -29,6 +29,7 @@ from tests.support.broker import message, publish
 from tests.support.parts import count_parts, stored_content
 from tests.support.processes import LOGFLUME, environment, running
 from tests.support.services import draining
+from tests.support.stacks import discard
 from tests.support.waiting import until
 from workflows.client.connection import connect_temporal
 
@@ -198,7 +199,7 @@ ssl_options.fail_if_no_peer_cert = true
         patch.setattr(rabbitmq, "_config", lambda home: plain(home) + options)
         asyncio.run(stack.up(["rabbitmq"]))
     yield f"amqps://logflume:{stack.home.secrets['password']}@{HOST}:{port}/"
-    asyncio.run(stack.down())
+    asyncio.run(discard(stack))
 
 
 async def test_rabbitmq_with_mutual_tls(settings, broker, files, pool, job_id):

@@ -24,6 +24,7 @@ from logflume_cli.devstack.stack import LocalStack
 from logflume_cli.schedules import apply_schedules
 from tests.support import s3_proxy
 from tests.support.soak.proxy import Proxy
+from tests.support.stacks import discard
 from tests.support.standby import free_port, standby_of
 
 LOGFLUME = str(Path(sys.executable).parent / "logflume")
@@ -170,7 +171,7 @@ class System:
         for proxy in self.ways.values():
             proxy.close()
         await self._resources.aclose()
-        await self.stack.down()
+        await discard(self.stack)
         if self.store_is_small:
             await asyncio.to_thread(subprocess.run, ["umount", str(self._store)], check=True)
 
