@@ -45,6 +45,14 @@ SWEPT_LOGS = Counter(
     "started, signalled again, emptied (no parts) or failed.",
     ["result"],
 )
+TIMELINE_CHANGES = Counter(
+    "logflume_worker_timeline_changes",
+    "Sweeps that found another timeline of Postgres than the last one: a failover or a restore.",
+)
+TIMELINE_CHANGED_AT = Gauge(
+    "logflume_worker_timeline_changed_timestamp_seconds",
+    "When a sweep last found a change of Postgres's timeline; 0 if none did, or none ran here.",
+)
 RESCUED_PARTS = Counter(
     "logflume_worker_rescued_parts", "Parts moved to a newer partition before theirs was dropped."
 )

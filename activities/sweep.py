@@ -1,6 +1,7 @@
 """The activity of the sweep: gives orphaned logs a workflow. Idempotent, also concurrently."""
 
 import asyncio
+import time
 from collections import Counter
 
 import asyncpg
@@ -9,9 +10,11 @@ from temporalio import activity
 
 from activities.heartbeat import heartbeating
 from activities.log_workflows import LogWorkflows
-from activities.metrics import SWEPT_LOGS
-from activities.types import SWEEP_PAGE, SweepPage, SweepPageInput
+from activities.metrics import SWEPT_LOGS, TIMELINE_CHANGED_AT, TIMELINE_CHANGES
+from activities.types import SWEEP_PAGE, SweepPage, SweepPageInput, Timeline
+from db.connect import Connection
 from db.pending import PendingLog, find_pending, mark_empty
+from db.timeline import read_timeline
 from logflume.errors import ComponentError
 
 log = structlog.get_logger()
@@ -31,6 +34,7 @@ class SweepActivities:
         """Find a page of unfinished logs; start or signal their workflows, and mark empty logs."""
         async with heartbeating():
             async with self._pool.acquire() as connection:
+                timeline = await _watch_timeline(connection, argument.timeline)
                 logs = await find_pending(
                     connection,
                     argument.after,
@@ -50,7 +54,7 @@ class SweepActivities:
         for result, number in counts.items():
             SWEPT_LOGS.labels(result).inc(number)
         after = logs[-1].id if len(logs) == argument.logs else 0
-        return SweepPage(found=len(logs), after=after, **counts)
+        return SweepPage(found=len(logs), after=after, timeline=timeline, **counts)
 
     async def _process(self, one: PendingLog, *, running: bool) -> str:
         """Start or signal the workflow of one log; returns the name of the count."""
@@ -70,3 +74,25 @@ class SweepActivities:
             return "failed"
         log.info("orphaned_log_found", job_id=one.job_id, log_id=one.id, started=started)
         return "started" if started else "running"
+
+
+async def _watch_timeline(connection: Connection, known: Timeline) -> Timeline:
+    """Report it if Postgres has another timeline than at the last sweep."""
+    try:
+        found = await read_timeline(connection)
+    except asyncpg.PostgresError as error:
+        log.warning("timeline_unknown", error=str(error), next="a failover may go unnoticed")
+        return known
+    is_changed = known.id not in {"", found}
+    if is_changed:
+        log.error(
+            "timeline_changed",
+            before=known.id,
+            after=found,
+            next="another server or a restored backup may lack acknowledged parts: run "
+            "`logflume reconcile --restored-to TIME` (docs/failover.md)",
+        )
+        TIMELINE_CHANGES.inc()
+    known = Timeline(found, time.time() if is_changed else known.changed_at)
+    TIMELINE_CHANGED_AT.set(known.changed_at)
+    return known

@@ -73,17 +73,30 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Timeline:
+    """The timeline of Postgres that a sweep saw, and when it last changed (epoch seconds, or 0).
+
+    The sweeps pass it on in Temporal: the database of a server that takes over cannot know which
+    server was the primary before.
+    """
+
+    id: str = ""
+    changed_at: float = 0
+
+
+@dataclass(frozen=True)
 class SweepPageInput:
     """Process up to `logs` unfinished logs with ids above `after`.
 
     Only logs that nothing was written to for `quiet_seconds`, and verified logs whose purge, due
-    `purge_seconds` after the verification, is overdue.
+    `purge_seconds` after the verification, is overdue. `timeline`: as the sweep knows it.
     """
 
     after: int
     logs: int
     quiet_seconds: float
     purge_seconds: float
+    timeline: Timeline = Timeline()
 
 
 @dataclass(frozen=True)
@@ -92,7 +105,8 @@ class SweepPage:
 
     `running`: left to their workflow. `started`: a workflow was started. `signalled`: the final
     part or replaced content was signalled again. `emptied`: without parts, so ignored until some
-    arrive. `failed`: left to the next round. `after`: the last id; 0 on the last page.
+    arrive. `failed`: left to the next round. `after`: the last id; 0 on the last page. `timeline`:
+    that of Postgres.
     """
 
     found: int = 0
@@ -102,6 +116,7 @@ class SweepPage:
     emptied: int = 0
     failed: int = 0
     after: int = 0
+    timeline: Timeline = Timeline()
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ A drain or web process that crashes before it signals leaves such logs behind, a
 of Temporal. Each round handles a bounded number of logs; the next one continues after them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities.types import SWEEP_PAGE, SweepPage, SweepPageInput
+    from activities.types import SWEEP_PAGE, SweepPage, SweepPageInput, Timeline
     from workflows.policies import HEARTBEAT, RETRIES, SWEEP_TIME
 
 # Also the number of workflows in one query to Temporal.
@@ -32,7 +32,8 @@ class SweepInput:
 class SweepResult:
     """What one sweep did, in logs; the counts are those of `SweepPage`.
 
-    `pages`: how many pages it read. `after`: the id after which the next sweep starts.
+    `pages`: how many pages it read. `after`: the id after which the next sweep starts. `timeline`:
+    that of Postgres, for the next sweep to compare.
     """
 
     found: int = 0
@@ -43,6 +44,7 @@ class SweepResult:
     failed: int = 0
     pages: int = 0
     after: int = 0
+    timeline: Timeline = field(default_factory=Timeline)
 
 
 @workflow.defn
@@ -53,7 +55,7 @@ class Sweep:
     async def run(self, options: SweepInput) -> SweepResult:
         """Process unfinished logs page by page, starting where the last round stopped."""
         last: SweepResult | None = workflow.get_last_completion_result(SweepResult)
-        result = SweepResult(after=last.after if last else 0)
+        result = SweepResult(after=last.after, timeline=last.timeline) if last else SweepResult()
         while result.found < options.logs:
             result = _add(result, await self._sweep_page(result, options))
             if not result.after:
@@ -69,6 +71,7 @@ class Sweep:
                 logs=min(PAGE_LOGS, options.logs - result.found),
                 quiet_seconds=options.after_seconds,
                 purge_seconds=options.purge_seconds,
+                timeline=result.timeline,
             ),
             result_type=SweepPage,
             start_to_close_timeout=SWEEP_TIME,
@@ -89,6 +92,7 @@ def _add(result: SweepResult, page: SweepPage) -> SweepResult:
         failed=result.failed + page.failed,
         pages=result.pages + 1,
         after=page.after,
+        timeline=page.timeline,
     )
 
 

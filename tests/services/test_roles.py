@@ -25,6 +25,7 @@ from db import (
 from db.connect import Role, check_schema, open_pool
 from db.parts import store_batch
 from db.recovery import Archived
+from db.timeline import read_timeline
 from logflume.domain import Origin, Policy
 from logflume.errors import ComponentError, UnderHold
 from logflume.markers import Step
@@ -158,6 +159,7 @@ async def test_the_worker_maintains_partitions(pool, pools, job_id):
         await partitions.analyze(worker, 0.5)
         read = await stats.read_stats(worker)
         assert (read.partitions_ahead, read.default_partition_parts) == (9, 0)
+        assert await read_timeline(worker)
     # The worker can read a partition by its name that it created.
     newest = (await partitions.partitions(pool)).ranges[-1]
     async with pools["worker"].acquire() as worker:

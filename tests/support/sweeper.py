@@ -2,14 +2,21 @@
 
 import asyncio
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import asyncpg
 from pydantic import SecretStr
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import (
+    Client,
+    ScheduleActionExecutionStartWorkflow,
+    ScheduleHandle,
+    WorkflowExecutionStatus,
+    WorkflowHandle,
+)
 
 from activities.sweep import SweepActivities
+from activities.types import Timeline
 from logflume.archive.store import Archive
 from logflume.domain import Part, Phase
 from logflume.errors import ComponentError
@@ -100,7 +107,9 @@ class Sweeper:
             task_queue=self.settings.temporal.task_queue,
         )
         self.sweeps.append(handle)
-        return await handle.result()
+        result = await handle.result()
+        assert result.timeline.id  # the same for all of this server's tests
+        return replace(result, timeline=Timeline())
 
     def log(self, job_id: int) -> WorkflowHandle[Any, Any]:
         return self.client.get_workflow_handle(workflow_id(job_id))
@@ -138,3 +147,24 @@ class Sweeper:
 
 def wrong_key(settings: Settings) -> Archive:
     return Archive(settings.s3.model_copy(update={"secret_key": SecretStr("not the key")}), 1)
+
+
+async def last_sweep(
+    client: Client, schedule: ScheduleHandle, count: int
+) -> tuple[WorkflowHandle[Any, SweepResult], SweepResult]:
+    """The newest of `count` runs of a schedule, and its result."""
+    async with asyncio.timeout(30):
+        while len(ran := (await schedule.describe()).info.recent_actions) < count:
+            await asyncio.sleep(0.05)
+    run = ran[-1].action
+    assert isinstance(run, ScheduleActionExecutionStartWorkflow)
+    handle: WorkflowHandle[Any, SweepResult] = client.get_workflow_handle(
+        run.workflow_id, result_type=SweepResult
+    )
+    result = await handle.result()
+    # The schedule skips a run until it knows that the last one has ended.
+    async with asyncio.timeout(30):
+        while (await schedule.describe()).info.running_actions:
+            await asyncio.sleep(0.05)
+    assert (await handle.describe()).status == WorkflowExecutionStatus.COMPLETED
+    return handle, result

@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import asyncpg
 import msgspec
 import pytest
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client
 
 from activities.logs import ArchiveActivities, DatabaseActivities
 from activities.sweep import SweepActivities
@@ -24,6 +23,7 @@ from tests.support.sweeper import (
     LockedArchive,
     Sweeper,
     WatchedWorkflows,
+    last_sweep,
     wrong_key,
 )
 from tests.support.waiting import until
@@ -268,26 +268,10 @@ async def test_each_round_continues_where_the_last_one_stopped(sweeper, job_id):
     rounds: list[SweepResult] = []
     for count in range(1, 5):
         await schedule.trigger()
-        rounds.append(await last_result(sweeper, schedule, count))
+        sweeper.recorded, result = await last_sweep(sweeper.client, schedule, count)
+        rounds.append(result)
     await schedule.delete()
     assert [one.found for one in rounds] == [2, 2, 1, 2]
     assert rounds[0].after < rounds[1].after
     assert rounds[2].after == 0
     assert rounds[3].after == rounds[0].after
-
-
-async def last_result(sweeper: Sweeper, schedule: Any, count: int) -> SweepResult:
-    """The result of the newest of `count` runs."""
-    async with asyncio.timeout(30):
-        while len(ran := (await schedule.describe()).info.recent_actions) < count:
-            await asyncio.sleep(0.05)
-    run = ran[-1].action
-    handle = sweeper.client.get_workflow_handle(run.workflow_id, result_type=SweepResult)
-    result: SweepResult = await handle.result()
-    sweeper.recorded = handle
-    # The schedule skips a run until it knows that the last one has ended.
-    async with asyncio.timeout(30):
-        while (await schedule.describe()).info.running_actions:
-            await asyncio.sleep(0.05)
-    assert (await handle.describe()).status == WorkflowExecutionStatus.COMPLETED
-    return result
