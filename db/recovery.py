@@ -18,7 +18,8 @@ PAGE = """
 SELECT l.job_id, l.updated_at, l.uploads, l.generation, l.archive_verified AS verified,
     l.archive_outdated AS outdated, l.content_bytes AS bytes,
     encode(l.content_sha256, 'hex') AS sha256,
-    l.aggregated_at IS NOT NULL OR EXISTS (SELECT FROM log_parts WHERE log_id = l.id) AS has_text
+    l.aggregated_at IS NOT NULL OR EXISTS (SELECT FROM log_parts WHERE log_id = l.id) AS has_text,
+    l.archive_outdated_at AS cleared_at
 FROM logs l WHERE l.job_id BETWEEN $1 AND $2 ORDER BY l.job_id LIMIT $3
 """
 CAN_MAKE = """
@@ -33,9 +34,23 @@ SELECT part_count, uploads AS upload, generation,
     content_runs::text AS runs
 FROM logs WHERE job_id = $1 AND content_sha256 = decode($2, 'hex') AND archive_verified
 """
-STORED_SINCE = """
-SELECT count(*) FROM logs l JOIN log_parts p ON p.log_id = l.id
-WHERE l.job_id = $1 AND p.created_at > $2
+# If the parts of the content were dropped, only one attempt of the log can be counted, and only if
+# nothing was cut off.
+COUNT_STORED = """
+SELECT CASE
+    WHEN expired_at IS NOT NULL THEN NULL
+    WHEN aggregated_at IS NULL
+        OR EXISTS (SELECT FROM log_parts WHERE log_id = l.id AND created_at = l.parts_since)
+    THEN (SELECT count(*) FROM log_parts WHERE log_id = l.id AND number <> number_whole())
+    WHEN left_out_bytes IS NULL AND NOT EXISTS (
+        SELECT FROM log_attempts a
+        WHERE a.log_id = l.id AND a.closed_at IS NULL AND a.began_at IS NOT NULL
+            AND a.id IS DISTINCT FROM l.content_attempt_id
+    )
+    THEN part_count - (SELECT count(*) FROM unnest(content_runs) WHERE first = number_whole())
+        + (SELECT count(*) FROM merged_parts(l.id, content_attempt_id) WHERE is_new AND first >= 0)
+END
+FROM logs l WHERE job_id = $1
 """
 
 KNOWN = "SELECT id, uploads, generation FROM logs WHERE job_id = $1"
@@ -91,7 +106,8 @@ class Row(msgspec.Struct, frozen=True):
     """What the database knows about a log; SHA-256 in hex.
 
     `uploads`: the number of uploads it started. `outdated`: a deletion from the archive is pending.
-    `has_text`: it has content, here or in the archive, or parts.
+    `has_text`: it has content, here or in the archive, or parts. `cleared_at`: when its text was
+    last deleted or replaced as a whole.
     """
 
     job_id: int
@@ -103,6 +119,7 @@ class Row(msgspec.Struct, frozen=True):
     bytes: int | None
     sha256: str | None
     has_text: bool
+    cleared_at: datetime | None
 
 
 class Archived(msgspec.Struct, frozen=True):
@@ -142,9 +159,9 @@ async def label(connection: Connection, job_id: int, sha256: str) -> tuple[int, 
     return parts or 0, Origin(*origin)
 
 
-async def stored_since(connection: Connection, job_id: int, since: datetime) -> int:
-    """Count the stored parts of a log that were received after `since`."""
-    count: int = await connection.fetchval(STORED_SINCE, job_id, since)
+async def count_stored(connection: Connection, job_id: int) -> int | None:
+    """Count the parts of a log that exist, here or in its content; None if that is unknown."""
+    count: int | None = await connection.fetchval(COUNT_STORED, job_id)
     return count
 
 

@@ -43,8 +43,9 @@ class _Time(click.ParamType[datetime]):
     "--restored-to",
     "since",
     type=_Time(),
-    help="The restore point of the database. Objects that changed after it are compared one by "
-    "one, and parts that drains reported to workflows after it must still be in the database.",
+    help="The restore point of the database, or a time before a failover. Objects that changed "
+    "after it are compared one by one, and logs whose workflows were running after it must have "
+    "all parts that drains reported to Temporal.",
 )
 @click.option("--read", is_flag=True, help="Read every object and compare its SHA-256.")
 @click.option(
@@ -53,7 +54,7 @@ class _Time(click.ParamType[datetime]):
     help="Resume at this job, in key order (10 before 9).",
 )
 def reconcile(*, repair: bool, since: datetime | None, read: bool, from_job: int | None) -> None:
-    """Compare the database with the archive and the workflows, e.g. after a restore.
+    """Compare the database with the archive and the workflows, e.g. after a restore or failover.
 
     Prints a line for each difference: what was fixed, what --repair can fix, or what needs a manual
     decision. After restoring the database, run it before starting workers (docs/backups.md). Safe

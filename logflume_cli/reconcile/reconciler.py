@@ -220,7 +220,7 @@ class Reconciler:
         async with self._pool.acquire() as connection:
             can_make = await recovery.can_make(connection, job_id)
         signals = await self._options.history.of(job_id) if self._options.history else None
-        if signals and signals.replaced_at:
+        if signals and signals.replaced_at and self._is_behind(row, signals.replaced_at):
             self._leave(job_id, f"{problem}: {_replaced(signals.replaced_at)}")
         elif info and info.sha256 and not info.origin:
             self._leave(
@@ -269,24 +269,28 @@ class Reconciler:
     async def workflows(self, history: SignalHistory) -> None:
         """Compare the signals that the workflows received with the stored parts; run it last."""
         async for signals in history.of_all():
-            row, info = await self._row(signals.job_id), await self._head(signals.job_id)
-            if row and row.verified and not info:
+            job_id, replaced_at = signals.job_id, signals.replaced_at
+            row, info = await self._row(job_id), await self._head(job_id)
+            if compare(row, info) in {"newer", "missing"}:
                 continue  # `logs` reported it
-            replaced_at = signals.replaced_at
-            is_later = info and replaced_at and info.changed_at + SECOND > replaced_at
-            if replaced_at and row and row.has_text and not is_later:
-                self._leave(signals.job_id, _replaced(replaced_at))
-            if signals.done and info:
-                continue
-            moment = max(history.since, info.changed_at) if info else history.since
+            if row and row.has_text and replaced_at and self._is_behind(row, replaced_at):
+                is_archived = info and info.changed_at + SECOND > replaced_at
+                if not is_archived:
+                    self._leave(job_id, _replaced(replaced_at))
             async with self._pool.acquire() as connection:
-                stored = await recovery.stored_since(connection, signals.job_id, moment)
-            if (lost := signals.parts_after(moment) - stored) > 0:
+                stored = await recovery.count_stored(connection, job_id) if row else 0
+            if stored is not None and signals.parts > stored:
                 self._leave(
-                    signals.job_id,
-                    f"up to {lost} parts are lost: they were stored after the restore point and "
-                    "not archived",
+                    job_id,
+                    f"up to {signals.parts - stored} parts are lost: {signals.parts} were stored "
+                    f"and acknowledged, {stored} exist",
                 )
+
+    def _is_behind(self, row: Row, replaced_at: datetime) -> bool:
+        """Whether the row does not know that its content was written as a whole then."""
+        assert self._options.history  # noqa: S101 - it has that time
+        since = max(self._options.history.since, replaced_at - SKEW)
+        return row.cleared_at is None or row.cleared_at <= since
 
     async def _repair(
         self, job_id: int, problem: str, result: str, action: Callable[[], Awaitable[bool | None]]

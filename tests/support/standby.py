@@ -21,12 +21,18 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def standby_of(home: Home) -> AsyncIterator[int]:
-    """Run a standby that follows the stack's Postgres; returns its port."""
+async def standby_of(home: Home, primary: int | None = None) -> AsyncIterator[int]:
+    """Run a standby that follows the stack's Postgres, or this port; returns its own."""
     port = free_port()
     data = home.folder("postgres") / f"standby{port}"
     environment = {**os.environ, "PGPASSWORD": home.secrets["password"]}
-    copy = [postgres._program("pg_basebackup"), "-h", HOST, "-p", str(home.ports["postgres"])]
+    copy = [
+        postgres._program("pg_basebackup"),
+        "-h",
+        HOST,
+        "-p",
+        str(primary or home.ports["postgres"]),
+    ]
     copy += ["-U", USER, "-D", str(data), "-R", "--checkpoint=fast"]
     process = await asyncio.create_subprocess_exec(
         *postgres._as_server_user(), *copy, env=environment
