@@ -116,7 +116,7 @@ class Driver:
     async def result(self) -> Outcome:
         """Skip time until the workflow is closed."""
         while (await self.describe()).status == WorkflowExecutionStatus.RUNNING:
-            await patiently(lambda: self.environment.sleep(60))
+            await patiently(lambda: self.environment.sleep(600))
         return await patiently(self.handle.result)
 
     async def describe(self) -> WorkflowExecutionDescription:
