@@ -71,6 +71,8 @@ _ESCAPE = re.compile(
     rb"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
     re.DOTALL,
 )
+# Control characters and lone surrogates.
+_NOT_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _decoder = msgspec.json.Decoder(PartMessage)
 _meta_decoder = msgspec.json.Decoder(_Meta)
 
@@ -162,20 +164,11 @@ def _parse_raw(body: bytes) -> PartMessage:
 
 
 def _uuid(value: str | None) -> str:
-    # Postgres text can hold every character except NUL.
-    if value and (len(value) > MAX_UUID or "\0" in value or not _is_text(value)):
+    if value and (len(value) > MAX_UUID or _NOT_TEXT.search(value)):
         raise InvalidMessage(
-            f"uuid: not text of at most {MAX_UUID} characters without NUL and lone surrogates"
+            f"uuid: more than {MAX_UUID} characters, control characters or lone surrogates"
         )
     return value or ""
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _content(message: PartMessage) -> bytes:

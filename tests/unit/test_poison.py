@@ -50,7 +50,7 @@ def check(body: bytes) -> str:
     assert 0 <= part.job_id <= MAX_JOB_ID and 0 <= part.number <= LAST
     assert (
         len(part.attempt) <= MAX_UUID
-        and "\0" not in part.attempt
+        and not re.search(r"[\x00-\x1f\x7f-\x9f]", part.attempt)
         and part.attempt.encode() is not None
     )
     assert part.queued_at is None or part.queued_at.utcoffset() == timedelta()
