@@ -21,6 +21,9 @@ log = structlog.get_logger()
 HEADER_BYTES = 1024
 HEADERS = 32
 REASON, AT = "x-reject-reason", "x-reject-at"
+# Who sent it. RabbitMQ verifies a `user_id`, and accepts it from no other user.
+SENDER = {name: f"x-reject-{name.replace('_', '-')}" for name in ("user_id", "routing_key")}
+OURS = (REASON, AT, *SENDER.values())
 
 
 class DeadLetterPublisher:
@@ -44,7 +47,15 @@ class DeadLetterPublisher:
             )
             return False
         INVALID_MESSAGES.labels("dead_lettered").inc()
-        log.warning("message_invalid", reason=letter.reason, bytes=len(letter.message.body))
+        properties = letter.message.read()
+        log.warning(
+            "message_invalid",
+            reason=letter.reason,
+            bytes=len(letter.message.body),
+            user_id=properties.user_id,
+            app_id=properties.app_id,
+            routing_key=letter.message.routing_key,
+        )
         return True
 
     async def check(self) -> None:
@@ -72,20 +83,23 @@ class QueuedDeadLetter:
         self.body = message.body
         self.at = str(message.headers.get(AT, ""))
         self.reason = str(message.headers.get(REASON, ""))
+        known = {name: str(message.headers.get(it, "")) for name, it in SENDER.items()}
+        known["app_id"] = message.app_id or ""
+        self.sender = ", ".join(f"{name} {value}" for name, value in known.items() if value)
+        """The user, routing key and application, as far as known."""
         self.id = hashlib.sha256(self.at.encode() + self.body).hexdigest()[:12]
         """Identifies the message on the command line: a hash of its body and time."""
 
     async def requeue(self) -> None:
         """Publish it to the drains unchanged; an interruption may duplicate it, which is safe."""
         original = self._message
-        headers = {
-            name: value for name, value in original.headers.items() if name not in (REASON, AT)
-        }
+        headers = {name: it for name, it in original.headers.items() if name not in OURS}
         copy = Message(
             self.body,
             headers=headers,
             content_type=original.content_type,
             type=original.type,
+            app_id=original.app_id,
             timestamp=original.timestamp,
             delivery_mode=DeliveryMode.PERSISTENT,
         )
@@ -132,11 +146,14 @@ def _with_reason(letter: DeadLetter) -> Message:
         letter.message.body,
         headers={
             **_plain(properties.headers),
+            **({SENDER["user_id"]: properties.user_id} if properties.user_id else {}),
+            SENDER["routing_key"]: letter.message.routing_key,
             REASON: letter.reason[:HEADER_BYTES],
             AT: datetime.now(UTC).isoformat(),
         },
         content_type=properties.content_type,
         type=properties.type,
+        app_id=properties.app_id,
         timestamp=properties.timestamp,
         delivery_mode=DeliveryMode.PERSISTENT,
     )

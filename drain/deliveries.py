@@ -33,6 +33,7 @@ _ALIVE = _FRAME.pack(_HEARTBEAT, 0, 0) + bytes([_END])
 
 SHORT_BYTES = 255
 _CONTENT_TYPE, _HEADERS, _TIMESTAMP, _TYPE = 0x8000, 0x2000, 0x40, 0x20
+_USER_ID, _APP_ID = 0x10, 0x8
 # Properties are in the order of their flags, highest first; all but these are short strings.
 _TABLES = (_HEADERS,)
 _SIZES = {0x1000: 1, 0x800: 1, _TIMESTAMP: 8}
@@ -47,20 +48,24 @@ class Properties(NamedTuple):
     headers: FieldTable
     timestamp: datetime | None
     type: str | None
+    user_id: str | None
+    app_id: str | None
 
 
 class Delivery:
     """A delivered message; `tag` is its number on the channel, `size` the bytes of its body.
 
-    A refused message has neither properties nor body.
+    `route`: exchange and routing key as in the frame. A refused message has neither properties nor
+    body.
     """
 
-    __slots__ = ("_header", "_left", "_pieces", "body", "is_refused", "size", "tag")
+    __slots__ = ("_header", "_left", "_pieces", "_route", "body", "is_refused", "size", "tag")
 
-    def __init__(self, tag: int, body: bytes = b"", header: bytes = bytes(_FLAGS_AT + 2)) -> None:
+    def __init__(self, tag: int, body: bytes = b"", route: bytes = bytes(2)) -> None:
         self.tag = tag
         self.body = body
-        self._header = header
+        self._route = route
+        self._header = bytes(_FLAGS_AT + 2)
         self.size = len(body)
         self.is_refused = False
         self._pieces: list[bytes] = []
@@ -94,6 +99,11 @@ class Delivery:
         """The property `timestamp`, aware."""
         return self._time(self._locate().get(_TIMESTAMP))
 
+    @property
+    def routing_key(self) -> str:
+        """What it was published with."""
+        return _short(self._route[1 + self._route[0] :])
+
     def read(self) -> Properties:
         """Decode the properties."""
         at = self._locate()
@@ -102,6 +112,8 @@ class Delivery:
             self._table(at.get(_HEADERS)),
             self._time(at.get(_TIMESTAMP)),
             self._text(at.get(_TYPE)),
+            self._text(at.get(_USER_ID)),
+            self._text(at.get(_APP_ID)),
         )
 
     def _locate(self) -> dict[int, slice]:
@@ -127,11 +139,7 @@ class Delivery:
         return positions
 
     def _text(self, position: slice | None) -> str | None:
-        if position is None:
-            return None
-        text = self._header[position][1:].decode("utf-8", "replace")
-        # Replacement characters are longer than the bytes they replace: cut to what AMQP allows.
-        return text.encode()[:SHORT_BYTES].decode("utf-8", "ignore")
+        return None if position is None else _short(self._header[position])
 
     def _time(self, position: slice | None) -> datetime | None:
         if position is None:
@@ -148,6 +156,12 @@ class Delivery:
             return decode.field_table(self._header[position])[1]
         except _UNREADABLE:
             return {}
+
+
+def _short(data: bytes) -> str:
+    """Decode a short string with its length prefix."""
+    # Replacement characters are longer than the bytes they replace: cut to what AMQP allows.
+    return data[1:].decode("utf-8", "replace").encode()[:SHORT_BYTES].decode("utf-8", "ignore")
 
 
 @lru_cache(maxsize=64)
@@ -216,8 +230,10 @@ class Frames:
                 self._open.pop(channel, None)
                 return False
             name_at = begin + len(_DELIVER)
-            tag = _LONG_LONG.unpack_from(data, name_at + 1 + data[name_at])[0]
-            self._open[channel] = Delivery(tag)
+            tag_at = name_at + 1 + data[name_at]
+            tag = _LONG_LONG.unpack_from(data, tag_at)[0]
+            # After the tag: whether it is redelivered.
+            self._open[channel] = Delivery(tag, route=data[tag_at + 9 : stop])
             self.has_deliveries = True
             return True
         delivery = self._open.get(channel)

@@ -99,7 +99,7 @@ def read(sent: list[bytes]) -> tuple[list[Any], list[bytes]]:
     for data in sent:
         _, channel, one = frame.unmarshal(data)
         if isinstance(one, spec.Basic.Deliver):
-            open_[channel] = [one.delivery_tag]
+            open_[channel] = [(one.delivery_tag, one.routing_key)]
         elif channel in open_ and isinstance(one, ContentHeader):
             open_[channel] += [one, b""]
         elif channel in open_:
@@ -107,12 +107,12 @@ def read(sent: list[bytes]) -> tuple[list[Any], list[bytes]]:
         else:
             rest.append(data)
             continue
-        tag, header, body = (*open_[channel], None, None)[:3]
+        (tag, key), header, body = (*open_[channel], None, None)[:3]
         if header and len(body) == header.body_size:
             about = header.properties
             found.append(
-                (tag, body, about.content_type, about.headers or {}, about.timestamp,
-                 about.message_type)
+                (tag, key, body, about.content_type, about.headers or {}, about.timestamp,
+                 about.message_type, about.user_id, about.app_id)
             )  # fmt: skip
             del open_[channel]
     return found, rest
@@ -121,7 +121,7 @@ def read(sent: list[bytes]) -> tuple[list[Any], list[bytes]]:
 def fields(one: Delivery) -> tuple[Any, ...]:
     properties = one.read()
     assert one.published_at == properties.timestamp
-    return (one.tag, one.body, *properties)
+    return (one.tag, one.routing_key, one.body, *properties)
 
 
 def feed(pieces: Iterator[bytes] | list[bytes]) -> tuple[list[Delivery], bytes]:
@@ -149,7 +149,7 @@ def marshal(frames: list[Any], channel: int = 1) -> bytes:
 def test_a_stream_of_single_bytes():
     sent = marshal([*content(deliver(), {"message_type": "t"}, [b"a", b"bc"]), spec.Basic.Ack(7)])
     found, rest = feed([sent[at : at + 1] for at in range(len(sent))])
-    assert [fields(one) for one in found] == [(1, b"abc", None, {}, None, "t")]
+    assert [fields(one) for one in found] == [(1, "key", b"abc", None, {}, None, "t", None, None)]
     assert rest == marshal([spec.Basic.Ack(7)])
 
 
@@ -181,7 +181,7 @@ def test_any_property_bytes_can_be_read(properties):
     one.begin(bytes(12) + properties, lambda _: True)
     about = one.read()
     assert one.published_at == about.timestamp
-    for text in (about.content_type, about.type):
+    for text in (about.content_type, about.type, about.user_id, about.app_id):
         assert text is None or len(text.encode()) <= 255
 
 
