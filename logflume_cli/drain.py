@@ -3,6 +3,7 @@
 from contextlib import AsyncExitStack
 
 import click
+import structlog
 
 from db.connect import check_schema, check_writable, close_pool, open_pool
 from drain.drain import Drain
@@ -13,8 +14,11 @@ from drain.shards import Shards
 from logflume.observability.server import metrics_server
 from logflume.pusher import make_sender
 from logflume.settings import Settings
+from logflume.settings.servers import PusherSettings
 from logflume_cli.services import lazy_workflows, on_stop, run
 from workflows.client.signaller import Signaller
+
+log = structlog.get_logger()
 
 MAX_SIGNAL_BACKOFF_SECONDS = 5.0
 
@@ -32,6 +36,17 @@ def drain(*, sharded: bool) -> None:
     Ctrl-C or SIGTERM stops consuming, commits and acknowledges what was received, and exits.
     """
     run("drain", lambda settings: _drain(settings, sharded=sharded))
+
+
+def _forwarder(settings: PusherSettings) -> Forwarder | None:
+    sender = make_sender(settings)
+    if sender and not settings.secure:
+        log.warning(
+            "pusher_channels_public",
+            effect="whoever knows the app's key and a job id can read that job's live parts",
+            next="set LOGFLUME_PUSHER__SECURE=true once readers subscribe to private channels",
+        )
+    return Forwarder(sender, settings) if sender else None
 
 
 async def _drain(settings: Settings, *, sharded: bool) -> None:
@@ -52,8 +67,7 @@ async def _drain(settings: Settings, *, sharded: bool) -> None:
             on_sent=signal_sent,
             on_failed=SIGNAL_FAILURES.inc,
         )
-        sender = make_sender(settings.pusher)
-        live = Forwarder(sender, settings.pusher) if sender else None
+        live = _forwarder(settings.pusher)
         process = Drain(settings.amqp, settings.drain, pool, signaller, live, shards)
         on_stop(process.stop)
         # Temporal is not among them: parts are stored without it.

@@ -7,9 +7,12 @@ from itertools import groupby
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from drain.live.events import BATCH_EVENTS, EVENT, NUMBERS, TEXT_BYTES, Outbox, events, weight
 from logflume.domain import LAST, MAX_JOB_ID
+from logflume.settings.servers import PusherSettings
+from logflume_cli.drain import _forwarder
 from tests.support.parts import part
 
 # Pusher's limit on the data of an event; its client applies it to the size of the Python object.
@@ -92,3 +95,13 @@ def test_a_part_larger_than_the_outbox_is_accepted():
     outbox = Outbox(2, secure=False)
     assert outbox.add(part(1, 0, b"x" * 20 * TEXT_BYTES))
     assert not outbox.add(part(1, 1))
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_a_drain_says_at_startup_that_channels_are_public(secure):
+    app = {"app_id": "1", "key": "k", "secret": "s"}
+    with capture_logs() as lines:
+        forwarder = _forwarder(PusherSettings(**app, secure=secure))
+        assert forwarder and not _forwarder(PusherSettings())
+    await forwarder.close(1)
+    assert [line["event"] for line in lines] == ([] if secure else ["pusher_channels_public"])
