@@ -11,6 +11,7 @@ from temporalio.client import Client
 from activities.types import BACKFILL_KINDS
 from logflume.settings import Settings, load_settings
 from logflume_cli.duration import Duration
+from logflume_cli.terminal import echo
 from workflows.backfill import BackfillInput, job_ranges
 from workflows.client.backfill import (
     backfill_status,
@@ -82,9 +83,9 @@ def start(jobs: tuple[str, ...], kind: str, concurrency: int, rate: int, limit: 
 def status() -> None:
     """Show progress or result of the last backfill, and which logs failed."""
     name, progress = _call(load_settings(), backfill_status)
-    click.echo(f"{name}: {progress}")
+    echo(f"{name}: {progress}")
     for failure in progress.failures:
-        click.echo(f"job {failure.job_id}: {failure.reason}")
+        echo(f"job {failure.job_id}: {failure.reason}")
 
 
 @backfill.command()

@@ -8,6 +8,7 @@ import aio_pika
 import click
 from aiormq.exceptions import AMQPError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from db.connect import check_schema, connect_directly, open_pool
@@ -17,6 +18,7 @@ from logflume.archive.probe import Probe
 from logflume.errors import ComponentError, LogflumeError
 from logflume.settings import Settings, load_settings
 from logflume_cli.schedules import check_schedules
+from logflume_cli.terminal import printable
 from workflows.client.connection import connect_temporal, ensure_search_attributes
 
 CHECK_SECONDS = 10
@@ -31,10 +33,13 @@ def doctor() -> None:
     Exits with 1 if a check fails.
     """
     results = asyncio.run(_check_all(load_settings()))
+    console = Console(soft_wrap=True)
     table = Table("check", "", "result, or problem and fix", box=None)
     for name, (problem, fix) in results.items():
-        table.add_row(name, "[red]failed" if problem else "[green]ok", f"{problem} {fix}".strip())
-    Console(soft_wrap=True).print(table)
+        text = " ".join(f"{problem} {fix}".split())
+        text = printable(text) if console.is_terminal else text
+        table.add_row(name, "[red]failed" if problem else "[green]ok", escape(text))
+    console.print(table)
     sys.exit(any(problem for problem, _ in results.values()))
 
 

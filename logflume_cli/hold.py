@@ -8,11 +8,12 @@ import click
 from db import holds
 from db.connect import Connection
 from logflume.archive.store import Archive
-from logflume.domain import MAX_JOB_ID
 from logflume.settings import load_settings
 from logflume_cli.database import on_database
+from logflume_cli.job_id import JobId
+from logflume_cli.terminal import echo
 
-JOB = click.argument("job_id", type=click.IntRange(min=0, max=MAX_JOB_ID))
+JOB = click.argument("job_id", type=JobId())
 T = TypeVar("T")
 
 
@@ -63,7 +64,7 @@ def status(job_id: int) -> None:
 
     held, copies = _run(read)
     since = held.held_at.isoformat(timespec="seconds") if held else ""
-    click.echo(f"held since {since}: {held.reason}" if held else "not held")
+    echo(f"held since {since}: {held.reason}" if held else "not held")
     for key in copies:
         click.echo(key)
 

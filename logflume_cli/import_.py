@@ -16,6 +16,7 @@ from db.travis_logs import SourceLog
 from logflume.errors import ComponentError, LogflumeError
 from logflume.settings import load_settings
 from logflume.settings.servers import DatabaseSettings
+from logflume_cli.terminal import echo
 
 PAGE_ROWS = 1000
 PROGRESS_ROWS = 100_000
@@ -107,7 +108,7 @@ async def _pages(source: Connection, on_page: OnPage) -> Counter[str]:
         for result in results:
             counts[f"{result.outcome} ({result.kind})"] += 1
             if result.note:
-                click.echo(f"job {result.job_id}: {result.note}")
+                echo(f"job {result.job_id}: {result.note}")
         for log_id, job_id in rows:
             if job_id is None:
                 click.echo(f"row {log_id}: skipped, it has no job")

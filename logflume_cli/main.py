@@ -9,6 +9,7 @@ from typing import NoReturn
 import click
 
 from logflume.errors import ComponentError, LogflumeError
+from logflume_cli.terminal import echo
 
 # Module and help of each command; only the called one is imported, so `--help` is fast.
 COMMANDS = {
@@ -84,7 +85,7 @@ def main() -> None:
     try:
         root()
     except LogflumeError as error:
-        click.echo(f"logflume: {error}", err=True)
+        echo(f"logflume: {error}", err=True)
         _exit(1)
     except SystemExit as error:
         if error.code is None or isinstance(error.code, int):

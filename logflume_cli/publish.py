@@ -6,8 +6,12 @@ from pathlib import Path
 
 import click
 
+from logflume.domain import MAX_JOB_ID
+from logflume.errors import LogflumeError
 from logflume.settings import load_settings
 from logflume_cli.devstack.runner import connect, new_job_ids, open_log, play
+from logflume_cli.job_id import JobId
+from logflume_cli.terminal import echo
 
 
 @click.command()
@@ -16,7 +20,7 @@ from logflume_cli.devstack.runner import connect, new_job_ids, open_log, play
 )
 @click.option(
     "--job-id",
-    type=click.IntRange(1),
+    type=JobId(),
     help="Job id of the first file; further files get the following ids. Default: unused ids.",
 )
 @click.option(
@@ -30,7 +34,10 @@ def publish(files: tuple[Path, ...], job_id: int | None, rate: float | None) -> 
 
     Files whose names end in .gz are decompressed. `logflume show JOB_ID` shows the state of a log.
     """
-    job_ids = range(job_id, job_id + len(files)) if job_id else new_job_ids(len(files))
+    count = len(files)
+    job_ids = new_job_ids(count) if job_id is None else range(job_id, job_id + count)
+    if job_ids[-1] > MAX_JOB_ID:
+        raise LogflumeError(f"--job-id: the last of {count} job ids is above {MAX_JOB_ID}")
     url = load_settings().amqp.url.get_secret_value()
     asyncio.run(_publish(url, dict(zip(job_ids, files, strict=True)), rate))
 
@@ -43,7 +50,7 @@ async def _publish(url: str, files: dict[int, Path], rate: float | None) -> None
         channel = await connection.channel(publisher_confirms=False)
         for job_id, source in sources.items():
             played = await play(channel, job_id, source, rate=rate)
-            click.echo(
+            echo(
                 f"job {job_id}: {played.bytes} bytes, {played.parts} parts, "
                 f"sha256 {played.sha256}, {files[job_id]}"
             )

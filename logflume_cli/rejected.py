@@ -10,6 +10,7 @@ from drain.dead_letters import QueuedDeadLetter, queued_dead_letters
 from drain.suspension import resume_drains
 from logflume.errors import LogflumeError
 from logflume.settings import load_settings
+from logflume_cli.terminal import echo
 
 
 @click.group()
@@ -42,7 +43,7 @@ async def _list(limit: int) -> None:
             if count > limit:
                 click.echo("there are more; raise --limit to list them")
                 return
-            click.echo(f"{letter.id}  {letter.at}  {len(letter.body):>8}  {letter.reason}")
+            echo(f"{letter.id}  {letter.at}  {len(letter.body):>8}  {letter.reason}")
     if not count:
         click.echo("the dead-letter queue is empty")
 
@@ -50,7 +51,7 @@ async def _list(limit: int) -> None:
 @rejected.command()
 @click.argument("id_", metavar="ID")
 def show(id_: str) -> None:
-    """Write a message's body to standard output and its reason to standard error."""
+    """Write a message's body to standard output, its reason and sender to standard error."""
     asyncio.run(_show(id_))
 
 
@@ -58,8 +59,14 @@ async def _show(id_: str) -> None:
     async with queued_dead_letters(_url()) as letters:
         async for letter in letters:
             if letter.id == id_:
-                click.echo(f"{letter.at}: {letter.reason}", err=True)
-                sys.stdout.buffer.write(letter.body)
+                echo(f"{letter.at}: {letter.reason}", err=True)
+                if letter.sender:
+                    echo(f"sent with {letter.sender}", err=True)
+                if sys.stdout.isatty():
+                    for line in letter.body.decode("utf-8", "backslashreplace").split("\n"):
+                        echo(line)
+                else:
+                    sys.stdout.buffer.write(letter.body)
                 return
     raise _unknown({id_})
 

@@ -11,6 +11,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
+from logflume_cli.terminal import echo
 from workflows.all import WORKFLOWS
 
 # The library reports a failure as Rust prints it; its first message says what differs.
@@ -57,7 +58,7 @@ async def _replay(files: tuple[Path, ...]) -> bool:
         except _Unreadable as error:
             verdict = f"unreadable, {error}; download it with {DOWNLOAD}"
         differs = differs or not verdict.startswith("same")
-        click.echo(f"{path}: {verdict}")
+        echo(f"{path}: {verdict}")
     return differs
 
 

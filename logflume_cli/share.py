@@ -4,15 +4,15 @@ from datetime import timedelta
 
 import click
 
-from logflume.domain import MAX_JOB_ID
 from logflume.errors import SettingsError
 from logflume.settings import load_settings
 from logflume_cli.duration import Duration
+from logflume_cli.job_id import JobId
 from web.auth import sign_link
 
 
 @click.command()
-@click.argument("job_id", type=click.IntRange(min=0, max=MAX_JOB_ID))
+@click.argument("job_id", type=JobId())
 @click.option(
     "--for",
     "lifetime",

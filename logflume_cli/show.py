@@ -8,13 +8,15 @@ from db import reading
 from db.connect import open_pool
 from logflume.domain import Attempt, Log
 from logflume.settings import Settings, load_settings
+from logflume_cli.job_id import JobId
 from logflume_cli.services import lazy_workflows
+from logflume_cli.terminal import echo
 from web.lifecycle import ASK_SECONDS, lifecycle_body
 from workflows.client.logs import Run
 
 
 @click.command()
-@click.argument("job_id", type=click.IntRange(min=0))
+@click.argument("job_id", type=JobId())
 def show(job_id: int) -> None:
     """Show the lifecycle state of the log of JOB_ID."""
     settings = load_settings()
@@ -26,7 +28,7 @@ def show(job_id: int) -> None:
     facts["attempts"] = ", ".join(a.uuid or "(without a uuid)" for a in attempts)
     for name, value in facts.items():
         if value not in (None, ""):
-            click.echo(f"{name:<18}{value}")
+            echo(f"{name:<18}{value}")
 
 
 async def _read(settings: Settings, job_id: int) -> tuple[Log, list[Attempt], Run]:

@@ -77,7 +77,9 @@ def status(*, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_description(load_settings(), local), indent=2))
     else:
-        console.print(_table(local.status()))
+        statuses = local.status()
+        console.print(_table(statuses))
+        console.print(f"logs in {statuses[0].log.parent}", soft_wrap=True, highlight=False)
 
 
 def _was_started(settings: Settings) -> bool:
@@ -116,7 +118,7 @@ def _table(statuses: list[Status]) -> Table:
     table = Table("component", "state", "pid", "port", "log")
     for item in statuses:
         state = f"[{STYLES[item.state]}]{item.state}[/]"
-        table.add_row(item.name, state, str(item.pid or ""), str(item.port or ""), str(item.log))
+        table.add_row(item.name, state, str(item.pid or ""), str(item.port or ""), item.log.name)
     return table
 
 

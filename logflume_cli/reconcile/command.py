@@ -11,11 +11,12 @@ import click
 from db.connect import check_schema, open_pool
 from db.errors import FAILURES
 from logflume.archive.inventory import Inventory
-from logflume.domain import MAX_JOB_ID
 from logflume.errors import ComponentError, LogflumeError
 from logflume.settings import Settings, load_settings
+from logflume_cli.job_id import JobId
 from logflume_cli.reconcile.reconciler import CONCURRENCY, Options, Reconciler
 from logflume_cli.services import make_workflows
+from logflume_cli.terminal import echo
 from workflows.client.connection import connect_temporal
 from workflows.client.signal_history import SignalHistory
 
@@ -50,7 +51,7 @@ class _Time(click.ParamType[datetime]):
 @click.option("--read", is_flag=True, help="Read every object and compare its SHA-256.")
 @click.option(
     "--from-job",
-    type=click.IntRange(min=0, max=MAX_JOB_ID),
+    type=JobId(),
     help="Resume at this job, in key order (10 before 9).",
 )
 def reconcile(*, repair: bool, since: datetime | None, read: bool, from_job: int | None) -> None:
@@ -82,7 +83,7 @@ async def _reconcile(
     options = options._replace(history=history)
     async with await open_pool(settings.database) as pool:
         await check_schema(pool)
-        reconciler = Reconciler(pool, archive, workflows, options, click.echo)
+        reconciler = Reconciler(pool, archive, workflows, options, echo)
         try:
             await reconciler.logs(from_job, _progress(reconciler.counts))
             await reconciler.holds()

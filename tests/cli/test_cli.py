@@ -1,5 +1,6 @@
 """The command line: help, one-line errors, exit codes."""
 
+import io
 import json
 import os
 import socket
@@ -7,11 +8,15 @@ import socket
 import click
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
+from logflume.domain import MAX_JOB_ID
+from logflume_cli.devstack.stack import Status
 from logflume_cli.duration import Duration
 from logflume_cli.main import COMMANDS, root
+from logflume_cli.stack import _table
 from tests.support import processes
-from tests.support.processes import LOGFLUME, Done
+from tests.support.processes import LOGFLUME, Done, on_terminal
 
 
 @pytest.fixture
@@ -42,6 +47,32 @@ def test_every_command_has_help(name):
     assert done.output.startswith("Usage: ")
 
 
+def test_config_shows_the_host_and_user_of_a_url(run):
+    dsn = {"LOGFLUME_TELEMETRY__SENTRY_DSN": "https://hush@sentry.example/1"}
+    done = run("config", **NOWHERE, **dsn)
+    shown = json.loads(done.stdout)
+    assert shown["amqp"]["url"] == "amqp://me:**********@127.0.0.1:1/"
+    assert shown["database"]["url"] == "postgresql://me:**********@127.0.0.1:1/db"
+    assert shown["telemetry"]["sentry_dsn"] == "https://**********@sentry.example/1"
+    assert "hush" not in done.stdout
+
+
+def test_a_commands_text_does_not_control_the_terminal():
+    hostile = "no \x1b]0;title\x07\x9b2J\u202efile"
+    printed = on_terminal(LOGFLUME, "publish", hostile)
+    assert "no \\x1b]0;title\\x07\\x9b2J\\u202efile" in printed
+    assert printed.isascii() and "\x1b" not in printed
+
+
+def test_the_status_of_the_stack_fits_a_terminal_of_80_columns(tmp_path):
+    log = tmp_path / ("long" * 30) / "rabbitmq.log"
+    printed = io.StringIO()
+    console = Console(file=printed, width=80)
+    console.print(_table([Status("rabbitmq", "running", 4_194_304, 65535, log)]))
+    lines = printed.getvalue().splitlines()
+    assert "rabbitmq.log" in lines[3] and all(len(line) <= 80 for line in lines)
+
+
 def test_config_hides_secrets(run):
     done = run("config", LOGFLUME_WEB__AUTH_TOKEN="hush" * 4)
     assert json.loads(done.stdout)["web"]["auth_token"] == "**********"
@@ -68,6 +99,9 @@ NOWHERE = {
         (["publish", __file__], ["RabbitMQ"]),
         (["stack", "status"], ["stack up"]),
         (["publish", "no/such/file"], ["no/such/file"]),
+        (["show", "9" * 20], ["not a job id"]),
+        (["publish", "--job-id", "9" * 20, __file__], ["not a job id"]),
+        (["publish", "--job-id", str(MAX_JOB_ID), __file__, __file__], ["2 job ids"]),
     ],
 )
 def test_an_unreachable_component_is_one_line_without_secrets(run, command, words):

@@ -8,10 +8,11 @@ from click.testing import CliRunner
 
 from logflume import amqp, contract
 from logflume_cli.rejected import rejected
+from tests.support.processes import LOGFLUME, on_terminal
 from tests.support.services import draining
 from tests.support.waiting import until
 
-BROKEN = [b"no json", b'{"id": 1}', b'{"id": 2, "log": 7, "number": 0}']
+BROKEN = [b"\x1b[2Jno json", b'{"id": 1}', b'{"id": 2, "log": 7, "number": 0}']
 
 
 @pytest.fixture
@@ -31,7 +32,8 @@ async def broken(amqp_settings, channel, call):
     async with draining(amqp_settings):
         exchange = await amqp.declare(channel)
         for body in BROKEN:
-            await exchange.publish(aio_pika.Message(body, headers={"x": 1}), contract.ROUTING_KEY)
+            sent = aio_pika.Message(body, headers={"x": 1}, user_id="logflume", app_id="a runner")
+            await exchange.publish(sent, contract.ROUTING_KEY)
         await until(lambda: waiting(channel, contract.DEAD_LETTER_QUEUE, 3))
     return [line.split()[0] for line in (await call("list")).stdout.splitlines()]
 
@@ -48,6 +50,10 @@ async def test_messages_are_listed_and_shown_without_being_moved(call, broken):
     shown = await call("show", broken[2])
     assert shown.stdout_bytes == BROKEN[2]
     assert "log" in shown.stderr
+    sender = f"sent with user_id logflume, routing_key {contract.ROUTING_KEY}, app_id a runner"
+    assert sender in shown.stderr
+    printed = await asyncio.to_thread(on_terminal, LOGFLUME, "rejected", "show", broken[0])
+    assert "\\x1b[2Jno json" in printed and "\x1b" not in printed
     assert [line.split()[0] for line in (await call("list")).stdout.splitlines()] == broken
 
 
@@ -56,7 +62,7 @@ async def test_a_message_is_requeued_unchanged_and_another_dropped(call, broken,
     queue = await channel.declare_queue(contract.QUEUE, durable=True)
     again = await queue.get()
     await again.ack()
-    assert (again.body, again.headers) == (BROKEN[1], {"x": 1})
+    assert (again.body, again.headers, again.app_id) == (BROKEN[1], {"x": 1}, "a runner")
     assert (await call("drop", broken[0])).stdout == "1 dropped\n"
     assert await waiting(channel, contract.DEAD_LETTER_QUEUE, 1)
 

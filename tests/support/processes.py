@@ -3,11 +3,12 @@
 import asyncio
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,20 @@ def run(*command: str | Path, timeout: float = 60, **options: Any) -> Done:
     return subprocess.run(
         command, capture_output=True, text=True, timeout=timeout, check=False, **options
     )
+
+
+def on_terminal(*command: str, **options: Any) -> str:
+    """Run a command on a terminal; returns what it prints there."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, **options)
+    os.close(slave)
+    printed = b""
+    with suppress(OSError):  # at its end
+        while piece := os.read(master, 4096):
+            printed += piece
+    os.close(master)
+    process.wait()
+    return printed.decode()
 
 
 def environment(settings: Settings, folder: Path) -> dict[str, str]:
