@@ -36,7 +36,8 @@ async def test_an_imported_log_is_archived_and_purged(driver, logflume, servers,
         done = await logflume("--from", travis.url)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout == "1 logs in travis-logs: 1 added (parts)\n"
-        done = await logflume("--from", travis.url, "--verify")
+        several = travis.url.replace("@", "@127.0.0.1:1,")
+        done = await logflume("--from", several, "--verify")
         assert (done.returncode, done.stdout) == (0, "1 logs in travis-logs: 1 same (parts)\n")
 
     async with driver.pool.acquire() as connection:
