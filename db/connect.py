@@ -234,6 +234,7 @@ async def connect_directly(settings: DatabaseSettings, application_name: str) ->
         )
         with terminated_on_error(connection):
             if await _is_direct(connection):
+                await _prepare(settings, PLANS, connection)
                 return connection
         connection.terminate()
     except FAILURES as error:

@@ -7,10 +7,12 @@ import shutil
 import socket
 from contextlib import AsyncExitStack
 
+import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from db.connect import connect_directly, open_pool
+from db.connect import allow_transfers, connect_directly, open_pool
+from db.errors import FAILURES
 from logflume.errors import ComponentError
 from logflume_cli.devstack.components import accepts_connections
 from logflume_cli.devstack.home import PROCESSES
@@ -18,7 +20,7 @@ from logflume_cli.devstack.runner import connect, play
 from logflume_cli.devstack.samples import fleet
 from tests.support.processes import LOGFLUME, environment, running
 from tests.support.s3 import s3
-from tests.support.services import serving
+from tests.support.services import as_process, serving
 from tests.support.sse import reading
 from tests.support.waiting import until
 
@@ -127,7 +129,32 @@ async def test_listeners_and_schema_deployment_use_the_direct_url(settings, tmp_
     output, _ = await process.communicate()
     assert b"Nothing to deploy" in output
     connection = await connect_directly(lost.database, "test")
+    # Without limits a listener would wait for hours for a host that vanished.
+    assert await connection.fetchval("SHOW tcp_keepalives_idle") == "10"
     await connection.close()
+
+
+async def test_limits_set_by_role_hold_behind_it(settings, pool, database_url, name):
+    """A frozen client holds no locks, and one that transfers data may be silent for longer."""
+    owner = await asyncpg.connect(database_url)
+    for limit, value in (("idle_in_transaction_session_timeout", "300ms"),
+                         ("logflume.transfer_idle_timeout", "1h")):  # fmt: skip
+        await owner.execute(f"ALTER ROLE app_worker IN DATABASE {name} SET {limit} = '{value}'")
+    await owner.execute("INSERT INTO logs (job_id) VALUES (1)")
+    async with await open_pool(as_process(settings, "worker").database, 1) as workers:
+        async with workers.acquire() as worker, worker.transaction():
+            await allow_transfers(worker)
+            shown = await worker.fetchval("SHOW idle_in_transaction_session_timeout")
+            assert shown == "1h"
+        worker = await workers.acquire()
+        await worker.execute("BEGIN")
+        await worker.execute("SELECT FROM logs FOR UPDATE")
+        async with asyncio.timeout(30):
+            await owner.execute("UPDATE logs SET updated_at = now()")  # waits for the lock
+        with pytest.raises(FAILURES):
+            await worker.execute("COMMIT")
+        await workers.release(worker)
+    await owner.close()
 
 
 async def test_a_pooler_without_a_direct_url_is_an_error(settings, pooler):
