@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from logflume.markers import MarkerReader
 from web.content import Content
 from web.models import OutlineBody
+from web.scans import in_thread
 from web.streams.cursor import Cursor
 
 BLOCK_BYTES = 64 * 1024
@@ -73,8 +74,8 @@ class Outlines:
         if outline is None:
             reader = _Reader()
             async for piece in content.read():
-                reader.feed(piece)
-            outline = reader.end()
+                await in_thread(reader.feed, piece)
+            outline = await in_thread(reader.end)
         self._cache[content.etag] = outline
         while len(self._cache) > CACHED:
             self._cache.popitem(last=False)

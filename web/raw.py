@@ -1,6 +1,5 @@
 """The bytes of a log, its outline, and search."""
 
-import asyncio
 from typing import Annotated
 
 from litestar import HttpMethod, Response, route
@@ -16,13 +15,12 @@ from web.lookup import find_content, find_log, retry_replaced, started
 from web.models import OutlineBody, SearchBody, errors
 from web.outline import outline_body
 from web.ranges import Unsatisfiable, byte_range, matches
-from web.search import Limiter, Search
+from web.scans import in_thread
+from web.search import Search
 from web.services import HttpRequest, Injected
 
 # A log is hostile: a browser that shows it must not run anything in it.
 BARE = REVALIDATE | {"Content-Security-Policy": "default-src 'none'; sandbox"}
-# Each running search takes a CPU core.
-SEARCHES = Limiter(running=2, waiting=8)
 
 Download = Annotated[str | None, QueryParameter(description="if present: download as a file")]
 Query = Annotated[str, QueryParameter(name="q", min_length=1, max_length=1000)]
@@ -107,7 +105,7 @@ def _range(request: HttpRequest, content: Content) -> tuple[int, int] | None:
 
 @get_of_log("/outline", "Get the positions of lines and markers", 409, 410, 502)
 async def get_outline(
-    services: Injected, job_id: FromPath[str], attempt: OfAttempt = None
+    request: HttpRequest, services: Injected, job_id: FromPath[str], attempt: OfAttempt = None
 ) -> OutlineBody:
     """Return line counts per block and all markers; read the bytes with ranges of `/raw`."""
 
@@ -117,11 +115,13 @@ async def get_outline(
         outline = await services.outlines.of(content)
         return outline_body(content, outline, await content.cursor())
 
-    return await retry_replaced(read)
+    key = (job_id, attempt)
+    return await services.outline_scans.run(request, key, lambda: retry_replaced(read))
 
 
 @get_of_log("/search", "Search the lines of a log", 409, 410, 502)
-async def search_log(
+async def search_log(  # noqa: PLR0913 - the parameters of the route
+    request: HttpRequest,
     services: Injected,
     job_id: FromPath[str],
     q: Query,
@@ -136,15 +136,14 @@ async def search_log(
         search = Search(q, case=case)
         content = await find_content(services, log, attempt)
         async for piece in content.read():
-            # In a thread, so that other requests are not blocked.
-            await asyncio.to_thread(search.feed, piece)
-        search.end()
+            await in_thread(search.feed, piece)
+        await in_thread(search.end)
         return SearchBody(
             count=search.count, lines=search.lines, truncated=search.count > len(search.lines)
         )
 
-    async with SEARCHES.slot():
-        return await retry_replaced(read)
+    key = (job_id, attempt, q, case)
+    return await services.searches.run(request, key, lambda: retry_replaced(read))
 
 
 ROUTES = [get_raw, get_outline, search_log]

@@ -1,11 +1,6 @@
 """Finds a text in the lines of a log, piece by piece."""
 
-import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
-from litestar.exceptions import HTTPException
 
 # Invisible escape sequences: control sequences, titles and links, single characters.
 ESCAPES = re.compile(
@@ -14,32 +9,6 @@ ESCAPES = re.compile(
 MAX_LINES = 10_000
 # A longer line is searched in pieces, which overlap by the length of the longest match.
 LONG_BYTES = 4 * 1024 * 1024
-
-
-class Limiter:
-    """Limits how many requests run at once and how many wait."""
-
-    def __init__(self, *, running: int, waiting: int) -> None:
-        self._slots = asyncio.Semaphore(running)
-        self._limit = running + waiting
-        self._count = 0
-
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Wait for a free slot.
-
-        Raises:
-            HTTPException: 503, too many requests are waiting.
-        """
-        if self._count >= self._limit:
-            text = "too many searches at once; retry"
-            raise HTTPException(text, status_code=503, headers={"Retry-After": "2"})
-        self._count += 1
-        try:
-            async with self._slots:
-                yield
-        finally:
-            self._count -= 1
 
 
 class Search:

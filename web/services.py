@@ -16,6 +16,7 @@ from logflume.archive.store import Archive
 from logflume.settings import Settings
 from web.auth import Access
 from web.outline import Outlines
+from web.scans import Scans
 from web.streams.hub import Hub
 from web.streams.poller import ACQUIRE_SECONDS
 from workflows.client.logs import LogWorkflows
@@ -35,6 +36,9 @@ class Services:
     hub: Hub
     signaller: Signaller
     outlines: Outlines = field(default_factory=Outlines)
+    # Separate, because a page needs its outline, also while many search.
+    outline_scans: Scans = field(default_factory=Scans)
+    searches: Scans = field(default_factory=Scans)
     started_at: float = field(default_factory=time.monotonic)
 
     def connection(self) -> "PoolAcquireContext[asyncpg.Record]":

@@ -4,13 +4,14 @@ It subscribes to the feed before it reads the history, so nothing is missed in b
 cursor drops what arrives twice. The feed starts no further than where that history ends.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from enum import Enum
 from typing import NamedTuple
 
 from db import reading
 from db.connect import Connection
-from db.reading import Snapshot
+from db.reading import PartList, Snapshot
 from db.tail import Since, TailPage, read_tails
 from logflume.domain import LAST, StoredPart
 from web.streams.cursor import Cursor
@@ -156,10 +157,14 @@ async def cursor_after(connection: Connection, snapshot: Snapshot) -> Cursor:
     if parts is None:
         return cursor
     lasts = [index for index, number in enumerate(parts.numbers) if number == LAST]
-    for number, id_, final in zip(parts.numbers, parts.ids, parts.final, strict=True):
-        if number != LAST:
-            cursor.take(StoredPart(id_, number, bool(final), b""))
+    await asyncio.to_thread(_take_numbered, cursor, parts)  # seconds for millions of parts
     if lasts:
         for part in await reading.read_parts(connection, snapshot.log.id, parts, lasts):
             cursor.take(part)
     return cursor
+
+
+def _take_numbered(cursor: Cursor, parts: PartList) -> None:
+    for number, id_, final in zip(parts.numbers, parts.ids, parts.final, strict=True):
+        if number != LAST:
+            cursor.take(StoredPart(id_, number, bool(final), b""))
