@@ -32,6 +32,7 @@ from logflume.observability.health import describe_error
 from logflume.settings.group import MIB
 from logflume.settings.stages import WebSettings
 from web import health, logs, metrics, pages, parts, pusher, raw, stream, timings, tracing, writes
+from web.bodies import Bodies
 from web.services import HttpRequest, Services
 
 log = structlog.get_logger()
@@ -106,7 +107,11 @@ def make_app(services: Services) -> Litestar:
             guarded(pusher.ROUTES, PUSHER_BYTES),
             pages.router(access.may_read),
         ],
-        middleware=[metrics.REQUESTS.middleware, *tracing.middleware()],
+        middleware=[
+            metrics.REQUESTS.middleware,
+            *tracing.middleware(),
+            Bodies(max_bytes).middleware,
+        ],
         logging_config=None,  # structlog is configured by the process
         dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
         request_max_body_size=max_bytes,
