@@ -1,6 +1,7 @@
 """Shared by the long-running processes: start, signals, and the workflows of logs."""
 
 import asyncio
+import resource
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -16,13 +17,25 @@ from logflume_cli.options import lifecycle_options
 from workflows.client.connection import connect_temporal
 from workflows.client.logs import LogWorkflows
 
+# Some systems allow a thousand million, for which the kernel and libraries allocate tables.
+MAX_FILES = 65536
+
 
 def run(name: str, service: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
     """Run a process with logging, error reports and traces."""
     settings = load_settings()
     configure_logging(settings.telemetry, name)
+    _raise_file_limit()
     with sentry.reporting(settings.telemetry, name), exporting(settings.telemetry, name):
         uvloop.run(service(settings))
+
+
+def _raise_file_limit() -> None:
+    """Allow this process as many open files as the system does; the usual limit is only 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def on_stop(stop: Callable[[], object]) -> None:

@@ -3,26 +3,27 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from typing import Any
 
 import asyncpg
 import click
 import structlog
-import uvicorn
 
 from db.connect import check_schema, close_pool, open_pool
 from logflume import amqp
 from logflume.amqp import Publisher
 from logflume.archive.store import Archive
 from logflume.errors import ComponentError, SettingsError
+from logflume.observability.server import metrics_server
 from logflume.settings import Settings
 from logflume.settings.stages import WebSettings
 from logflume_cli.services import lazy_workflows, on_stop, run
 from web.app import make_app
 from web.auth import Access
+from web.health import dependencies
 from web.lifecycle import SIGNAL_SECONDS
+from web.server import Server
 from web.services import Services
 from web.streams.hub import Hub
 from workflows.client.signaller import Signaller
@@ -47,18 +48,8 @@ async def _web(settings: Settings) -> None:
         stack.push_async_callback(close_pool, pool)
         await check_schema(pool, "logflume_web")
         services = await web_services(settings, pool, stack)
-        config = uvicorn.Config(
-            make_app(services),
-            http="httptools",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            # The client address is not used, so forwarded headers need not be trusted.
-            proxy_headers=False,
-            timeout_graceful_shutdown=10,
-            **_tls(settings.web),
-        )
-        server = _Server(config)
+        proxies = [str(network) for network in settings.web.trusted_proxies]
+        server = Server(make_app(services), trusted_proxies=proxies, **_tls(settings.web))
 
         def stop() -> None:
             # Before uvicorn waits for open requests: streams do not end by themselves.
@@ -66,6 +57,8 @@ async def _web(settings: Settings) -> None:
             server.should_exit = True
 
         on_stop(stop)
+        shown = metrics_server("web", settings.telemetry, dependencies(services))
+        await stack.enter_async_context(shown)
         log.info("web_started", host=settings.web.host, port=settings.web.port)
         await server.serve(sockets=[listener])
     log.info("web_stopped")
@@ -91,13 +84,6 @@ async def web_services(settings: Settings, pool: asyncpg.Pool, stack: AsyncExitS
     stack.callback(listener.cancel)
     archive = Archive(settings.s3, ARCHIVE_THREADS)
     return Services(settings, access, pool, archive, workflows, publisher, hub, signaller)
-
-
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Handle no signals: uvicorn would raise them again and exit with an error."""
-        yield
 
 
 def _tls(settings: WebSettings) -> dict[str, Any]:

@@ -19,6 +19,11 @@ STREAMS_DISCONNECTED = Counter(
     "logflume_web_streams_disconnected",
     "Streams closed by the server: slow reader, failed dependency or shutdown.",
 )
+REFUSED = Counter(
+    "logflume_web_refused",
+    "Connections closed because of a limit or an invalid request, before a route handled them.",
+    ["reason"],
+)
 POOL_USED = Gauge(
     "logflume_web_database_used_ratio", "Share of the Postgres connection pool in use, 0 to 1."
 )

@@ -23,6 +23,8 @@ from web.models import SubscriptionBody, errors
 from web.services import HttpRequest, Injected, Services
 
 CHANNEL = re.compile(r"(private-)?job-(0|[1-9][0-9]{0,18})")
+# Fields and channel names are short; parsing a form costs much.
+FORM_BYTES = 4096
 OCCUPIED, VACATED = "channel_occupied", "channel_vacated"
 
 
@@ -67,6 +69,7 @@ async def existence(
 @post(
     "/pusher/auth",
     status_code=200,
+    request_max_body_size=FORM_BYTES,
     summary="Authorize a subscription to a private channel",
     tags=["pusher"],
     security=[{"token": []}, {"share": []}],

@@ -1,6 +1,7 @@
-"""The HTTP server of the drain and the worker: `/metrics`, `/health/live` and `/health/ready`.
+"""The HTTP server for operators: `/metrics`, `/health/live` and `/health/ready`.
 
-It listens on the port in the setting `telemetry.port`. The web process serves these routes itself.
+It listens on the port in the setting `telemetry.port`; without it, the web serves these routes on
+its own port, and the other processes do not.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -21,13 +22,13 @@ async def metrics_server(
     name: str,
     settings: TelemetrySettings,
     dependencies: Mapping[str, Check],
-    readings: Readings,
+    readings: Readings | None = None,
     sdk_metrics: str = "",
 ) -> AsyncIterator[int | None]:
     """Serve `/metrics`, `/health/live` and `/health/ready`; yields the port, None if unset.
 
-    `name` is the process: drain or worker. `dependencies` decide its readiness. `sdk_metrics` is
-    the URL of the Temporal SDK's own metrics, which are appended to ours.
+    `name` is the process: drain, web or worker. `dependencies` decide its readiness. `sdk_metrics`
+    is the URL of the Temporal SDK's own metrics, which are appended to ours.
 
     Raises:
         ComponentError: the port is taken.
@@ -39,7 +40,8 @@ async def metrics_server(
     collector = ProcessCollector(name)
 
     async def metrics(_: web.Request) -> web.Response:
-        await readings.refresh()
+        if readings:
+            await readings.refresh()
         body = generate_latest(collector)
         if sdk_metrics:
             async with session.get(sdk_metrics) as response:

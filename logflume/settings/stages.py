@@ -4,7 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, IPvAnyNetwork, SecretStr, model_validator
 
 from logflume.domain import MAX_LOG_BYTES
 from logflume.settings.group import MIB, Group
@@ -230,6 +230,11 @@ class WebSettings(Group):
         "characters; unset: such links are disabled",
     )
     public_reads: bool = Field(default=False, description="allow reading logs without a token")
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
+        (),
+        description='addresses or networks of the proxies in front, as JSON: `["10.0.0.0/8"]`; '
+        "their `X-Forwarded-For` names the client, whose share of searches is limited",
+    )
     cors_origins: tuple[str, ...] = Field(
         (), description='allowed CORS origins, as JSON: `["https://ci.example"]`'
     )

@@ -17,14 +17,14 @@ class TelemetrySettings(Group):
         "auto", description="format of log lines; auto: console on a terminal, otherwise JSON"
     )
     host: str = Field(
-        "127.0.0.1", description="address of `/metrics` and `/health` of the drain and the worker"
+        "127.0.0.1", description="address of `/metrics` and `/health`, for operators only"
     )
     port: int | None = Field(
         None,
         ge=1,
         le=65535,
-        description="their port, different for each process on a host; unset: not served. The web "
-        "serves both on its own port",
+        description="their port, different for each process on a host; unset: not served, except "
+        "by the web, on its own port",
     )
     otlp_endpoint: Annotated[str, url_of("http", "https")] | None = Field(
         None,

@@ -5,7 +5,6 @@ import base64
 import hashlib
 import os
 import random
-from pathlib import Path
 
 import asyncpg
 import httpx
@@ -18,6 +17,7 @@ from logflume.settings import load_settings
 from logflume_cli.devstack.runner import PART_BYTES, connect, new_job_ids, play
 from tests.support import broker
 from tests.support.parts import part
+from tests.support.processes import peak_bytes
 from tests.support.sse import reading
 
 pytestmark = pytest.mark.timeout(200)
@@ -44,12 +44,6 @@ async def web(settings):
 @pytest.fixture
 def job_id():
     return new_job_ids(1)[0]
-
-
-def peak_bytes(pid: int) -> int:
-    """A process's peak RSS in bytes."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 async def until_phase(web: httpx.AsyncClient, job_id: int, phase: str) -> dict:

@@ -46,6 +46,12 @@ def on_terminal(*command: str, **options: Any) -> str:
     return printed.decode()
 
 
+def peak_bytes(pid: int) -> int:
+    """A process's peak RSS in bytes."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
 def environment(settings: Settings, folder: Path) -> dict[str, str]:
     """Write all settings into a stack's folder; returns the environment that selects it."""
     folder.mkdir(exist_ok=True)

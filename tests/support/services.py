@@ -7,7 +7,6 @@ from typing import Any
 
 import asyncpg
 import httpx
-import uvicorn
 from pydantic import SecretStr
 
 from db.connect import open_pool
@@ -22,6 +21,7 @@ from logflume_cli.devstack.home import open_home
 from logflume_cli.services import lazy_workflows
 from logflume_cli.web import web_services
 from web.app import make_app
+from web.server import Server
 from workflows.client.signaller import Signaller
 
 
@@ -74,8 +74,7 @@ async def serving(
     settings = settings.model_copy(update={"web": settings.web.model_copy(update=changed)})
     async with AsyncExitStack() as stack:
         services = await web_services(settings, pool, stack)
-        config = uvicorn.Config(make_app(services), port=port, http="httptools", log_config=None)
-        server = uvicorn.Server(config)
+        server = Server(make_app(services), port=port)
         task = asyncio.create_task(server.serve())
         while not server.started:
             await asyncio.sleep(0.01)
