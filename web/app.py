@@ -98,7 +98,8 @@ def make_app(services: Services) -> Litestar:
     return Litestar(
         [
             *health.ROUTES,
-            *metrics.ROUTES,
+            # With a port of their own, metrics are not on the public one.
+            *([] if services.settings.telemetry.port else metrics.ROUTES),
             guarded(
                 [*logs.ROUTES, *raw.ROUTES, *stream.ROUTES, *timings.ROUTES, *writes.ROUTES],
                 max_bytes,
