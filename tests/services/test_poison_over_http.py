@@ -80,7 +80,7 @@ async def send_all(
         if response.status_code >= 400:
             assert response.json()["error"], (response.text, headers, body)
 
-    while batch := [*islice(bodies, 20)]:
+    while batch := [*islice(bodies, 5)]:
         await asyncio.gather(*(send(body) for body in batch))
     return statuses
 
