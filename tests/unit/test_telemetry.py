@@ -16,7 +16,7 @@ import structlog
 from logflume.settings.telemetry import TelemetrySettings
 from logflume.observability.logging import configure_logging
 configure_logging(TelemetrySettings(log_format="console"), "web")
-structlog.get_logger().warning("request_failed", path="/logs/\\x1b[2J\\nforged line")
+structlog.get_logger().warning("request_failed", path="/\\x1b[2J", job="1\\nforged line")
 """
 
 
