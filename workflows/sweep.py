@@ -4,12 +4,12 @@ A drain or web process that crashes before it signals leaves such logs behind, a
 of Temporal. Each round handles a bounded number of logs; the next one continues after them.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities.types import SWEEP_PAGE, SweepPage, SweepPageInput, Timeline
+    from activities.types import SWEEP_PAGE, SweepPage, SweepPageInput
     from workflows.policies import HEARTBEAT, RETRIES, SWEEP_TIME
 
 # Also the number of workflows in one query to Temporal.
@@ -29,22 +29,10 @@ class SweepInput:
 
 
 @dataclass(frozen=True)
-class SweepResult:
-    """What one sweep did, in logs; the counts are those of `SweepPage`.
+class SweepResult(SweepPage):
+    """What one sweep did, over all its pages; the next sweep starts after the id `after`."""
 
-    `pages`: how many pages it read. `after`: the id after which the next sweep starts. `timeline`:
-    that of Postgres, for the next sweep to compare.
-    """
-
-    found: int = 0
-    running: int = 0
-    started: int = 0
-    signalled: int = 0
-    emptied: int = 0
-    failed: int = 0
     pages: int = 0
-    after: int = 0
-    timeline: Timeline = field(default_factory=Timeline)
 
 
 @workflow.defn
