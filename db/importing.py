@@ -4,24 +4,28 @@ Text that travis-logs aggregated becomes content written whole, its parts become
 uuid; the sweep finds both, and their workflows archive them. Archived text stays in the archive.
 """
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Literal
 
-import asyncpg
 import msgspec
 
 from db import partitions, travis_logs
 from db.connect import Connection, allow_transfers
+from db.import_compare import (
+    Outcome,
+    compare,
+    describe,
+    describe_difference,
+    digest,
+    digests,
+    is_lost,
+)
 from db.logs import LOCK_WHOLE, WholeContent, replace_contents
 from db.maintenance import check_writing
 from db.parts import add_parts
 from db.travis_logs import Kind, SourceLog
 from logflume.domain import LAST
 from logflume.errors import UnderHold
-
-Outcome = Literal["added", "changed", "same", "ours", "left", "different"]
 
 # Log ids of travis-logs have 32 bits: ours begin above all of them.
 BEYOND = 2**31
@@ -95,35 +99,6 @@ ON CONFLICT (job_id) DO UPDATE SET kind = excluded.kind, seen = excluded.seen,
     written_at = excluded.written_at, note = excluded.note, generation = excluded.generation
 """
 
-# The text that readers get, hashed in the database; null if only the archive holds it.
-TEXTS = """
-SELECT l.job_id, l.removed_at IS NOT NULL AS removed,
-    CASE WHEN h.in_row THEN l.content_bytes ELSE octet_length(p.content) END AS bytes,
-    CASE WHEN h.in_row THEN l.content_sha256 ELSE sha256(p.content) END AS sha256
-FROM logs l,
-    LATERAL (
-        SELECT l.aggregated_at IS NOT NULL AND NOT l.late_parts
-            AND (l.content_sha256 IS NOT NULL OR l.purged_at IS NOT NULL) AS in_row
-    ) h,
-    LATERAL (
-        SELECT coalesce(string_agg(content, ''::bytea ORDER BY number, id), '')
-            AS content
-        FROM content_parts(l.id, log_attempt(l.id)) WHERE NOT h.in_row
-    ) p
-WHERE l.job_id = ANY ($1)
-"""
-
-
-class Digest(msgspec.Struct, frozen=True):
-    """Size in bytes and SHA-256 of a log's text; None if only the archive holds it.
-
-    `removed`: the text replaces one that a user removed.
-    """
-
-    size: int
-    sha256: bytes | None
-    removed: bool
-
 
 class ImportResult(msgspec.Struct, frozen=True):
     """The outcome for one job's log.
@@ -180,7 +155,7 @@ class Importer:
 
         Text that only the archive holds is not compared.
         """
-        ours = await _digests(self._connection, [log.first.job_id for log in logs])
+        ours = await digests(self._connection, [log.first.job_id for log in logs])
         results = []
         for log in logs:
             here, note = ours.get(log.first.job_id), None
@@ -190,7 +165,7 @@ class Importer:
                 note = "its text was removed in travis-logs and is still here"
             elif log.kind != "archived":
                 texts = await travis_logs.texts(self._source, log)
-                note = _differ(here, await _digest(self._source, log, texts))
+                note = describe_difference(here, await digest(self._source, log, texts))
             outcome: Outcome = "different" if note else "same"
             results.append(ImportResult(log.first.job_id, outcome, log.kind, note))
         return results
@@ -202,7 +177,7 @@ class Importer:
             note = f"row {log.first.id}: its job id is negative"
             return ImportResult(job_id, "left", log.kind, note)
         texts = [] if log.kind == "archived" else await travis_logs.texts(self._source, log)
-        theirs = await _digest(self._source, log, texts)
+        theirs = await digest(self._source, log, texts)
         async with self._connection.transaction():
             await allow_transfers(self._connection)
             await check_writing(self._connection)
@@ -211,8 +186,8 @@ class Importer:
             row = None if added else await self._connection.fetchrow(FIND, job_id)
             outcome: Outcome = "added"
             if row:
-                here = (await _digests(self._connection, [job_id]))[job_id]
-                outcome, difference = _compare(log, row, here, theirs, texts)
+                here = (await digests(self._connection, [job_id]))[job_id]
+                outcome, difference = compare(log, row, here, theirs, texts)
                 if outcome == "ours":
                     return ImportResult(job_id, outcome, log.kind, difference)
             elif not added:  # another job's log has its id
@@ -220,8 +195,8 @@ class Importer:
             log_id: int = row["id"] if row else added[job_id]
             if outcome == "changed" or (outcome == "added" and log.kind in ("content", "parts")):
                 await self._write(log, log_id, texts, is_new=outcome == "added")
-            here = (await _digests(self._connection, [job_id]))[job_id]
-            notes = "; ".join(_notes(log, log_id, here, theirs)) or None
+            here = (await digests(self._connection, [job_id]))[job_id]
+            notes = "; ".join(describe(log, log_id, here, theirs)) or None
             await self._connection.execute(
                 RECORD, job_id, log.kind, log.seen, log.written_at, notes
             )
@@ -290,12 +265,7 @@ def _is_seen(log: SourceLog, seen: dict[int, bytes]) -> bool:
 def _is_bare(log: SourceLog) -> bool:
     """Whether the row is all there is to import, and no note is needed."""
     plain = len(log.rows) == 1 and not log.first.parts and not log.first.bytes
-    return plain and not _is_lost(log) and log.first.job_id >= 0
-
-
-def _is_lost(log: SourceLog) -> bool:
-    """Whether travis-logs lost its text: it is neither in the database nor in the archive."""
-    return log.kind == "empty" and any(row.aggregated_at and row.bytes is None for row in log.rows)
+    return plain and not is_lost(log) and log.first.job_id >= 0
 
 
 def _columns(log: SourceLog, *, keep_id: bool = True) -> tuple[object, ...]:
@@ -334,85 +304,3 @@ async def _add_rows(
         return {}
     rows = await connection.fetch(ROWS, *(list(column) for column in zip(*columns, strict=True)))
     return {row["job_id"]: row["id"] for row in rows}
-
-
-def _compare(
-    log: SourceLog, row: asyncpg.Record, here: Digest, theirs: Digest, texts: list[bytes]
-) -> tuple[Outcome, str | None]:
-    """Decide what to do with a log that exists here: text received here stays.
-
-    Except if the text was removed in travis-logs, or if it is only the end of theirs: then the job
-    started before its parts were received here.
-    """
-    if row["kind"] is not None and not row["fed"] and not row["written"]:
-        if log.kind != "archived":
-            is_same = here.sha256 == theirs.sha256
-        else:  # the imported text is what was archived since, unless it was written again
-            was_imported = row["kind"] in ("archived", "content")
-            is_same = was_imported and row["written_at"] == log.written_at
-        return "same" if is_same else "changed", None
-    if log.removed.removed_at and not row["removed_at"]:
-        if log.kind == "content":
-            return "changed", None
-        return "ours", "its text was removed in travis-logs: remove it here too"
-    if log.kind != "content" or here.sha256 == theirs.sha256:
-        return "ours", None
-    if not row["written"] and 0 < here.size < theirs.size:
-        end = hashlib.sha256()
-        end.update(memoryview(b"".join(texts))[-here.size :])
-        if end.digest() == here.sha256:
-            return "changed", None
-    return "ours", _differ(here, theirs)
-
-
-async def _digest(source: Connection, log: SourceLog, texts: list[bytes]) -> Digest:
-    """Digest the text by the rule of travis-logs: contents, then all parts in their order."""
-    sha256, size = hashlib.sha256(), 0
-    for text in texts:
-        sha256.update(text)
-        size += len(text)
-    if log.kind == "parts":
-        async for page in travis_logs.parts(source, log):
-            for part in page:
-                sha256.update(part.content)
-                size += len(part.content)
-    return Digest(size, sha256.digest(), removed=log.removed.removed_at is not None)
-
-
-async def _digests(connection: Connection, job_ids: Sequence[int]) -> dict[int, Digest]:
-    """Digest the texts of these jobs here, by job."""
-    rows = await connection.fetch(TEXTS, job_ids)
-    return {
-        row["job_id"]: Digest(row["bytes"] or 0, row["sha256"], removed=row["removed"])
-        for row in rows
-    }
-
-
-def _notes(log: SourceLog, log_id: int, here: Digest, theirs: Digest) -> Iterator[str]:
-    """Describe what differs between a log here and in travis-logs."""
-    if log_id != log.first.id:
-        yield f"another job has its id {log.first.id} here, so it has {log_id}"
-    if len(log.rows) > 1:
-        yield f"rows {', '.join(str(row.id) for row in log.rows)} of travis-logs are one log here"
-    if log.kind == "archived":
-        for row in log.rows:
-            if row.bytes or row.parts:
-                yield (
-                    f"{row.bytes or 0} bytes and {row.parts} parts of row {row.id} were left in "
-                    "travis-logs, because the archive holds a text of this job"
-                )
-    elif _is_lost(log):
-        yield "travis-logs has its text neither in the database nor in the archive"
-    elif differ := _differ(here, theirs):
-        yield differ
-
-
-def _differ(here: Digest, theirs: Digest) -> str | None:
-    if here.sha256 is None:
-        return "its text is only in the archive here"
-    if here.sha256 == theirs.sha256:
-        return None
-    return (
-        f"its text differs: {here.size} bytes with SHA-256 {here.sha256.hex()[:12]} here, "
-        f"{theirs.size} with {(theirs.sha256 or b'').hex()[:12]} in travis-logs"
-    )
