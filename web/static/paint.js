@@ -5,8 +5,8 @@ import { BOLD, DIM, ITALIC, REVERSE, STRIKE, UNDERLINE } from "./ansi.js";
 /** @typedef {import("./ansi.js").Colour} Colour */
 /** @typedef {import("./ansi.js").Run} Run */
 
-// More spans in one row would cost more than its colours are worth.
-const MAX_RUNS = 250;
+// More elements in one row would cost more than its colours and symbols are worth.
+const MAX_ELEMENTS = 250;
 /** @type {[flag: number, className: string][]} */
 const FLAGS = [
   [BOLD, "bold"],
@@ -15,19 +15,25 @@ const FLAGS = [
   [UNDERLINE, "underline"],
   [STRIKE, "strike"],
 ];
-// Controls and characters that reorder or hide text are shown as symbols.
+// Controls and characters that reorder or hide text are shown as symbols; equal ones in a row as one.
+// Joiners and variation selectors stay where scripts and emoji need them.
 const HIDDEN =
-  /[\0-\x08\x0a-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}]/gu;
+  // biome-ignore lint/suspicious/noMisleadingCharacterClass: each is meant by itself
+  /([\0-\x08\x0a-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb\u{e0000}-\u{e0fff}]|(?<![^\0-\u036f\u200b-\u200f])[\u200c\u200d]|(?<!\p{Extended_Pictographic})[\ufe0e\ufe0f](?!\u20e3))\1*/gu;
 
 /**
- * The symbol for an invisible or harmful character.
- * @param {string} char
+ * The symbol for a run of one invisible or harmful character.
+ * @param {string} text
  */
-export function symbol(char) {
-  const code = char.codePointAt(0) ?? 0;
+export function symbol(text) {
+  const code = text.codePointAt(0) ?? 0;
+  const count = text.length / (code > 0xffff ? 2 : 1);
   // Terminal notation: few fonts have Unicode's pictures of controls.
-  if (code < 0x20 || code === 0x7f) return `^${String.fromCodePoint(code ^ 0x40)}`;
-  return `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
+  const isControl = code < 0x20 || code === 0x7f;
+  const name = isControl
+    ? `^${String.fromCodePoint(code ^ 0x40)}`
+    : `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
+  return count > 1 ? `${name}×${count}` : name;
 }
 
 /**
@@ -35,7 +41,7 @@ export function symbol(char) {
  * @param {Pick<Run, "text">[]} runs
  */
 export function shownText(runs) {
-  return runs.map((run) => run.text.replace(HIDDEN, symbol)).join("");
+  return runs.map((run) => run.text.replace(HIDDEN, (text) => symbol(text))).join("");
 }
 
 /**
@@ -78,18 +84,34 @@ function styled(run) {
   return span;
 }
 
-/** @param {Element} parent @param {string} text */
-function addText(parent, text) {
+/**
+ * @param {Element} parent
+ * @param {string} text
+ * @param {number} limit of elements; further symbols are plain text
+ * @returns {number} the elements made
+ */
+function addText(parent, text, limit) {
   let at = 0;
+  let made = 0;
+  let plain = "";
   for (const match of text.matchAll(HIDDEN)) {
-    if (match.index > at) parent.append(text.slice(at, match.index));
+    plain += text.slice(at, match.index);
+    at = match.index + match[0].length;
+    if (made >= limit) {
+      plain += symbol(match[0]);
+      continue;
+    }
+    if (plain) parent.append(plain);
+    plain = "";
     const element = document.createElement("span");
     element.className = "symbol";
     element.textContent = symbol(match[0]);
     parent.append(element);
-    at = match.index + match[0].length;
+    made++;
   }
-  if (at < text.length) parent.append(text.slice(at));
+  plain += text.slice(at);
+  if (plain) parent.append(plain);
+  return made;
 }
 
 /**
@@ -119,23 +141,19 @@ export function cutRuns(runs, count) {
  * @param {Run[]} runs
  */
 export function paintRuns(parent, runs) {
-  for (const run of runs.slice(0, MAX_RUNS)) {
+  let left = MAX_ELEMENTS;
+  for (const [at, run] of runs.entries()) {
+    if (left <= 0) {
+      parent.append(shownText(runs.slice(at)));
+      return;
+    }
     const { fg, bg, flags } = run.style;
     if (fg === null && bg === null && !flags) {
-      addText(parent, run.text);
+      left -= addText(parent, run.text, left);
       continue;
     }
     const span = styled(run);
-    addText(span, run.text);
     parent.append(span);
+    left -= 1 + addText(span, run.text, left - 1);
   }
-  // Symbols are elements too; the caller's limit of characters bounds them.
-  if (runs.length > MAX_RUNS)
-    addText(
-      parent,
-      runs
-        .slice(MAX_RUNS)
-        .map((run) => run.text)
-        .join(""),
-    );
 }
