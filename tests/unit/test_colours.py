@@ -44,6 +44,19 @@ def test_colours_are_readable(theme):
         assert contrast(known[name], known["bg"]) >= AA, name
 
 
+@pytest.mark.parametrize(
+    ("theme", "name"), [(":root {", "light"), (':root[data-theme="dark"] {', "dark")]
+)
+def test_script_knows_the_text_and_the_hardest_background(theme, name):
+    known = colours(theme)
+    script = (STATIC / "colours.js").read_text()
+    found = re.search(name + r": \{ text: \[([\d, ]+)\], ground: \[([\d, ]+)\]", script)
+    assert found
+    text, ground = ("#" + bytes(map(int, part.split(", "))).hex() for part in found.groups())
+    assert text == known["text"]
+    assert ground == min((known[b] for b in BACKGROUNDS), key=lambda b: contrast(b, text))
+
+
 def test_system_dark_equals_chosen_dark():
     for name in ("base.css", "log.css", "ansi.css"):
         text = (STATIC / name).read_text()

@@ -1,6 +1,7 @@
 /** Renders runs as elements. A log is untrusted: its text only becomes text nodes, never markup. */
 
 import { BOLD, DIM, ITALIC, REVERSE, STRIKE, UNDERLINE } from "./ansi.js";
+import { cssColours } from "./colours.js";
 
 /** @typedef {import("./ansi.js").Colour} Colour */
 /** @typedef {import("./ansi.js").Run} Run */
@@ -44,43 +45,23 @@ export function shownText(runs) {
   return runs.map((run) => run.text.replace(HIDDEN, (text) => symbol(text))).join("");
 }
 
-/**
- * A colour of the xterm palette.
- * @param {number} index 16–255
- */
-export function paletteColour(index) {
-  if (index >= 232) {
-    const grey = 8 + 10 * (index - 232);
-    return `rgb(${grey}, ${grey}, ${grey})`;
-  }
-  /** @param {number} value */
-  const level = (value) => (value ? 55 + 40 * value : 0);
-  const cube = index - 16;
-  const parts = [Math.floor(cube / 36), Math.floor(cube / 6) % 6, cube % 6];
-  return `rgb(${parts.map(level).join(", ")})`;
-}
-
-/**
- * @param {HTMLElement} span
- * @param {"color" | "backgroundColor"} property
- * @param {string} prefix of the classes for the sixteen colours
- * @param {Colour} colour
- */
-function setColour(span, property, prefix, colour) {
-  if (colour === null) return;
-  if (typeof colour === "number" && colour < 16) span.classList.add(prefix + colour);
-  else span.style[property] = typeof colour === "number" ? paletteColour(colour) : colour;
-}
+/** @param {Colour} colour */
+const isExtended = (colour) => typeof colour === "string" || (colour ?? 0) >= 16;
 
 /** @param {Run} run */
 function styled(run) {
   const span = document.createElement("span");
   const { fg, bg, flags } = run.style;
   for (const [flag, name] of FLAGS) if (flags & flag) span.classList.add(name);
-  const reverse = flags & REVERSE;
-  if (reverse) span.classList.add("reverse");
-  setColour(span, "color", "fg", reverse ? bg : fg);
-  setColour(span, "backgroundColor", "bg", reverse ? fg : bg);
+  const reversed = Boolean(flags & REVERSE);
+  if (reversed) span.classList.add("reverse");
+  const [front, back] = reversed ? [bg, fg] : [fg, bg];
+  if (isExtended(front) || isExtended(back)) {
+    Object.assign(span.style, cssColours(front, back, reversed));
+    return span;
+  }
+  if (front !== null) span.classList.add(`fg${front}`);
+  if (back !== null) span.classList.add(`bg${back}`);
   return span;
 }
 
