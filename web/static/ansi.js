@@ -29,10 +29,15 @@ const ESC = 0x1b;
 
 const CSI = /\x1b\[([0-?]{0,256})[ -/]{0,16}([@-~])/y;
 // Titles, links and device strings. Unterminated ones do not match and are shown.
-const STRING = /\x1b[\]PX^_][^\x07\x1b]{0,4096}(?:\x07|\x1b\\)/y;
+const STRING = /\x1b[\]PX^_][^\x07\x1b]{0,100000}(?:\x07|\x1b\\)/y;
 const CHARSET = /\x1b[ -/]{1,4}[0-~]/y;
 const PLAIN = /\x1b[0-OQ-WYZ\\`-~]/y;
 const MOVES = /[\r\b]|\x1b\[[0-9;]*[CDG]|\x1b\[[12]K/;
+// As terminals count cells: East Asian wide characters and emoji take two, combining ones none.
+const WIDE =
+  /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97f\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff01-\uff60\uffe0-\uffe6\u{20000}-\u{3fffd}]|\p{Emoji_Presentation}/u;
+const COMBINING = /[\p{M}\u200b-\u200d]/u;
+const TAB_CELLS = 8;
 const MARKER =
   /travis_(?:fold|time):(?:start|end):[\w.,=:/+@-]{1,200}(?:\r?\x1b\[0?K|\r(?!\x1b)|$)/g;
 
@@ -134,7 +139,16 @@ export function withoutMarkers(text) {
   return text.includes("travis_") ? text.replace(MARKER, "") : text;
 }
 
-/** A line whose cursor may move back. */
+/**
+ * The cells that a terminal uses for a character.
+ * @param {string} char
+ */
+function cells(char) {
+  if (char < "\u0300") return 1;
+  return COMBINING.test(char) ? 0 : WIDE.test(char) ? 2 : 1;
+}
+
+/** A line whose cursor may move back, in cells; the second cell of a wide character is empty. */
 class Line {
   /** @param {Style} style */
   constructor(style) {
@@ -151,10 +165,32 @@ class Line {
     if (!text) return;
     this.move(this.column);
     for (const char of text) {
-      if (this.column >= MAX_COLUMNS) return;
-      this.chars[this.column] = char;
-      this.styles[this.column++] = this.style;
+      const width = cells(char);
+      if (this.column + width > MAX_COLUMNS) return;
+      if (char === "\t") this.move(this.column + TAB_CELLS - (this.column % TAB_CELLS));
+      else if (width === 0 && this.column > 0) this.#combine(char);
+      else this.#put(char, Math.max(width, 1));
     }
+  }
+
+  /** @param {string} char @param {number} width */
+  #put(char, width) {
+    const { chars, styles, column } = this;
+    const end = column + width;
+    // A wide character that loses one of its cells leaves a space in the other.
+    if (chars[column] === "") chars[column - 1] = " ";
+    if (chars[end] === "") chars[end] = " ";
+    for (let at = column; at < end; at++) {
+      chars[at] = at === column ? char : "";
+      styles[at] = this.style;
+    }
+    this.column = end;
+  }
+
+  /** @param {string} char is added to the one before the cursor */
+  #combine(char) {
+    const at = this.column - 1;
+    this.chars[this.chars[at] === "" ? at - 1 : at] += char;
   }
 
   /** @param {number} column */
@@ -184,8 +220,10 @@ class Line {
     if (mode === 1) {
       this.chars.fill(" ", 0, this.column + 1);
       this.styles.fill(RESET, 0, this.column + 1);
+      if (this.chars[this.column + 1] === "") this.chars[this.column + 1] = " ";
       return;
     }
+    if (mode === 0 && this.chars[this.column] === "") this.chars[this.column - 1] = " ";
     this.chars.length = mode === 0 ? Math.min(this.column, this.chars.length) : 0;
     this.styles.length = this.chars.length;
   }
