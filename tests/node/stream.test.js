@@ -72,3 +72,55 @@ test("a part out of order, a reset and a refusal end the stream", async () => {
   assert.deepEqual((await follow(["event: reset\ndata: {}\n\n"])).calls, ["live", "reset"]);
   assert.deepEqual((await follow(403)).calls, ["refused 403"]);
 });
+
+/** Follow a log; each request is answered by the next function, given its signal. */
+function followWith(...answers) {
+  const states = [];
+  globalThis.fetch = (_, { signal }) => answers.shift()(signal);
+  const stream = new Stream("1", {
+    state: (state) => states.push(state),
+    final: () => states.push("final"),
+  });
+  return { stream, states, ended: stream.run("start") };
+}
+
+/** A request that is never answered. */
+const hang = (signal) =>
+  new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+/** A response without any byte. */
+const silent = async (signal) =>
+  new Response(
+    new ReadableStream({
+      start: (body) => signal.addEventListener("abort", () => body.error(signal.reason)),
+    }),
+  );
+const final = async () => new Response(bodyOf(["event: final\ndata: {}\n\n"]));
+
+test("a connection that is silent for two heartbeats is replaced", async (t) => {
+  for (const dead of [hang, silent]) {
+    t.mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"] });
+    const { states, ended } = followWith(dead, final);
+    t.mock.timers.tick(31_000);
+    await new Promise(setImmediate);
+    assert.ok(!states.includes("reconnecting"));
+    for (let second = 0; second < 4; second++) {
+      t.mock.timers.tick(1000);
+      for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate);
+    }
+    await ended;
+    assert.deepEqual(states.slice(-3), ["reconnecting", "live", "final"]);
+    t.mock.timers.reset();
+  }
+});
+
+test("a changed network replaces the connection and ends the pause at once", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"] });
+  const { stream, states, ended } = followWith(silent, final);
+  for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate);
+  while (!states.includes("final")) {
+    stream.reconnect();
+    for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate);
+  }
+  await ended;
+  assert.deepEqual(states, ["live", "reconnecting", "live", "final"]);
+});

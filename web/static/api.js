@@ -8,6 +8,7 @@ const share = new URLSearchParams(location.search).get("share");
  * @property {Record<string, string>} [params] the query
  * @property {Record<string, string>} [headers]
  * @property {AbortSignal} [signal]
+ * @property {number} [seconds] until the whole response must be there
  */
 
 /** A response with an error status; status 0: there was no response. */
@@ -64,15 +65,22 @@ export function address(path, params = {}) {
  * @returns {Promise<Response>}
  * @throws {ApiError} for every failure but an abort, which stays a DOMException
  */
-export async function call(path, { params, headers = {}, signal } = {}) {
+export async function call(path, { params, headers = {}, signal, seconds = 30 } = {}) {
   const sent = { ...headers };
+  const limits = signal ? [signal] : [];
+  if (seconds !== Infinity) limits.push(AbortSignal.timeout(seconds * 1000));
+  const limit = AbortSignal.any(limits);
   if (hasToken()) sent.Authorization = `token ${sessionStorage.getItem(TOKEN_KEY)}`;
   let response;
   try {
-    response = await fetch(address(path, params), { headers: sent, signal, cache: "no-store" });
+    response = await fetch(address(path, params), {
+      headers: sent,
+      signal: limit,
+      cache: "no-store",
+    });
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new ApiError(0, "the server cannot be reached");
+    throw new ApiError(0, `the server ${limit.aborted ? "does not answer" : "cannot be reached"}`);
   }
   if (response.ok) return response;
   const body = await response.json().catch(() => ({}));

@@ -65,6 +65,7 @@ function safeLink(url, text) {
 export class LifecyclePill {
   #started = false;
   #timer = 0;
+  #request = new AbortController();
 
   /**
    * @param {HTMLButtonElement} pill
@@ -79,9 +80,11 @@ export class LifecyclePill {
     this.changed = changed;
     this.done = false;
     pill.addEventListener("click", () => this.toggle());
-    document.addEventListener("visibilitychange", () => {
+    const poll = () => {
       if (!document.hidden && this.#started) this.#poll();
-    });
+    };
+    document.addEventListener("visibilitychange", poll);
+    addEventListener("online", poll);
   }
 
   start() {
@@ -97,16 +100,20 @@ export class LifecyclePill {
 
   async #poll() {
     clearTimeout(this.#timer);
+    this.#request.abort();
+    this.#request = new AbortController();
+    const { signal } = this.#request;
     if (document.hidden) return; // visibilitychange resumes
     try {
       /** @type {LifecycleBody} */
-      const body = await callJson(`/logs/${this.jobId}/lifecycle`);
+      const body = await callJson(`/logs/${this.jobId}/lifecycle`, { signal });
       this.#show(body);
       this.changed(body);
       this.done = body.phase === "done";
     } catch {
       // The log itself reports errors; the pill stays as it was.
     }
+    if (signal.aborted) return;
     const seconds = this.done ? DONE_POLL_SECONDS : POLL_SECONDS;
     this.#timer = setTimeout(() => this.#poll(), seconds * 1000);
   }

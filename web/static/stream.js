@@ -15,8 +15,9 @@ import { apiError, call, pause } from "./api.js";
 
 const FIRST_PAUSE = 0.25;
 const MAX_PAUSE = 8;
-// The server sends heartbeats; without a byte for this long the connection is dead.
-const IDLE_SECONDS = 60;
+// The server sends a heartbeat every 15 s; after two missing ones the connection is dead.
+const SILENT_MS = 32_000;
+const CHECK_MS = 1000;
 
 /**
  * Decode base64.
@@ -75,6 +76,18 @@ export class Stream {
     this.on = on;
     this.cursor = "";
     this.stopper = new AbortController();
+    this.attempt = new AbortController();
+    this.lastByte = Date.now();
+  }
+
+  /** Connect again now: the network has changed or the device has slept. */
+  reconnect() {
+    this.attempt.abort();
+  }
+
+  /** Connect again if the connection is silent for too long; timers do not run during sleep. */
+  check() {
+    if (Date.now() - this.lastByte > SILENT_MS) this.reconnect();
   }
 
   stop() {
@@ -104,7 +117,9 @@ export class Stream {
         wait = Math.max(wait, error.retryAfter);
       }
       this.on.state("reconnecting");
-      await pause(wait, this.stopper.signal).catch(() => {});
+      this.attempt = new AbortController();
+      const interrupted = AbortSignal.any([this.stopper.signal, this.attempt.signal]);
+      await pause(wait, interrupted).catch(() => {});
       wait = Math.min(wait * 2, MAX_PAUSE);
     }
   }
@@ -115,22 +130,21 @@ export class Stream {
    * @returns {Promise<"over" | "lost">}
    */
   async #connect(received) {
-    const attempt = new AbortController();
-    const end = () => attempt.abort();
-    this.stopper.signal.addEventListener("abort", end);
-    let idle = setTimeout(end, IDLE_SECONDS * 1000);
+    this.attempt = new AbortController();
+    this.lastByte = Date.now();
+    const timer = setInterval(() => this.check(), CHECK_MS);
     try {
       const response = await call(`/logs/${this.jobId}/stream`, {
         params: { encoding: "base64" },
         headers: { Accept: "text/event-stream", "Last-Event-ID": this.cursor },
-        signal: attempt.signal,
+        signal: AbortSignal.any([this.stopper.signal, this.attempt.signal]),
+        seconds: Infinity,
       });
       this.on.state("live");
       if (!response.body) return "lost";
       const alive = () => {
         received();
-        clearTimeout(idle);
-        idle = setTimeout(end, IDLE_SECONDS * 1000);
+        this.lastByte = Date.now();
       };
       for await (const event of events(response.body, alive)) {
         const outcome = this.#take(event);
@@ -138,8 +152,7 @@ export class Stream {
       }
       return "lost";
     } finally {
-      clearTimeout(idle);
-      this.stopper.signal.removeEventListener("abort", end);
+      clearInterval(timer);
     }
   }
 
