@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 import structlog
 from litestar import Litestar, MediaType, Response, Router
+from litestar.config.compression import CompressionConfig
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
@@ -118,6 +119,12 @@ def make_app(services: Services) -> Litestar:
         request_max_body_size=max_bytes,
         response_headers={"X-Content-Type-Options": "nosniff"},
         cors_config=_cors(settings),
+        # Not streams, which it would delay, nor the bytes of logs, whose ranges must be exact.
+        compression_config=CompressionConfig(
+            backend="gzip",
+            gzip_compress_level=6,
+            exclude=["/stream$", "/raw$", "^/static/", "^/jobs/", "^/$", "^/metrics$"],
+        ),
         exception_handlers={
             HTTPException: _http_error,
             **dict.fromkeys(STATUSES, _refusal),

@@ -1,19 +1,16 @@
 """The pages for people: static HTML and its files; the pages load logs over the API."""
 
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import msgspec
 from litestar import MediaType, Request, Response, Router, get
 from litestar.connection import ASGIConnection
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 
+from web.assets import File, read_files
 from web.lookup import integer
 
-FOLDER = Path(__file__).parent / "static"
 # A log is hostile: its page runs only its own files and connects only to this server. The referrer
 # would leak the signature of a share link.
 HEADERS = {
@@ -26,34 +23,9 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
-# Fixed, because the MIME table of the system differs between machines.
-TYPES = {
-    ".css": "text/css",
-    ".html": MediaType.HTML,
-    ".js": "text/javascript",
-    ".svg": "image/svg+xml",
-}
+FOREVER = "public, max-age=31536000, immutable"
 
 MayRead = Callable[[ASGIConnection[Any, Any, Any, Any], str], bool]
-
-
-class File(msgspec.Struct, frozen=True):
-    """A static file, held in memory: they are few and small."""
-
-    content: bytes
-    media_type: str
-    etag: str
-
-
-def read_files(folder: Path = FOLDER) -> dict[str, File]:
-    """Read the static files, by name."""
-    files = {}
-    for path in folder.iterdir():
-        if path.suffix in TYPES:
-            content = path.read_bytes()
-            etag = f'"{hashlib.sha256(content).hexdigest()[:20]}"'
-            files[path.name] = File(content, TYPES[path.suffix], etag)
-    return files
 
 
 def router(may_read: MayRead) -> Router:
@@ -87,7 +59,14 @@ def router(may_read: MayRead) -> Router:
 
 
 def _response(request: Request[Any, Any, Any], file: File, status: int = 200) -> Response[bytes]:
-    headers = {**HEADERS, "ETag": file.etag}
-    if status == 200 and request.headers.get("if-none-match") == file.etag:
+    is_compressed = "gzip" in request.headers.get("accept-encoding", "")
+    etag = f'"{file.digest}{"-gzip" if is_compressed else ""}"'
+    headers = {**HEADERS, "ETag": etag, "Vary": "Accept-Encoding"}
+    if file.immutable:
+        headers["Cache-Control"] = FOREVER
+    if status == 200 and request.headers.get("if-none-match") == etag:
         return Response(b"", status_code=304, headers=headers, media_type=file.media_type)
-    return Response(file.content, status_code=status, headers=headers, media_type=file.media_type)
+    if is_compressed:
+        headers["Content-Encoding"] = "gzip"
+    content = file.compressed if is_compressed else file.content
+    return Response(content, status_code=status, headers=headers, media_type=file.media_type)

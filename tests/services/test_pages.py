@@ -1,5 +1,7 @@
 """The pages and their static files over HTTP: access and headers."""
 
+import re
+
 import pytest
 
 from tests.support.services import TOKEN
@@ -42,6 +44,23 @@ async def test_files_are_revalidated_and_sent_once(web, path, kind):
     assert response.headers["content-type"].split(";")[0] == kind
     again = await web.get(path, headers={"If-None-Match": response.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize("path", ["/", "/jobs/1"])
+async def test_what_a_page_loads_is_compressed_and_stored_forever(web, path):
+    page = await web.get(path)
+    assert (page.headers["content-encoding"], page.headers["vary"]) == ("gzip", "Accept-Encoding")
+    addresses = re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text)
+    assert len(addresses) == len(set(addresses)) == 4
+    for address in addresses:
+        response = await web.get(address)
+        assert response.status_code == 200
+        assert response.headers["content-encoding"] == "gzip"
+        assert response.headers["cache-control"] == "public, max-age=31536000, immutable"
+        plain = await web.get(address, headers={"Accept-Encoding": "identity"})
+        assert "content-encoding" not in plain.headers
+        assert plain.content == response.content
+        assert plain.headers["etag"] != response.headers["etag"]
 
 
 async def test_the_page_of_an_unreadable_log_asks_for_the_token(web):
