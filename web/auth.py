@@ -70,6 +70,7 @@ class Access:
                 # A link is for a job id; it must not open a log by log id.
                 by_job = {*connection.query_params.getall("by", [])} <= {"job_id"}
                 if not self._may_read(connection, job_id if by_job else ""):
+                    self._check_not_expired(connection, job_id)
                     self._check_token(connection)
             case "job":
                 self._check_job_token(connection, job_id)
@@ -125,19 +126,36 @@ class Access:
         return self._public or bool(link and self._opens(str(link), job_id))
 
     def _opens(self, link: str, job_id: str) -> bool:
+        return self._link_claims(link, job_id) is not None
+
+    def _link_claims(
+        self, link: str, job_id: str, *, verify_exp: bool = True
+    ) -> dict[str, Any] | None:
+        """The claims of a link to the log of a job; None if it is not valid."""
         if not self._link_secret or not job_id:
-            return False
+            return None
         try:
-            claims = jwt.decode(
+            claims: dict[str, Any] = jwt.decode(
                 link,
                 self._link_secret,
                 algorithms=[LINK_ALGORITHM],
                 subject=job_id,
-                options={"require": ["sub", "exp", "scope"]},
+                options={"require": ["sub", "exp", "scope"], "verify_exp": verify_exp},
             )
         except jwt.InvalidTokenError:
-            return False
-        return bool(claims["scope"] == LINK_SCOPE)
+            return None
+        return claims if claims["scope"] == LINK_SCOPE else None
+
+    def _check_not_expired(self, connection: Connection, job_id: str) -> None:
+        """Reject a link that was valid until it expired, unless the token is sent too."""
+        link = str(connection.query_params.get("share") or "")
+        claims = self._link_claims(link, job_id, verify_exp=False) if link else None
+        now = datetime.now(UTC)
+        if claims and claims["exp"] <= now.timestamp() and not self._has_token(connection):
+            when = datetime.fromtimestamp(claims["exp"], UTC)
+            raise PermissionDeniedException(
+                f"the link expired on {when:%Y-%m-%d at %H:%M} UTC; ask for a new one"
+            )
 
     def _check_token(self, connection: Connection) -> None:
         if not self._token:

@@ -60,11 +60,17 @@ async def test_share_link_opens_one_log(visits, site, pool, numbers, job_id):
 
 
 @CLOSED
-async def test_expired_share_link_opens_nothing(visits, site, pool, job_id):
+async def test_expired_share_link_says_so(visits, site, pool, job_id):
     await store(pool, job_id, b"shared text\n")
     link = sign_link(site.settings.web, job_id, timedelta(seconds=-1))
     page = await visits.open(f"/jobs/{job_id}?share={link}", rows=False)
-    await expect(page.locator("#token-form")).to_be_visible()
+    await expect(page.locator("#message")).to_contain_text("the link expired on 20")
+    await expect(page.locator("#token-form")).to_be_hidden()
+    # Also while the page is open.
+    link = sign_link(site.settings.web, job_id, timedelta(seconds=2))
+    await page.goto(f"/jobs/{job_id}?share={link}")
+    await expect(page.locator("#state")).to_have_text("link expired")
+    await expect(page.locator("#token-form")).to_be_hidden()
 
 
 @CLOSED

@@ -31,7 +31,15 @@ async def test_logs_are_listed_by_phase_and_linked(visits, pool, settings, numbe
     await page.get_by_role("button", name="stuck").click()
     await expect(page.locator("#message")).to_have_text("No log is stuck.")
     await page.get_by_role("button", name="all").click()
-    await page.get_by_role("link", name=str(ended)).click()
+    # An update keeps the focus.
+    link = page.get_by_role("link", name=str(ended))
+    await link.focus()
+    new = next(numbers)
+    await store(pool, new, b"new\n")
+    await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    await expect(jobs).to_have_text([str(new), str(ended), str(running)])
+    await expect(link).to_be_focused()
+    await link.click()
     await expect(page.locator(".row .text")).to_have_text("ended")
 
 

@@ -74,6 +74,7 @@ function timeCell(row, text) {
 /** @param {ListedLog} log */
 function rowOf(log) {
   const row = document.createElement("tr");
+  row.dataset.job = String(log.job_id);
   const link = document.createElement("a");
   link.href = `/jobs/${encodeURIComponent(log.job_id)}`;
   link.textContent = String(log.job_id);
@@ -89,6 +90,29 @@ function rowOf(log) {
   timeCell(row, log.created_at);
   timeCell(row, log.updated_at);
   return row;
+}
+
+/**
+ * Show logs in rows, of which those of the same jobs are updated: a new one would lose the focus.
+ * @param {ListedLog[]} logs
+ */
+function update(logs) {
+  const old = new Map([...body.rows].map((row) => [row.dataset.job, row]));
+  const rows = logs.map((log) => {
+    const made = rowOf(log);
+    const row = old.get(made.dataset.job);
+    if (!row) return made;
+    for (const [at, cell] of [...made.cells].entries()) {
+      if (!cell.isEqualNode(row.cells[at])) row.cells[at].replaceWith(cell);
+    }
+    return row;
+  });
+  for (const row of [...body.rows]) if (!rows.includes(row)) row.remove();
+  let next = body.firstChild;
+  for (const row of rows) {
+    if (row === next) next = next.nextSibling;
+    else body.insertBefore(row, next);
+  }
 }
 
 /** @param {string} text */
@@ -109,9 +133,8 @@ async function load(older = false) {
   try {
     const response = await callJson("/logs", { params });
     if (own !== run) return;
-    const rows = response.logs.map(rowOf);
-    if (older) body.append(...rows);
-    else body.replaceChildren(...rows);
+    if (older) body.append(...response.logs.map(rowOf));
+    else update(response.logs);
     loaded = older ? loaded + 1 : 1;
     next = response.next;
     table.hidden = !body.rows.length;
