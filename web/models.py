@@ -159,8 +159,8 @@ class OutlineBody(msgspec.Struct, kw_only=True):
     """Positions of lines and markers in a log.
 
     `newlines[i]` counts the line feeds in the first `i * block_bytes` bytes. `marks` are fold and
-    timing markers as `[byte, line from 0, text]`. `cursor` is where `/stream` continues after these
-    bytes; `ended`: it has no more events.
+    timing markers as `[byte, line from 0, text]`; `bare_lines`, from 0, contain only markers.
+    `cursor` is where `/stream` continues after these bytes; `ended`: it has no more events.
     """
 
     type: str = msgspec.field(name="@type", default="outline")
@@ -171,6 +171,7 @@ class OutlineBody(msgspec.Struct, kw_only=True):
     newlines: list[int]
     marks: list[list[int | str]]
     marks_truncated: bool
+    bare_lines: list[int]
     cursor: str
     ended: bool
 
@@ -200,12 +201,20 @@ class TimingsBody(msgspec.Struct, kw_only=True):
 
 
 class SearchBody(msgspec.Struct, kw_only=True):
-    """Lines, from 0, that contain a text: `count` is the total, `lines` lists the first ones."""
+    """Lines, from 0, that contain a text: `count` is the total.
+
+    `lines` lists at most 10,000 of them around `near`; `first` is the index of the first of these
+    in all. A search of what follows starts at `next_byte`, where line `next_line` starts; both are
+    counted from the start of the log.
+    """
 
     type: str = msgspec.field(name="@type", default="search")
     count: int
     lines: list[int]
+    first: int
     truncated: bool
+    next_byte: int
+    next_line: int
 
 
 class LifecycleBody(msgspec.Struct, kw_only=True):

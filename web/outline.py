@@ -1,5 +1,6 @@
 """The outline of a log: positions of lines and markers, for viewers that do not read all of it."""
 
+import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
@@ -9,6 +10,11 @@ from web.models import OutlineBody
 from web.scans import in_thread
 from web.streams.cursor import Cursor
 
+# Lines that contain only markers, as web/static/outline.js finds them.
+BARE = re.compile(
+    rb"^(?:\x1b\[0?K|\r|travis_(?:fold|time):(?:start|end):[\w.,=:/+@-]{1,200}+)++$", re.MULTILINE
+)
+MAX_BARE_BYTES = 4096
 BLOCK_BYTES = 64 * 1024
 CACHED = 32
 
@@ -21,6 +27,7 @@ class Outline:
     newlines: list[int] = field(default_factory=lambda: [0])
     marks: list[list[int | str]] = field(default_factory=list)
     marks_truncated: bool = False
+    bare_lines: list[int] = field(default_factory=list)
     ends_in_line: bool = False
 
     @property
@@ -36,6 +43,8 @@ class _Reader:
         self.outline = Outline()
         self._block = b""  # an incomplete block
         self._marks = MarkerReader()
+        self._line = b""  # the incomplete last line, if it is short
+        self._lines = 0
 
     def feed(self, piece: bytes) -> None:
         block = self._block + piece
@@ -44,6 +53,7 @@ class _Reader:
             self._count(block.count(b"\n", start, start + BLOCK_BYTES))
         self._block = block[whole:]
         self._find_marks(piece)
+        self._find_bare_lines(piece)
         self.outline.bytes += len(piece)
         if piece:
             self.outline.ends_in_line = not piece.endswith(b"\n")
@@ -52,10 +62,23 @@ class _Reader:
         if self._block:
             self._count(self._block.count(b"\n"))
         self._find_marks(b"", last=True)
+        self._find_bare_lines(b"\n")
         return self.outline
 
     def _count(self, newlines: int) -> None:
         self.outline.newlines.append(self.outline.newlines[-1] + newlines)
+
+    def _find_bare_lines(self, piece: bytes) -> None:
+        text = self._line + piece
+        end = text.rfind(b"\n") + 1
+        counted, line = 0, self._lines
+        for match in BARE.finditer(text, 0, end) if b"travis_" in text else ():
+            if b"travis_" in match[0] and len(match[0]) <= MAX_BARE_BYTES:
+                line += text.count(b"\n", counted, match.start())
+                counted = match.start()
+                self.outline.bare_lines.append(line)
+        self._lines += text.count(b"\n", 0, end)
+        self._line = text[end:] if len(text) - end <= MAX_BARE_BYTES else b"too long"
 
     def _find_marks(self, piece: bytes, *, last: bool = False) -> None:
         self.outline.marks += [[*mark] for mark in self._marks.feed(piece, last=last)]
@@ -92,6 +115,7 @@ def outline_body(content: Content, outline: Outline, cursor: Cursor | None) -> O
         newlines=outline.newlines,
         marks=outline.marks,
         marks_truncated=outline.marks_truncated,
+        bare_lines=outline.bare_lines,
         cursor=str(cursor or ""),
         ended=cursor is None or cursor.ended,
     )

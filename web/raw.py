@@ -24,6 +24,11 @@ BARE = REVALIDATE | {"Content-Security-Policy": "default-src 'none'; sandbox"}
 
 Download = Annotated[str | None, QueryParameter(description="if present: download as a file")]
 Query = Annotated[str, QueryParameter(name="q", min_length=1, max_length=1000)]
+Near = Annotated[int, QueryParameter(ge=0, description="list the matches around this line")]
+From = Annotated[
+    int, QueryParameter(ge=0, description="search from this byte on, where a line starts")
+]
+FromLine = Annotated[int, QueryParameter(ge=0, description="the number of that line")]
 Case = Annotated[bool, QueryParameter(description="`true`: case-sensitive")]
 
 
@@ -128,21 +133,29 @@ async def search_log(  # noqa: PLR0913 - the parameters of the route
     attempt: OfAttempt = None,
     *,
     case: Case = False,
+    near: Near = 0,
+    from_byte: From = 0,
+    from_line: FromLine = 0,
 ) -> SearchBody:
     """Find a plain text in the visible text of the lines, without escape sequences."""
 
     async def read() -> SearchBody:
         log = await find_log(services, job_id)
-        search = Search(q, case=case)
+        search = Search(q, case=case, near=max(near - from_line, 0))
         content = await find_content(services, log, attempt)
-        async for piece in content.read():
+        async for piece in content.read(from_byte):
             await in_thread(search.feed, piece)
         await in_thread(search.end)
         return SearchBody(
-            count=search.count, lines=search.lines, truncated=search.count > len(search.lines)
+            count=search.count,
+            lines=[from_line + line for line in search.lines],
+            first=search.first,
+            truncated=search.count > len(search.lines),
+            next_byte=from_byte + search.line_start,
+            next_line=from_line + search.line,
         )
 
-    key = (job_id, attempt, q, case)
+    key = (job_id, attempt, q, case, near, from_byte, from_line)
     return await services.searches.run(request, key, lambda: retry_replaced(read))
 
 

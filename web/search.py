@@ -1,6 +1,7 @@
 """Finds a text in the lines of a log, piece by piece."""
 
 import re
+from collections import deque
 
 # Invisible escape sequences: control sequences, titles and links, single characters.
 ESCAPES = re.compile(
@@ -14,21 +15,43 @@ LONG_BYTES = 4 * 1024 * 1024
 class Search:
     """Finds the lines that contain a text, ignoring escape sequences; lines are numbered from 0."""
 
-    def __init__(self, text: str, *, case: bool) -> None:
+    def __init__(self, text: str, *, case: bool, near: int = 0) -> None:
         self._case = case
         self._text = text if case else text.casefold()
         self._overlap = 8 * len(text.encode()) + 4096
         self._rest = b""  # an incomplete last line
         self._line = 0
         self._line_matched = False
-        self.count = 0
-        self.lines: list[int] = []
+        self._near = near
+        self._before: deque[int] = deque(maxlen=MAX_LINES // 2)
+        self._after: list[int] = []
+        self._fed = 0
+        self.count = self._count_before = 0
+        self.line_start = 0
+        """Where the last line starts, in bytes."""
+
+    @property
+    def lines(self) -> list[int]:
+        """The matching lines around `near`, at most `MAX_LINES`."""
+        return [*self._before, *self._after]
+
+    @property
+    def first(self) -> int:
+        """The index, in all matching lines, of the first one in `lines`."""
+        return self._count_before - len(self._before)
+
+    @property
+    def line(self) -> int:
+        """The number of the last line."""
+        return self._line
 
     def feed(self, piece: bytes) -> None:
         """Search the next piece of the log."""
         text = self._rest + piece
         end = text.rfind(b"\n") + 1
+        self._fed += len(piece)
         if end:
+            self.line_start = self._fed - (len(text) - end)
             self._search(text[:end])
             self._line_matched = False
         self._rest = text[end:]
@@ -58,5 +81,8 @@ class Search:
             return
         self._line_matched = line == self._line or self._line_matched
         self.count += 1
-        if len(self.lines) < MAX_LINES:
-            self.lines.append(line)
+        if line < self._near:
+            self._count_before += 1
+            self._before.append(line)
+        elif len(self._before) + len(self._after) < MAX_LINES:
+            self._after.append(line)

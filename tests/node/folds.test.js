@@ -103,6 +103,31 @@ test("a closed fold at the end grows with the log", () => {
   assert.deepEqual(visible(folds), [0, 1, 2]);
 });
 
+test("lines that contain only markers have no row", () => {
+  const folds = new Folds();
+  // 0 start a, 1 start b, 2 text, 3 text, 4 end b, 5 end a, 6 a timed step without text, 7 text
+  const given = markers([0, "start:a"], [1, "start:b"], [4, "end:b"], [5, "end:a"]);
+  const step = [
+    [10, 6, "travis_time:start:x"],
+    [11, 6, "travis_time:end:x:start=1580000000000000000,finish=1580000001000000000"],
+  ];
+  folds.update([...given, ...step], 8, false, [0, 1, 4, 5, 6]);
+  assert.deepEqual(
+    [...folds.headers].map(([line, { name }]) => [line, name]),
+    [
+      [0, "a"],
+      [2, "b"],
+    ],
+  );
+  assert.deepEqual(visible(folds), [0, 7]);
+  assert.deepEqual([...folds.times], []);
+  folds.setAll(false);
+  assert.deepEqual(visible(folds), [0, 2, 3, 7]);
+  assert.equal(folds.hiddenBy(folds.headers.get(2)), 1);
+  assert.equal(folds.isHidden(1), true);
+  assert.equal(folds.rowOf(1), 0);
+});
+
 test("durations are readable", () => {
   assert.deepEqual([0, 1.234, 59.94, 61, 3725].map(duration), [
     "0.00s",

@@ -12,8 +12,8 @@ function grown([first, ...rest]) {
   outline.append(encode(first));
   outline.seed(encode(first));
   for (const piece of rest) outline.append(encode(piece));
-  const { bytes, lines, newlines, markers } = outline;
-  return { bytes, lines, newlines, markers };
+  const { bytes, lines, newlines, markers, bare } = outline;
+  return { bytes, lines, newlines, markers, bare };
 }
 
 test("an outline counts newlines by block and finds markers", () => {
@@ -25,6 +25,7 @@ test("an outline counts newlines by block and finds markers", () => {
   );
   assert.equal(whole.bytes, TEXT.length);
   assert.equal(whole.lines, 6);
+  assert.deepEqual(whole.bare, [4]);
   assert.deepEqual(whole.markers, [
     [TEXT.indexOf("travis_fold:start"), 2, "travis_fold:start:x"],
     [TEXT.indexOf("travis_fold:end"), 4, "travis_fold:end:x"],
@@ -34,6 +35,24 @@ test("an outline counts newlines by block and finds markers", () => {
 test("piece size does not matter", () => {
   for (const size of [1, 3, 7, 8, 30]) {
     assert.deepEqual(grown(pieces(TEXT, size)), grown([TEXT]));
+  }
+});
+
+test("lines that contain only markers are found", () => {
+  const start = "travis_fold:start:a";
+  const bare = [start, `${start}\r`, `\x1b[0K${start}`, `${start}\r\x1b[0K${start}\r\x1b[0K\r`];
+  const others = [
+    "",
+    "\r",
+    "\x1b[0K",
+    `${start} x`,
+    `x${start}`,
+    `${start}\r\x1b[0Kx`,
+    start.repeat(900),
+  ];
+  const text = `${[...bare, ...others].join("\n")}\n`;
+  for (const size of [1, 7, 5000, text.length]) {
+    assert.deepEqual(grown(pieces(text, size)).bare, [0, 1, 2, 3]);
   }
 });
 

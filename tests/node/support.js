@@ -23,6 +23,7 @@ export function emptyOutline(blockBytes) {
     newlines: [0],
     marks: [],
     marks_truncated: false,
+    bare_lines: [],
     cursor: "",
     ended: false,
   });

@@ -238,6 +238,7 @@ async def test_the_outline_finds_lines_and_markers(web, move_to, job_id, where):
     ):
         expected.append([content.index(name), line, name.decode()])
     assert outline["marks"] == expected
+    assert outline["bare_lines"] == [8000]
     assert outline["ended"] is True
     if where == "parts":
         resume = {"Last-Event-ID": outline["cursor"]}
@@ -286,7 +287,15 @@ async def test_search_of_a_large_log_with_long_lines(web, pool, job_id):
     result = (await web.get(f"/logs/{job_id}/search?q=NEEDLE")).json()
     assert result["count"] == 10_007
     assert result["truncated"] is True
-    assert result["lines"] == [*range(10_000)]
+    assert (result["lines"], result["first"]) == ([*range(10_000)], 0)
+    near = {"q": "needle", "near": 10_004}
+    result = (await web.get(f"/logs/{job_id}/search", params=near)).json()
+    assert (result["lines"], result["first"]) == ([*range(5004, 10_007)], 5004)
+    assert (result["next_byte"], result["next_line"]) == (len(content) - len(b"needle"), 10_006)
+    new = {"q": "e", "from_byte": 7 * 10_004, "from_line": 10_004}
+    result = (await web.get(f"/logs/{job_id}/search", params=new)).json()
+    assert (result["lines"], result["first"]) == ([10_004, 10_005, 10_006], 0)
+    assert (result["next_byte"], result["next_line"]) == (len(content) - len(b"needle"), 10_006)
 
 
 async def test_logs_are_listed_newest_first_page_by_page(web, pool, aggregate, job_id):

@@ -34,7 +34,7 @@ export function duration(seconds) {
  * @param {T[]} items
  * @param {(item: T) => boolean} isAfter
  */
-function bisect(items, isAfter) {
+export function bisect(items, isAfter) {
   let low = 0;
   let high = items.length;
   while (low < high) {
@@ -50,13 +50,16 @@ export class Folds {
   constructor() {
     /** @type {Map<string, boolean>} the reader's choices: whether a fold is closed */
     this.choices = new Map();
-    /** @type {Map<number, Fold>} the fold that a line starts */
+    /** @type {Map<number, Fold>} by the line that is its header */
     this.headers = new Map();
+    /** @type {number[]} lines that contain only markers, in order: they are not rows */
+    this.bare = [];
     /** @type {Map<number, number>} seconds of the steps that a line starts */
     this.times = new Map();
     this.lines = 0;
     /** @type {Span[]} in order and disjoint */
     this.hidden = [];
+    this.version = 0; // of `hidden`
   }
 
   /**
@@ -64,23 +67,39 @@ export class Folds {
    * @param {Marker[]} markers
    * @param {number} lines of the log
    * @param {boolean} quiet open folds in front of the reader stay open when they end
+   * @param {number[]} [bare] lines that contain only markers
    */
-  update(markers, lines, quiet) {
-    const { folds, steps } = readMarkers(markers);
-    const before = this.headers;
+  update(markers, lines, quiet, bare = []) {
+    const { folds, steps, ends } = readMarkers(markers);
+    const before = new Map([...this.headers.values()].map((fold) => [choice(fold), fold]));
     this.lines = lines;
+    this.bare = bare;
     this.headers = new Map();
+    /** @type {Set<number>} lines that show the name of a fold */
+    const named = new Set();
     for (const fold of folds) {
-      if (this.headers.has(fold.start)) continue; // one header per line: the outermost
-      if (fold.end !== null && fold.end - fold.start < 2) continue; // nothing to hide
-      const previous = before.get(fold.start);
+      const end = fold.end ?? lines;
+      fold.header = this.#textLine(fold.start);
+      if (fold.header >= end) fold.header = fold.start; // it has no text
+      const outer = this.headers.get(fold.header);
+      if (outer) {
+        if (outer.start === fold.header) continue; // one header per line: the outermost
+        // Of several folds with the same first text, the outer ones show their names.
+        this.headers.delete(fold.header);
+        outer.header = outer.start;
+        named.add(outer.start);
+        this.headers.set(outer.start, outer);
+      }
+      if (fold.end !== null && this.#count(fold.header + 1, fold.end) < 1) continue;
+      const previous = before.get(choice(fold));
       const chosen = this.choices.get(choice(fold));
       const stays = quiet && previous?.end === null;
       fold.closed = chosen ?? (fold.end !== null && !stays);
       if (stays && chosen === undefined) this.choices.set(choice(fold), false);
-      this.headers.set(fold.start, fold);
+      this.headers.set(fold.header, fold);
     }
-    this.#setTimes(steps.sort((a, b) => a.line - b.line));
+    this.bare = bare.filter((line) => !named.has(line));
+    this.#setTimes(steps, ends);
     this.#hide();
   }
 
@@ -93,17 +112,53 @@ export class Folds {
     if (this.hidden.at(-1)?.growing) this.#hide();
   }
 
-  /** @param {Step[]} steps by line */
-  #setTimes(steps) {
+  /**
+   * The first line from `line` on with text.
+   * @param {number} line
+   */
+  #textLine(line) {
+    let at = bisect(this.bare, (other) => other >= line);
+    while (this.bare[at] === line) {
+      at++;
+      line++;
+    }
+    return line;
+  }
+
+  /**
+   * The lines with text in a range.
+   * @param {number} first
+   * @param {number} end
+   */
+  #count(first, end) {
+    /** @param {number} line */
+    const before = (line) => bisect(this.bare, (other) => other >= line);
+    return end - first - (before(end) - before(first));
+  }
+
+  /**
+   * The lines that a fold hides while it is closed.
+   * @param {Fold} fold
+   */
+  hiddenBy(fold) {
+    return Math.max(this.#count((fold.header ?? fold.start) + 1, fold.end ?? this.lines), 0);
+  }
+
+  /** @param {Step[]} steps @param {number[]} ends the lines of their end markers */
+  #setTimes(steps, ends) {
+    const timed = steps.map((step, at) => ({ ...step, end: ends[at] }));
+    timed.sort((a, b) => a.line - b.line);
     /** @param {number} first @param {number} end */
     const secondsBetween = (first, end) => {
-      const from = bisect(steps, (step) => step.line >= first);
-      const to = bisect(steps, (step) => step.line >= end);
-      return to > from ? secondsCovered(steps.slice(from, to)) : undefined;
+      const from = bisect(timed, (step) => step.line >= first);
+      const to = bisect(timed, (step) => step.line >= end);
+      return to > from ? secondsCovered(timed.slice(from, to)) : undefined;
     };
     this.times = new Map();
-    for (const { line } of steps) {
-      if (!this.times.has(line)) this.times.set(line, secondsBetween(line, line + 1) ?? 0);
+    for (const { line, end } of timed) {
+      const shown = this.#textLine(line);
+      if (shown > end || this.times.has(shown)) continue; // it has no text
+      this.times.set(shown, secondsBetween(line, line + 1) ?? 0);
     }
     for (const fold of this.headers.values()) {
       if (fold.end !== null) fold.seconds = secondsBetween(fold.start, fold.end);
@@ -111,13 +166,18 @@ export class Folds {
   }
 
   #hide() {
+    this.version++;
     /** @type {Span[]} */
     const spans = [];
     for (const fold of this.headers.values()) {
       if (!fold.closed) continue;
       const last = Math.min(fold.end ?? this.lines, this.lines) - 1;
       const growing = fold.end === null;
-      if (last > fold.start) spans.push({ first: fold.start + 1, last, before: 0, growing });
+      const first = (fold.header ?? fold.start) + 1;
+      if (last >= first) spans.push({ first, last, before: 0, growing });
+    }
+    for (const line of this.bare) {
+      spans.push({ first: line, last: line, before: 0, growing: false });
     }
     spans.sort((a, b) => a.first - b.first);
     this.hidden = [];
@@ -167,7 +227,7 @@ export class Folds {
   rowOf(line) {
     const span = this.#spanBefore(line);
     if (!span) return line;
-    if (line <= span.last) return span.first - span.before - 1;
+    if (line <= span.last) return Math.max(span.first - span.before - 1, 0);
     return line - span.before - length(span);
   }
 
@@ -175,6 +235,14 @@ export class Folds {
   isHidden(line) {
     const span = this.#spanBefore(line);
     return span !== undefined && line <= span.last;
+  }
+
+  /**
+   * Whether a line has only markers, and no row.
+   * @param {number} line
+   */
+  isBare(line) {
+    return this.bare[bisect(this.bare, (other) => other >= line)] === line;
   }
 
   /**
@@ -211,7 +279,8 @@ export class Folds {
     if (!this.isHidden(line)) return false;
     for (const fold of this.headers.values()) {
       const end = fold.end ?? this.lines;
-      if (fold.closed && fold.start < line && line < end) this.set(fold.start, false);
+      const header = fold.header ?? fold.start;
+      if (fold.closed && header < line && line < end) this.set(header, false);
     }
     return true;
   }

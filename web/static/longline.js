@@ -30,11 +30,12 @@ export class LongLine {
   }
 
   /**
-   * Show a line.
+   * Show a line, or the text in it that `find` finds; without such text nothing.
    * @param {number} line from 0
    * @param {import("./lines.js").ByteRange} place
+   * @param {(body: Element) => Range[]} [find]
    */
-  open(line, { begin, end }) {
+  async open(line, { begin, end }, find) {
     this.title.textContent = `Line ${line + 1}`;
     this.body.replaceChildren();
     this.at = begin;
@@ -42,16 +43,29 @@ export class LongLine {
     this.style = RESET;
     this.rest = "";
     this.decoder = new TextDecoder("utf-8");
+    if (!find) this.dialog.showModal();
+    /** @type {Range[]} */
+    let found = [];
+    do {
+      if (!(await this.#next())) return;
+      found = find?.(this.body) ?? [];
+    } while (find && !found.length && this.at < end);
+    if (!found.length) return;
     this.dialog.showModal();
-    return this.#next();
+    CSS.highlights?.set("whole", new Highlight(...found));
+    const { top } = found[0].getBoundingClientRect();
+    this.dialog.scrollTop += top - this.dialog.getBoundingClientRect().top - 100;
   }
 
+  /** Add the next piece; returns whether it was fetched. */
   async #next() {
+    let isFetched = false;
     const until = Math.min(this.at + PIECE_BYTES, this.end);
     this.more.disabled = true;
     try {
       const bytes = await this.fetchRange(this.at, until);
       this.at = until;
+      isFetched = true;
       this.#add(this.rest + this.decoder.decode(bytes, { stream: until < this.end }));
     } catch (error) {
       this.failed(error);
@@ -60,6 +74,7 @@ export class LongLine {
     this.more.disabled = false;
     this.more.hidden = left === 0;
     this.more.textContent = `show more (${left} KiB left)`;
+    return isFetched;
   }
 
   /** @param {string} text */

@@ -9,8 +9,9 @@
 /**
  * @typedef {object} Fold
  * @property {string} name
- * @property {number} start its first line
+ * @property {number} start the line of its start marker
  * @property {number | null} end the line of its end marker; null while it is open
+ * @property {number} [header] the line that shows its name or first text
  * @property {boolean} [closed] its lines are hidden
  * @property {number} [seconds] covered by the steps in it
  */
@@ -38,6 +39,8 @@ class Reader {
     this.folds = [];
     /** @type {Step[]} */
     this.steps = [];
+    /** @type {number[]} the line of the end marker of each step */
+    this.ends = [];
     /** @type {Fold[]} */
     this.openFolds = [];
     /** @type {Map<string, {fold: string, line: number}>} */
@@ -75,12 +78,17 @@ class Reader {
         this.openTimers.delete(open);
         if (open === id) break;
       }
-      this.#close(id, text, opened);
+      this.#close(id, text, opened, line);
     }
   }
 
-  /** @param {string} id @param {string} text @param {{fold: string, line: number}} opened */
-  #close(id, text, opened) {
+  /**
+   * @param {string} id
+   * @param {string} text
+   * @param {{fold: string, line: number}} opened
+   * @param {number} end line
+   */
+  #close(id, text, opened, end) {
     const fields = new Map(
       text.split(",").map((field) => {
         const [name] = field.split("=", 1);
@@ -93,14 +101,15 @@ class Reader {
     const length = finishNs - startNs;
     if (length < 0n || length > MAX_STEP_NS || this.steps.length >= MAX_STEPS) return;
     this.steps.push({ id, event: fields.get("event") ?? "", ...opened, startNs, finishNs });
+    this.ends.push(end);
   }
 }
 
 /**
  * Read the markers of a log.
  * @param {Marker[]} markers
- * @returns {{folds: Fold[], steps: Step[]}} folds in the order of start markers, steps in the
- *   order of end markers
+ * @returns {{folds: Fold[], steps: Step[], ends: number[]}} folds in the order of start markers,
+ *   steps and the lines of their end markers in the order of end markers
  */
 export function readMarkers(markers) {
   const reader = new Reader();
@@ -110,7 +119,7 @@ export function readMarkers(markers) {
     const time = TIME.exec(text);
     if (time) reader.time(time[1], time[2], time[3] ?? "", line);
   }
-  return { folds: reader.folds, steps: reader.steps };
+  return { folds: reader.folds, steps: reader.steps, ends: reader.ends };
 }
 
 /**

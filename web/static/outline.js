@@ -9,12 +9,17 @@
  * @property {number[]} newlines before the start of each block, and in total
  * @property {Marker[]} marks
  * @property {boolean} marks_truncated
+ * @property {number[]} bare_lines lines that contain only markers
  * @property {string} cursor where the stream continues
  * @property {boolean} ended
  */
 
 const NEWLINE = 10;
 const MARKER = /travis_(?:fold|time):(?:start|end):[^\r\n\x1b]{1,200}/g;
+// Lines that contain only markers, as web/outline.py finds them. The lookahead does not backtrack.
+const BARE =
+  /(?<=^|\n)(?=((?:\x1b\[0?K|\r|travis_(?:fold|time):(?:start|end):[\w.,=:/+@-]{1,200})+))\1(?=\n)/g;
+const MAX_BARE_BYTES = 4096;
 const MAX_MARKERS = 20_000;
 // Enough for the longest marker, so that one cut between two parts is found.
 const CARRY_BYTES = 256;
@@ -42,7 +47,9 @@ export class Outline {
     this.markersTruncated = body.marks_truncated;
     this.cursor = body.cursor;
     this.ended = body.ended;
+    this.bare = body.bare_lines;
     this.carry = new Uint8Array(0);
+    this.line = ""; // the last line, if it is incomplete and short
   }
 
   /** The number of blocks. */
@@ -88,6 +95,30 @@ export class Outline {
    */
   seed(bytes) {
     this.carry = bytes.slice(-CARRY_BYTES);
+    this.line = "";
+    const begin = bytes.lastIndexOf(NEWLINE) + 1;
+    if (begin > 0 || bytes.length === this.bytes)
+      this.#endLine(latin1.decode(bytes.subarray(begin)));
+  }
+
+  /** @param {string} text of the incomplete last line */
+  #endLine(text) {
+    this.line = text.length > MAX_BARE_BYTES ? "too long" : text;
+  }
+
+  /** @param {Uint8Array} bytes @param {number} newlinesBefore */
+  #findBareLines(bytes, newlinesBefore) {
+    const text = this.line + latin1.decode(bytes);
+    let line = newlinesBefore;
+    let counted = 0;
+    for (const { 0: found, index } of text.includes("travis_") ? text.matchAll(BARE) : []) {
+      if (!found.includes("travis_") || found.length > MAX_BARE_BYTES) continue;
+      line += text.slice(counted, index).split("\n").length - 1;
+      counted = index;
+      if (line !== this.bare.at(-1)) this.bare.push(line);
+    }
+    const begin = text.lastIndexOf("\n") + 1;
+    this.#endLine(text.slice(begin));
   }
 
   /**
@@ -108,6 +139,7 @@ export class Outline {
       at += piece.length;
     }
     this.lines = this.newlines[this.blocks] + (bytes[bytes.length - 1] === NEWLINE ? 0 : 1);
+    this.#findBareLines(bytes, newlinesBefore);
     return this.#findMarkers(bytes, begin, newlinesBefore);
   }
 
