@@ -27,17 +27,34 @@ async def test_live_log_is_followed_at_its_end(visits, pool, job_id):
     await expect(page.get_by_text("red", exact=True)).to_be_in_viewport()
     await store(pool, job_id, b"".join(b"flood %d\n" % n for n in range(200)), first=4)
     await expect(page.get_by_text("flood 199", exact=True)).to_be_in_viewport()
-    # Scrolling up stops following.
+    # Any movement up stops following; only one down to the end starts it.
     await page.mouse.move(600, 300)
-    await page.mouse.wheel(0, -600)
-    await expect(follow).to_have_attribute("aria-pressed", "false")
-    top = (await numbers(page))[0]
-    await store(pool, job_id, b"".join(b"more %d\n" % n for n in range(200)), first=5)
-    await expect(page.locator("#facts")).to_contain_text("501 lines")
-    assert (await numbers(page))[0] == top
-    await follow.click()
-    await expect(page.locator(".row .text").last).to_have_text("more 199")
-    await store(pool, job_id, b"the end\n", first=6, final=True)
+    moves = (
+        lambda: page.mouse.wheel(0, -5),
+        lambda: page.keyboard.press("k"),
+        lambda: page.mouse.wheel(0, -600),
+    )
+    for number, move in enumerate(moves, start=5):
+        await move()
+        await expect(follow).to_have_attribute("aria-pressed", "false")
+        await settled(page)
+        top = (await numbers(page))[0]
+        await store(pool, job_id, b"".join(b"more %d\n" % n for n in range(100)), first=number)
+        await expect(page.locator("#below")).to_have_text("100 new lines")
+        assert (await numbers(page))[0] == top
+        await page.keyboard.press("End")
+        await expect(follow).to_have_attribute("aria-pressed", "true")
+        await expect(page.locator("#below")).to_be_hidden()
+    # Selecting text stops following too, so that it stays selected.
+    await settled(page)
+    await page.get_by_text("more 99", exact=True).last.dblclick()
+    await store(pool, job_id, b"".join(b"most %d\n" % n for n in range(200)), first=8)
+    await expect(page.locator("#below")).to_have_text("200 new lines")
+    assert (await page.evaluate("String(getSelection())")).strip() == "99"
+    await page.locator("#below").click()
+    await expect(follow).to_have_attribute("aria-pressed", "true")
+    await expect(page.locator(".row .text").last).to_have_text("most 199")
+    await store(pool, job_id, b"the end\n", first=9, final=True)
     await expect(page.locator(".row .text").last).to_have_text("the end")
     await expect(follow).to_be_hidden()
     await expect(page.locator("#state")).to_have_text("")
@@ -58,7 +75,7 @@ async def test_live_folds_and_steps_also_cut_between_parts(visits, pool, job_id)
     end = f"travis_time:end:a:start=158{0:016},finish=158{1_500_000_000:016}\r\x1b[0K"
     await store(pool, job_id, end.encode(), first=4)
     step = page.locator(".row", has_text="$ test")
-    await expect(step.locator(".tag.time")).to_have_text("1.50s")
+    await expect(step.locator(".tag")).to_have_text("1.50s")
 
 
 async def test_progress_bar_is_overwritten_in_place(visits, pool, job_id):
@@ -73,6 +90,15 @@ async def test_progress_bar_is_overwritten_in_place(visits, pool, job_id):
                 .map((text) => text.textContent).join("|") === expected""",
             "|".join(expected),
         )
+
+
+async def test_link_to_a_line_waits_for_it(visits, pool, job_id):
+    await store(pool, job_id, b"one\n")
+    page = await visits.open(f"/jobs/{job_id}#L150")
+    await expect(page.locator("#range")).to_have_text("Line 150: waiting for it to arrive")
+    await store(pool, job_id, b"".join(b"line %d\n" % n for n in range(2, 300)), first=1)
+    await expect(page.locator(".row.selected .text")).to_have_text("line 150")
+    await expect(page.locator("#range")).to_have_text("Line 150")
 
 
 async def test_late_part_is_inserted_in_order(visits, pool, job_id):

@@ -38,11 +38,14 @@ FUZZ = r"""async ([seed, cases]) => {
   };
   const INVISIBLE =
     /[\0-\x08\n-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069\ufeff\u{e0000}-\u{e007f}]/u;
+  const RGB = String.raw`rgb\(\d+, \d+, \d+\)`;
+  const COLOUR = `(?:${RGB}|light-dark\\(${RGB}, ${RGB}\\))`;
+  const STYLE = RegExp(`^(?:(?:background-)?color: ${COLOUR};? ?)+$`);
   const isStyled = ({ name, value }) =>
     name === "class" ? /^[a-z0-9 ]+$/.test(value)
-      : name === "style" && /^(?:(?:background-)?color: rgb\(\d+, \d+, \d+\);? ?)+$/.test(value);
+      : name === "style" && STYLE.test(value);
   const fresh = () => new Outline({ bytes: 0, lines: 0, block_bytes: 64, newlines: [0], marks: [],
-    marks_truncated: false, cursor: "", ended: false });
+    marks_truncated: false, bare_lines: [], cursor: "", ended: false });
 
   function checkLine(bytes, style) {
     const parsed = parseLine(new TextDecoder().decode(bytes), style);
@@ -63,11 +66,11 @@ FUZZ = r"""async ([seed, cases]) => {
     whole.append(bytes);
     const pieces = fresh();
     for (let at = 0; at < bytes.length; ) pieces.append(bytes.subarray(at, (at += 1 + below(90))));
-    for (const name of ["bytes", "lines", "newlines"]) {
+    for (const name of ["bytes", "lines", "newlines", "bare"]) {
       if (String(whole[name]) !== String(pieces[name])) return `${name} depends on the pieces`;
     }
     const folds = new Folds();
-    folds.update(pieces.markers, pieces.lines, false);
+    folds.update(pieces.markers, pieces.lines, false, pieces.bare);
     for (const closed of [true, false]) {
       folds.setAll(closed);
       for (let row = 0; row < folds.rows; row++) {

@@ -118,6 +118,16 @@ export class Blocks {
   }
 
   /**
+   * Whether all blocks of a range are held.
+   * @param {number} first
+   * @param {number} last
+   */
+  holds(first, last) {
+    for (let index = first; index <= last; index++) if (!this.#held.has(index)) return false;
+    return true;
+  }
+
+  /**
    * The styles after the newlines of a block; empty unless it and the one before are held.
    * @param {number} index
    */

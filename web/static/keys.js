@@ -17,9 +17,11 @@ const KEYS = [
   [["Enter"], null, "Open or close the focused fold"],
   [["e"], "openAll", "Open all folds"],
   [["c"], "closeAll", "Close all folds"],
-  [["y"], "copy", "Copy the selected lines, or the log"],
+  [["y"], "copy", "Copy the selected text or lines, or the log"],
+  [["Ctrl-A"], "selectAll", "Select the whole log"],
   [["l"], "copyLink", "Copy a link to the selected lines"],
   [["i"], "about", "Log details"],
+  [["w"], "wrap", "Wrap long lines, or not"],
   [["t"], "theme", "Switch theme"],
   [["Escape"], "escape", "Close the details, or clear the selection"],
   [["?"], "help", "Keyboard help"],
@@ -50,9 +52,14 @@ export function listen(actions) {
       actions.search();
       return;
     }
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
     const { target } = event;
-    if (target instanceof HTMLInputElement || document.querySelector("dialog[open]")) return;
+    const isInput = target instanceof HTMLInputElement || document.querySelector("dialog[open]");
+    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "a" && !isInput) {
+      event.preventDefault();
+      actions.selectAll();
+      return;
+    }
+    if (event.ctrlKey || event.metaKey || event.altKey || isInput) return;
     const isControl = target instanceof Element && target.closest("button, a, summary");
     if ((event.key === " " || event.key === "Enter") && isControl) return;
     const action = KEYS.find(([keys]) => keys.includes(event.key))?.[1];

@@ -10,10 +10,11 @@ import { parseLine, RESET } from "./ansi.js";
  * @property {Run[]} runs
  * @property {number} length in bytes
  * @property {boolean} partial only a part of the line was read
+ * @property {boolean} unfinished it ends inside a sequence, which is not shown
  */
 
 // Longer lines are read in part: their head, or their tail if they overwrite themselves.
-const WHOLE_BYTES = 16 * 1024;
+export const WHOLE_BYTES = 16 * 1024;
 const HEAD_BYTES = 8 * 1024;
 const TAIL_BYTES = 4 * 1024;
 const RETURN = 13;
@@ -146,9 +147,11 @@ export class Lines {
    * @returns {ReadLine}
    */
   #parsed(line, bytes, length, partial) {
-    let text = utf8.decode(bytes);
+    const all = utf8.decode(bytes);
     // The last line of a live log may end inside a sequence that will be completed.
-    if (line === this.outline.lines - 1) text = text.replace(/\x1b(?:\[[0-?]*)?$/, "");
-    return { runs: parseLine(text, this.#style(line)).runs, length, partial };
+    const isLast = line === this.outline.lines - 1;
+    const text = isLast ? all.replace(/\x1b(?:\[[0-?]*)?$/, "") : all;
+    const { runs } = parseLine(text, this.#style(line));
+    return { runs, length, partial, unfinished: text !== all };
   }
 }

@@ -9,8 +9,8 @@ import { Stream } from "./stream.js";
 
 /** @typedef {import("./api.js").ApiError} ApiError */
 /**
- * @typedef {"loading" | "waiting" | "unavailable" | "wrong" | "live" | "reconnecting" | "ended"
- *   } State
+ * @typedef {"loading" | "waiting" | "unavailable" | "wrong" | "live" | "reconnecting" | "ended" |
+ *   "expired"} State
  */
 /**
  * @typedef {object} LogListener
@@ -50,6 +50,9 @@ export class Log {
     );
     this.lines = new Lines(this.blocks);
     this.ended = false;
+    addEventListener("online", () => this.#stream?.reconnect());
+    addEventListener("pageshow", (event) => event.persisted && this.#stream?.reconnect());
+    document.addEventListener("visibilitychange", () => this.#stream?.check());
   }
 
   /** Whether there is a log to show. */
@@ -87,7 +90,7 @@ export class Log {
     if (!outline || this.#run !== run) return;
     this.blocks.reset(outline);
     this.ended = outline.ended;
-    this.folds.update(outline.markers, outline.lines, false);
+    this.folds.update(outline.markers, outline.lines, false, outline.bare);
     await this.#tail(run);
     if (this.#run !== run) return;
     this.on.opened(again);
@@ -193,9 +196,11 @@ export class Log {
     }
     this.#incoming = [];
     const { outline } = this;
-    const hasMarkers = outline.append(all);
+    const bare = outline.bare.length;
+    const hasMarkers = outline.append(all) || outline.bare.length > bare;
     this.blocks.append(all);
-    if (hasMarkers) this.folds.update(outline.markers, outline.lines, !this.on.following());
+    const quiet = !this.on.following();
+    if (hasMarkers) this.folds.update(outline.markers, outline.lines, quiet, outline.bare);
     else this.folds.grow(outline.lines);
     this.on.grew();
   }

@@ -1,8 +1,9 @@
 /** The page of one log. */
 
 import { address, call, hasToken } from "./api.js";
-import { cleanCopies, textOf, toClipboard } from "./copy.js";
+import { Copying, toClipboard } from "./copy.js";
 import { byId, messageOf, within } from "./dom.js";
+import { Following } from "./following.js";
 import { fillHelp, listen } from "./keys.js";
 import { LifecyclePill, size } from "./lifecycle.js";
 import { Log } from "./log.js";
@@ -16,13 +17,14 @@ import { askForToken } from "./token.js";
 /** @typedef {import("./log.js").State} State */
 
 /** @type {Partial<Record<State, string>>} shown in the bar */
-const STATES = { live: "live", reconnecting: "reconnecting…" };
+const STATES = { live: "live", reconnecting: "reconnecting…", expired: "link expired" };
 /** @type {Partial<Record<State, string>>} shown instead of the log, followed by the server's error */
 const MESSAGES = {
   loading: "Loading…",
   waiting: "Waiting for the first line. This page updates automatically.",
   unavailable: "The log is temporarily unavailable. Retrying…",
   wrong: "This log cannot be shown:",
+  expired: "This log cannot be shown:",
 };
 
 /** @param {string} id */
@@ -31,7 +33,6 @@ const jobId = decodeURIComponent(location.pathname.split("/")[2]);
 const number = new Intl.NumberFormat("en");
 const scroller = $("log");
 const layer = within(scroller, ".layer", HTMLElement);
-const follow = byId("follow", HTMLButtonElement);
 const help = byId("help", HTMLDialogElement);
 const rawLink = byId("raw", HTMLAnchorElement);
 const downloadLink = byId("download", HTMLAnchorElement);
@@ -49,15 +50,21 @@ const rows = new Rows(scroller, {
   folds: log.folds,
   lines: log.lines,
   want: (blocks) => log.blocks.want(blocks),
-  painted: () => search.highlight(),
-  moved,
+  painted,
+  moved: (by) => following.moved(by),
   decorate,
 });
+const below = byId("below", HTMLButtonElement);
+const following = new Following(rows, byId("follow", HTMLButtonElement), below);
+const copying = new Copying(layer, log.lines, (line) => log.folds.isBare(line), say);
 const search = new Search(byId("search", HTMLFormElement), {
   jobId,
   layer,
   topLine: () => rows.anchor().line,
   show: goTo,
+  reveal: (range) => rows.reveal(range),
+  showMore: (line) => rows.showMore(line),
+  showWhole,
   changed: () => rows.decorate(),
   failed: sayError,
 });
@@ -74,27 +81,29 @@ const longLine = new LongLine(
 function showState(state, text = "") {
   document.body.dataset.state = state;
   $("state").textContent = STATES[state] ?? "";
+  $("state").title = text;
   const message = MESSAGES[state] ?? "";
-  const isBlocking = message !== "" && (state !== "unavailable" || !log.isOpen);
+  const isBlocking = message !== "" && (!["unavailable", "expired"].includes(state) || !log.isOpen);
   $("message").hidden = !isBlocking;
   const shown = state === "waiting" ? message : `${message} ${text}`.trim();
   $("message").textContent = isBlocking ? shown : "";
   if (message && !isBlocking) say(text || message);
-  follow.hidden = state !== "live" && state !== "reconnecting";
-  if (state === "ended") setFollow(false);
+  following.live = state === "live" || state === "reconnecting";
+  if (state === "ended") following.set(false);
   showFacts();
 }
 
 /** @param {boolean} again */
 function opened(again) {
   pill.start();
+  following.reset(log.outline.lines);
   if (again) {
     rows.refresh(true);
     if (search.query) search.run(false);
-  } else if (selection.range) goTo(selection.range.first);
+  } else if (selection.range) goToSelection();
   else {
     rows.scrollToEnd();
-    setFollow(!log.ended);
+    following.set(!log.ended);
   }
   showSelection();
   showFacts();
@@ -104,6 +113,9 @@ function opened(again) {
 function grew() {
   rows.refresh();
   search.grown();
+  following.grew(log.outline.lines);
+  const { range } = selection;
+  if (isAwaited && range && (log.ended || range.first < log.outline.lines)) goToSelection();
   showFacts();
 }
 
@@ -124,6 +136,10 @@ function lifecycleRead(body) {
 
 /** @param {Error} error */
 async function refused(error) {
+  if (/^the link expired/.test(error.message)) {
+    showState("expired", error.message);
+    await new Promise(() => {}); // a retry would fail too
+  }
   $("message").hidden = true;
   await askForToken(error.message);
   setLinks();
@@ -153,35 +169,61 @@ function sayError(error) {
 
 // -- scrolling ------------------------------------------------------------------------------
 
-/** @param {boolean} atEnd @param {boolean} byUser */
-function moved(atEnd, byUser) {
-  if (byUser && !follow.hidden) setFollow(atEnd);
-}
-
-/** @param {boolean} on */
-function setFollow(on) {
-  rows.pinned = on;
-  follow.setAttribute("aria-pressed", String(on));
-  if (on) rows.scrollToEnd();
-}
-
 /**
  * Show a line and open the folds that hide it.
  * @param {number} line
  */
 function goTo(line) {
-  setFollow(false);
+  following.set(false);
   const existing = Math.min(line, Math.max(log.folds.lines - 1, 0));
   const revealed = log.folds.reveal(existing);
   rows.showLine(existing, { always: revealed });
   rows.refresh(revealed);
 }
 
+let isAwaited = false; // the first selected line has not arrived yet
+
+/** Show the first selected line, now or as soon as it arrives. */
+function goToSelection() {
+  const { range } = selection;
+  isAwaited = range !== null && range.first >= log.outline.lines && !log.ended;
+  if (isAwaited) following.set(true);
+  else if (range) goTo(range.first);
+  showSelection();
+}
+
+const WRAP_KEY = "logflume-wrap";
+const wrapButton = byId("wrap", HTMLButtonElement);
+
+/** @param {boolean} on */
+function setWrap(on) {
+  rows.wrap(on);
+  wrapButton.setAttribute("aria-pressed", String(on));
+}
+
+function toggleWrap() {
+  setWrap(!rows.wraps);
+  try {
+    localStorage.setItem(WRAP_KEY, String(rows.wraps));
+  } catch {
+    // Without storage the choice applies to this page only.
+  }
+}
+
+function startWrap() {
+  try {
+    const chosen = localStorage.getItem(WRAP_KEY);
+    setWrap(chosen ? chosen === "true" : matchMedia("(max-width: 760px)").matches);
+  } catch {
+    // Without storage lines are not wrapped.
+  }
+}
+
 /** @param {number} line @param {boolean} closed */
 function setFold(line, closed) {
   const anchor = rows.anchor();
   log.folds.set(line, closed);
-  rows.pinned = false;
+  following.set(false);
   rows.restore(anchor);
 }
 
@@ -216,9 +258,14 @@ function stepFold(by) {
   starts.sort((a, b) => by * (a - b));
   const line = starts.find((start) => by * (start - from) > 0);
   if (line === undefined) return;
-  rows.pinned = false;
+  following.set(false);
   rows.showLine(line);
   requestAnimationFrame(() => requestAnimationFrame(() => rows.focusLine(line)));
+}
+
+function painted() {
+  search.highlight();
+  copying.redrawn();
 }
 
 // -- rows -----------------------------------------------------------------------------------
@@ -241,10 +288,15 @@ layer.addEventListener("click", (event) => {
     event.preventDefault();
     selection.pick(line, event.shiftKey);
   } else if (target.closest(".more")) {
-    const place = log.lines.place(line);
-    if (place) longLine.open(line, place);
+    showWhole(line);
   } else if (fold && getSelection()?.isCollapsed) setFold(line, !fold.closed);
 });
+
+/** @param {number} line @param {(body: Element) => Range[]} [find] */
+function showWhole(line, find) {
+  const place = log.lines.place(line);
+  if (place) longLine.open(line, place, find);
+}
 
 // A click with Shift would select all text in between.
 layer.addEventListener("mousedown", (event) => {
@@ -254,7 +306,7 @@ layer.addEventListener("mousedown", (event) => {
 
 addEventListener("hashchange", () => {
   selection.follow();
-  if (selection.range) goTo(selection.range.first);
+  goToSelection();
 });
 
 function showSelection() {
@@ -262,22 +314,21 @@ function showSelection() {
   $("selected").hidden = !range;
   if (range) {
     const [first, last] = [range.first + 1, range.last + 1];
-    $("range").textContent = count === 1 ? `Line ${first}` : `Lines ${first}–${last}`;
+    const name = count === 1 ? `Line ${first}` : `Lines ${first}–${last}`;
+    const isMissing = log.isOpen && range.first >= log.outline.lines;
+    const why = log.ended ? "the log is shorter" : "waiting for it to arrive";
+    $("range").textContent = isMissing ? `${name}: ${why}` : name;
   }
   rows.decorate();
 }
 
 // -- copying and downloading ----------------------------------------------------------------
 
+/** Copy the selected text, or the selected lines, or the log. */
 async function copyLines() {
-  const range = selection.range ?? { first: 0, last: Math.max(log.folds.lines - 1, 0) };
-  const lines = selection.count === 1 ? "1 line" : `${selection.count} lines`;
-  try {
-    await toClipboard(log.folds.lines ? await textOf(log.lines, range.first, range.last) : "");
-    say(selection.range ? `Copied ${lines}` : "Copied the log");
-  } catch (error) {
-    sayError(error);
-  }
+  const { range } = selection;
+  const lines = range ? copying.spanOf(range.first, range.last) : copying.spanOf(0, Infinity);
+  if (log.outline.lines) await copying.copy(copying.span ?? lines).catch(sayError);
 }
 
 async function copyLink() {
@@ -303,7 +354,7 @@ async function fetchLink(event, use) {
   event.preventDefault();
   say("Loading the log…");
   try {
-    const response = await call(`/logs/${jobId}/raw`);
+    const response = await call(`/logs/${jobId}/raw`, { seconds: 600 });
     const blob = new Blob([await response.arrayBuffer()], { type: "text/plain;charset=utf-8" });
     use(URL.createObjectURL(blob));
     say("");
@@ -328,6 +379,12 @@ downloadLink.addEventListener("click", (event) =>
 
 // -- keys and buttons -----------------------------------------------------------------------
 
+function clearSelection() {
+  if (!$("about").hidden) pill.toggle(false);
+  else if (copying.span) getSelection()?.removeAllRanges();
+  else selection.clear();
+}
+
 const actions = {
   search: () => search.focus(),
   next: () => search.step(1),
@@ -338,31 +395,33 @@ const actions = {
   pageUp: () => rows.scrollBy(-rows.pageRows),
   top: () => rows.scrollBy(-Infinity),
   end: () => rows.scrollBy(Infinity),
-  follow: () => follow.hidden || setFollow(!rows.pinned),
+  follow: () => following.toggle(),
   nextFold: () => stepFold(1),
   previousFold: () => stepFold(-1),
   openAll: () => setAllFolds(false),
   closeAll: () => setAllFolds(true),
   copy: copyLines,
+  selectAll: () => copying.selectAll(),
   copyLink,
   about: () => pill.toggle(),
   theme: toggleTheme,
-  escape: () => ($("about").hidden ? selection.clear() : pill.toggle(false)),
+  wrap: toggleWrap,
+  escape: clearSelection,
   help: () => help.showModal(),
 };
 
 $("job").textContent = jobId;
 document.title = `Job ${jobId} · logflume`;
-follow.addEventListener("click", actions.follow);
 $("folds").addEventListener("click", () => setAllFolds(!labelFoldsButton()));
 $("copy").addEventListener("click", copyLines);
 $("copy-lines").addEventListener("click", copyLines);
 $("copy-link").addEventListener("click", copyLink);
 $("clear").addEventListener("click", () => selection.clear());
 $("keys").addEventListener("click", actions.help);
+wrapButton.addEventListener("click", toggleWrap);
 themeButton($("theme"));
+startWrap();
 fillHelp(within(help, "table", HTMLTableElement));
 listen(actions);
-cleanCopies(layer);
 setLinks();
 log.open();

@@ -8,6 +8,8 @@
 
 import { within } from "./dom.js";
 import { duration } from "./folds.js";
+import { Heights, ROW_HEIGHT } from "./heights.js";
+import { WHOLE_BYTES } from "./lines.js";
 import { cutRuns, paintRuns } from "./paint.js";
 
 /** @typedef {import("./folds.js").Folds} Folds */
@@ -18,10 +20,12 @@ import { cutRuns, paintRuns } from "./paint.js";
  * @typedef {object} Row the element of a line, and what it was drawn from
  * @property {HTMLElement} element
  * @property {boolean} isComplete its text was available
+ * @property {number} length of the line in bytes; -1 if it must be drawn again
  * @property {boolean} isLast
  * @property {Fold | undefined} fold
  * @property {boolean | undefined} isClosed
  * @property {number | undefined} seconds
+ * @property {number} hidden the lines that its fold hides
  */
 /**
  * @typedef {object} Model what rows show and report to
@@ -29,28 +33,35 @@ import { cutRuns, paintRuns } from "./paint.js";
  * @property {Lines} lines
  * @property {(blocks: number[]) => void} want fetches blocks
  * @property {() => void} painted called after each change
- * @property {(atEnd: boolean, byUser: boolean) => void} moved called after scrolling
+ * @property {(by: number) => void} moved called after the reader scrolled, down if positive
  * @property {(row: HTMLElement, line: number) => void} decorate
  */
 /** @typedef {{line: number, rest: number}} Anchor a line, and how many pixels of it are above */
 
-const ROW_HEIGHT = 20; // as --row in the style sheet
 const PADDING = ROW_HEIGHT; // below the last row, to separate it from the edge
 const MAX_HEIGHT = 8_000_000;
 const OVERSCAN = 16;
 const SHOWN_CHARACTERS = 2000;
+const MIN_SECONDS = 0.1; // shorter steps are not worth a tag
 const REST_MS = 150;
 const FETCH_MS = 60;
+// Rows that take longer to draw wait for the next frame.
+const DRAW_MS = 10;
 
 export class Rows {
   /** @type {Map<number, Row>} by line */
   #shown = new Map();
+  /** @type {Map<number, Row>} rows outside the window with an end of the selected text */
+  #outside = new Map();
   #firstRow = 0;
   #lastScroll = 0;
   #spacerHeight = 0;
   #digits = 0;
   #redraw = false;
   #hasDrawn = false;
+  #deadline = 0;
+  /** @type {number | null} the line to show, until the reader scrolls */
+  #target = null;
   #frame = 0;
   /** @type {number | undefined} */
   #resting;
@@ -66,15 +77,34 @@ export class Rows {
     this.model = model;
     this.spacer = within(scroller, ".spacer", HTMLElement);
     this.layer = within(scroller, ".layer", HTMLElement);
+    this.heights = new Heights(model.folds);
     this.top = 0; // of the window, in pixels of the whole log
     this.pinned = false;
+    /** @type {number | null} the line that is shown beyond the usual limit */
+    this.longLine = null;
     scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     // Cached, because reading it forces a layout.
     this.windowHeight = scroller.clientHeight;
+    let width = scroller.clientWidth;
     new ResizeObserver(() => {
       this.windowHeight = scroller.clientHeight;
+      this.#lastScroll = scroller.scrollTop; // a browser may have moved it
+      if (this.wraps && width !== scroller.clientWidth) this.wrap(true);
+      width = scroller.clientWidth;
       this.refresh();
     }).observe(scroller);
+  }
+
+  get wraps() {
+    return this.scroller.classList.contains("wrap");
+  }
+
+  /** @param {boolean} on whether long lines are wrapped */
+  wrap(on) {
+    const anchor = this.anchor();
+    this.scroller.classList.toggle("wrap", on);
+    this.heights.clear();
+    this.restore(anchor);
   }
 
   /** The number of rows. */
@@ -83,7 +113,7 @@ export class Rows {
   }
 
   get #height() {
-    return this.rows * ROW_HEIGHT + PADDING;
+    return this.heights.offsetOf(this.rows) + PADDING;
   }
 
   get #barHeight() {
@@ -95,7 +125,7 @@ export class Rows {
   }
 
   get atEnd() {
-    return this.top >= this.#maxTop - ROW_HEIGHT;
+    return this.top >= this.#maxTop - 1;
   }
 
   /** The rows that a page key moves by. */
@@ -121,8 +151,8 @@ export class Rows {
     if (scaled && (now <= 0 || now >= barMax - 1)) this.#settleBar();
     clearTimeout(this.#resting);
     this.#resting = setTimeout(() => this.#settleBar(), REST_MS);
-    this.pinned = this.pinned && this.atEnd;
-    this.model.moved(this.atEnd, true);
+    this.#target = null;
+    this.model.moved(step);
     this.refresh();
   }
 
@@ -140,7 +170,7 @@ export class Rows {
 
   #placeLayer() {
     const offset = this.#lastScroll - this.top;
-    this.layer.style.top = `${Math.round(this.#firstRow * ROW_HEIGHT + offset)}px`;
+    this.layer.style.top = `${Math.round(this.heights.offsetOf(this.#firstRow) + offset)}px`;
   }
 
   /**
@@ -151,15 +181,14 @@ export class Rows {
     this.#setHeight();
     this.top = Math.min(Math.max(Math.round(top), 0), this.#maxTop);
     this.#settleBar();
-    this.model.moved(this.atEnd, false);
     this.refresh();
   }
 
   /** @param {number} rows */
   scrollBy(rows) {
-    this.pinned = false;
+    this.#target = null;
     this.scrollTo(this.top + rows * ROW_HEIGHT);
-    this.model.moved(this.atEnd, true);
+    this.model.moved(rows);
   }
 
   scrollToEnd() {
@@ -172,7 +201,8 @@ export class Rows {
    * @param {{always?: boolean}} [options] `always`: even if it is in view
    */
   showLine(line, { always = false } = {}) {
-    const at = this.model.folds.rowOf(line) * ROW_HEIGHT;
+    const at = this.#offsetOfLine(line);
+    this.#target = line;
     const inView =
       at >= this.top + ROW_HEIGHT && at <= this.top + this.windowHeight - 3 * ROW_HEIGHT;
     if (always || !inView) this.scrollTo(at - this.windowHeight / 3);
@@ -180,12 +210,37 @@ export class Rows {
   }
 
   /**
+   * Show more of a line than usual.
+   * @param {number} line
+   * @returns {boolean} false if nothing more can be shown
+   */
+  showMore(line) {
+    const row = this.#shown.get(line);
+    if (this.longLine === line || !row || row.length > WHOLE_BYTES) return false;
+    if (!row.element.querySelector(".more")) return false;
+    this.longLine = line;
+    this.refresh(true);
+    return true;
+  }
+
+  /**
+   * Scroll sideways to text in a row.
+   * @param {Range} range
+   */
+  reveal(range) {
+    const text = range.getBoundingClientRect();
+    const { left, width } = this.scroller.getBoundingClientRect();
+    const isVisible = text.left >= left + 120 && text.right <= left + width - 40;
+    if (!isVisible) this.scroller.scrollLeft += text.left - left - width / 3;
+  }
+
+  /**
    * The line at the top of the window, for `restore`.
    * @returns {Anchor}
    */
   anchor() {
-    const row = Math.min(Math.floor(this.top / ROW_HEIGHT), Math.max(this.rows - 1, 0));
-    return { line: this.model.folds.lineOf(row), rest: this.top - row * ROW_HEIGHT };
+    const row = Math.min(this.heights.rowAt(this.top), Math.max(this.rows - 1, 0));
+    return { line: this.model.folds.lineOf(row), rest: this.top - this.heights.offsetOf(row) };
   }
 
   /**
@@ -193,12 +248,15 @@ export class Rows {
    * @param {Anchor} anchor
    */
   restore({ line, rest }) {
-    this.scrollTo(this.model.folds.rowOf(line) * ROW_HEIGHT + rest);
+    this.scrollTo(this.#offsetOfLine(line) + rest);
   }
 
   #setHeight() {
-    if (this.#spacerHeight !== this.#barHeight) this.spacer.style.height = `${this.#barHeight}px`;
-    this.#spacerHeight = this.#barHeight;
+    const height = this.#barHeight;
+    if (this.#spacerHeight !== height) this.spacer.style.height = `${height}px`;
+    // A browser moves the bar of a log that has shrunk, which is not the reader's movement.
+    if (height < this.#spacerHeight) this.#lastScroll = this.scroller.scrollTop;
+    this.#spacerHeight = height;
     const digits = String(Math.max(this.model.folds.lines, 100)).length;
     if (digits !== this.#digits) this.scroller.style.setProperty("--digits", String(digits));
     this.#digits = digits;
@@ -222,10 +280,11 @@ export class Rows {
     this.#setHeight();
     if (this.pinned) this.top = this.#maxTop;
     this.top = Math.min(this.top, this.#maxTop);
-    const first = Math.max(Math.floor(this.top / ROW_HEIGHT) - OVERSCAN, 0);
-    const end = Math.ceil((this.top + this.windowHeight) / ROW_HEIGHT) + OVERSCAN;
+    const first = Math.max(this.heights.rowAt(this.top) - OVERSCAN, 0);
+    const end = this.heights.rowAt(this.top + this.windowHeight) + 1 + OVERSCAN;
     const last = Math.min(end, this.rows);
     this.#firstRow = first;
+    this.#deadline = performance.now() + DRAW_MS;
     let complete = true;
     /** @type {Map<number, Row>} */
     const shown = new Map();
@@ -235,14 +294,57 @@ export class Rows {
       complete &&= row.isComplete;
       shown.set(line, row);
     }
-    for (const [line, row] of this.#shown) if (!shown.has(line)) row.element.remove();
-    this.#arrange([...shown.values()]);
+    this.#keepSelection(shown);
     this.#shown = shown;
     this.#redraw = false;
+    if (this.wraps) this.#measure();
     if (this.pinned) this.#settleBar();
     else this.#placeLayer();
     if (!complete) this.#fetchSoon();
+    if (this.#deadline === 0) this.refresh();
     this.model.painted();
+  }
+
+  /** Measure the rows, and keep the line at the top, or the one to show, where it is. */
+  #measure() {
+    const { line, rest } = this.anchor();
+    const fixed = this.#target ?? line;
+    const above = this.#target === null ? rest : this.top - this.#offsetOfLine(fixed);
+    let isChanged = false;
+    for (const [line, { element, isComplete }] of this.#shown) {
+      if (isComplete) isChanged = this.heights.set(line, element.offsetHeight) || isChanged;
+    }
+    if (!isChanged) return;
+    this.top = this.pinned ? this.#maxTop : this.#offsetOfLine(fixed) + above;
+    this.#setHeight();
+    this.refresh();
+  }
+
+  /** @param {number} line */
+  #offsetOfLine(line) {
+    return this.heights.offsetOf(this.model.folds.rowOf(line));
+  }
+
+  /**
+   * Remove rows that are not shown, except those with an end of the selected text: the browser
+   * would forget it.
+   * @param {Map<number, Row>} shown
+   */
+  #keepSelection(shown) {
+    const selection = getSelection();
+    const ends = selection?.isCollapsed ? [] : [selection?.anchorNode, selection?.focusNode];
+    const outside = new Map();
+    for (const [line, row] of [...this.#outside, ...this.#shown]) {
+      if (shown.has(line)) continue;
+      if (ends.some((node) => node && row.element.contains(node))) outside.set(line, row);
+      else row.element.remove();
+    }
+    for (const [line, { element }] of [...outside, ...shown]) {
+      element.classList.toggle("outside", !shown.has(line));
+    }
+    this.#outside = outside;
+    const rows = [...outside, ...shown].sort(([one], [other]) => one - other);
+    this.#arrange(rows.map(([, row]) => row));
   }
 
   /**
@@ -281,21 +383,31 @@ export class Rows {
    */
   #rowFor(line, lines) {
     const { folds } = this.model;
-    const old = this.#shown.get(line);
+    const old = this.#shown.get(line) ?? this.#outside.get(line);
     const fold = folds.headers.get(line);
     const isClosed = fold?.closed;
     const seconds = fold?.seconds ?? folds.times.get(line);
+    const hidden = fold?.closed ? folds.hiddenBy(fold) : 0;
     const isLast = line === folds.lines - 1;
-    // The last line may grow; other lines change only by their fold and time.
-    if (old?.isComplete && !this.#redraw && !old.isLast && !isLast) {
-      const { fold: oldFold, isClosed: wasClosed, seconds: oldSeconds } = old;
-      if (oldFold === fold && wasClosed === isClosed && oldSeconds === seconds) return old;
-    }
-    const read = lines.read(line);
+    const isSame =
+      old?.isComplete &&
+      !this.#redraw &&
+      old.fold === fold &&
+      old.isClosed === isClosed &&
+      old.hidden === hidden &&
+      old.seconds === seconds;
+    // Only the last line grows.
+    if (isSame && !isLast && !old.isLast) return old;
     const element = old?.element ?? makeRow(line);
-    if (read) fillRow(element, read, fold, seconds);
+    const isLate = performance.now() > this.#deadline;
+    if (isLate) this.#deadline = 0;
+    const read = isLate && !old?.isComplete ? null : lines.read(line);
+    if (isSame && old.length === read?.length) return { ...old, isLast };
+    const limit = line === this.longLine ? WHOLE_BYTES : SHOWN_CHARACTERS;
+    if (read) fillRow(element, read, fold, tagsOf(seconds, hidden), limit);
     this.model.decorate(element, line);
-    return { element, isComplete: read !== null, isLast, fold, isClosed, seconds };
+    const length = !read || read.unfinished ? -1 : read.length;
+    return { element, isComplete: read !== null, length, isLast, fold, isClosed, seconds, hidden };
   }
 
   /** Show which rows are selected or match the search. */
@@ -344,11 +456,12 @@ function makeRow(line) {
  * @param {HTMLElement} element
  * @param {ReadLine} read
  * @param {Fold | undefined} fold
- * @param {number | undefined} seconds
+ * @param {string[]} tags
+ * @param {number} limit of characters
  */
-function fillRow(element, read, fold, seconds) {
+function fillRow(element, read, fold, tags, limit) {
   const [, arrow, text, ...extras] = element.children;
-  const { runs, cut } = cutRuns(read.runs, SHOWN_CHARACTERS);
+  const { runs, cut } = cutRuns(read.runs, limit);
   text.replaceChildren();
   paintRuns(text, runs);
   for (const extra of extras) extra.remove();
@@ -356,11 +469,20 @@ function fillRow(element, read, fold, seconds) {
   const shownFold = fold && !text.textContent?.trim() ? fold.name : "";
   if (shownFold) text.append(make("span", "foldname", shownFold));
   setArrow(element, arrow, fold);
-  const tags = make("span", "tags");
-  if (fold && !shownFold) tags.append(make("span", "tag name", fold.name));
-  if (seconds !== undefined) tags.append(make("span", "tag time", duration(seconds)));
-  if (tags.childElementCount) element.append(tags);
+  for (const tag of tags) element.append(make("span", "tag", tag));
   element.classList.remove("waiting");
+}
+
+/**
+ * What is shown after the text of a line.
+ * @param {number | undefined} seconds
+ * @param {number} hidden lines
+ */
+function tagsOf(seconds, hidden) {
+  const tags = [];
+  if (seconds !== undefined && seconds >= MIN_SECONDS) tags.push(duration(seconds));
+  if (hidden) tags.push(hidden === 1 ? "1 line" : `${hidden.toLocaleString("en")} lines`);
+  return tags;
 }
 
 /** @param {HTMLElement} element @param {Element} arrow @param {Fold | undefined} fold */
@@ -373,6 +495,7 @@ function setArrow(element, arrow, fold) {
   const button = arrow.firstElementChild ?? make("button", "fold");
   button.setAttribute("aria-expanded", String(!fold.closed));
   button.setAttribute("aria-label", `fold ${fold.name}`);
+  button.setAttribute("title", fold.name);
   if (!button.parentElement) arrow.append(button);
 }
 
