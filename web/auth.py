@@ -151,7 +151,7 @@ class Access:
         link = str(connection.query_params.get("share") or "")
         claims = self._link_claims(link, job_id, verify_exp=False) if link else None
         now = datetime.now(UTC)
-        if claims and claims["exp"] <= now.timestamp() and not self._has_token(connection):
+        if claims and claims["exp"] <= now.timestamp() and not self.has_token(connection):
             when = datetime.fromtimestamp(claims["exp"], UTC)
             raise PermissionDeniedException(
                 f"the link expired on {when:%Y-%m-%d at %H:%M} UTC; ask for a new one"
