@@ -4,9 +4,10 @@ import pytest
 
 from tests.support.parts import part
 from tests.support.soak.faults import schedule, short
-from tests.support.soak.load import FIRST_JOB, Job
+from tests.support.soak.jobs import Job
+from tests.support.soak.load import FIRST_JOB
 from tests.support.soak.main import report, soak
-from tests.support.soak.oracle import Verdict, compare_bytes, is_possible
+from tests.support.soak.oracle import Verdict, choose, compare_bytes, is_possible
 from tests.support.soak.system import System
 
 pytestmark = pytest.mark.timeout(900)
@@ -52,3 +53,15 @@ def test_the_oracle_counts_lost_doubled_and_misplaced_parts(order, found):
     assert (verdict.lost, verdict.doubled, verdict.misplaced) == found
     assert bool(verdict.wrong) == any(found)
     assert is_possible(job, content) == (found in ((0, 0, 0), (1, 0, 0)))
+
+
+@pytest.mark.parametrize(("found", "lost"), [((0, 4, 5), 0), ((3, 1, 2), 0), ((0, 2), 1)])
+def test_either_text_for_a_number_of_a_requeued_run_may_win(found, lost):
+    job, verdict = Job(SEED, FIRST_JOB, "requeued"), Verdict()
+    contents = [*job._contents(3, 10, 20), *job._contents(3, 10, 20)]
+    for place, one in enumerate(contents):
+        job.model.receive(part(job.id, place % 3, one))
+    content = b"".join(contents[place] for place in found)
+    choose(job, content)
+    compare_bytes(verdict, job, "an object", content)
+    assert (verdict.lost, verdict.doubled, verdict.misplaced) == (lost, 0, 0)

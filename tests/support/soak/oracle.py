@@ -16,8 +16,9 @@ from temporalio.client import WorkflowExecutionStatus
 from logflume.archive.store import key
 from logflume.domain import LAST, WHOLE
 from logflume_cli.devstack.s3 import client
-from tests.support.soak.load import Job, Way
+from tests.support.soak.jobs import Job
 from tests.support.soak.system import System
+from tests.support.soak.way import Way
 from workflows.client.connection import connect_temporal
 from workflows.lifecycle_types import workflow_id
 
