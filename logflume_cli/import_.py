@@ -91,7 +91,8 @@ async def import_logs(
                 return await _pages(source, importer.store_page)
             except FAILURES as error:
                 raise ComponentError(
-                    f"{error or type(error).__name__}; run it again: imported logs are not lost"
+                    f"{str(error) or type(error).__name__}; "
+                    "run it again: imported logs are not lost"
                 ) from error
 
 

@@ -43,7 +43,7 @@ def configure_logging(settings: TelemetrySettings, process: str) -> None:
     )
     # They log each lost connection with a traceback; it reaches our code as an error, which names
     # the component and what happens next.
-    for library in ("aio_pika", "aiormq"):
+    for library in ("aio_pika", "aiormq", "asyncpg.pool"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)

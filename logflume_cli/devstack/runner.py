@@ -100,7 +100,7 @@ async def play(  # noqa: PLR0913
         return await run.play(source, rate)
     except CONNECTION_EXCEPTIONS as error:
         raise ComponentError(
-            f"lost the connection to RabbitMQ: {error or type(error).__name__}; publish again"
+            f"lost the connection to RabbitMQ: {str(error) or type(error).__name__}; publish again"
         ) from error
 
 

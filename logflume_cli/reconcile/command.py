@@ -91,7 +91,7 @@ async def _reconcile(
                 await reconciler.workflows(history)
         except (*FAILURES, ComponentError) as error:
             raise ComponentError(
-                f"{error or type(error).__name__}; run it again: finished repairs are not lost"
+                f"{str(error) or type(error).__name__}; run it again: finished repairs are not lost"
             ) from error
     return reconciler.counts
 

@@ -55,7 +55,7 @@ async def temporal_errors(client: Client, seconds: float | None = None) -> Async
         WorkflowQueryRejectedError,
     ) as error:
         where = _name(client.service_client.config.target_host, client.namespace)
-        raise ComponentError(f"{where}: {error or 'no answer'}") from error
+        raise ComponentError(f"{where}: {str(error) or 'no answer'}") from error
 
 
 def _name(address: str, namespace: str) -> str:
