@@ -13,6 +13,7 @@ from tests.support.soak.system import System
 from tests.support.soak.way import Counts, Runner, Way
 
 FIRST_JOB, FIRST_PROBE = 1_000_000, 2_000_000
+PROBE_SECONDS = 2
 
 
 class Load:
@@ -61,9 +62,10 @@ class Load:
         jobs: list[int] = []
         query = f"SELECT EXISTS (SELECT FROM logs l WHERE job_id = ANY ($1) AND {condition})"
         while not await connection.fetchval(query, jobs):
-            job = Job(self._seed, next(self._probes), "single")
-            self.jobs.append(job)
-            jobs.append(job.id)
-            await job.play(self.way)
-            await asyncio.sleep(0.3)
+            if time.monotonic() - began >= PROBE_SECONDS * len(jobs):
+                job = Job(self._seed, next(self._probes), "single")
+                self.jobs.append(job)
+                jobs.append(job.id)
+                await job.play(self.way)
+            await asyncio.sleep(0.2)
         return time.monotonic() - began
