@@ -69,8 +69,8 @@ class Load:
         """Publish a log and wait until it is readable; returns the seconds it took."""
         began = time.monotonic()
         job = Job(self._seed, next(self._probes), "tiny")
-        self.jobs.append(job)
         await job.play(self.way)
+        self.jobs.append(job)  # what a probe that is given up has published is not known
         while await self.way.read(job.id) != job.model.content:
             await asyncio.sleep(0.05)
         return time.monotonic() - began
@@ -83,8 +83,8 @@ class Load:
         while not await connection.fetchval(query, jobs):
             if time.monotonic() - began >= PROBE_SECONDS * len(jobs):
                 job = Job(self._seed, next(self._probes), "single")
-                self.jobs.append(job)
                 jobs.append(job.id)
                 await job.play(self.way)
+                self.jobs.append(job)
             await asyncio.sleep(0.2)
         return time.monotonic() - began
