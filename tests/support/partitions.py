@@ -6,7 +6,7 @@ from typing import Any
 from asyncpg import Connection
 from msgspec.structs import replace
 
-from db import aggregation, logs, partitions
+from db import aggregation, logs, partitions, reading
 from logflume.domain import Part
 from tests.support.parts import part
 
@@ -54,3 +54,25 @@ async def name_of(connection: Connection, at: datetime) -> str:
 
 async def drop(connection: Connection, name: str) -> bool:
     return await partitions.drop(connection, name, RETENTION, LOCK_SECONDS)
+
+
+async def facts(connection: Connection, job_id: int) -> tuple[Any, ...]:
+    """Read everything that a rescue must not change."""
+    log_id = await connection.fetchval("SELECT id FROM logs WHERE job_id = $1", job_id)
+    order = await connection.fetch(
+        "SELECT id, attempt_id, number, final, content FROM log_parts WHERE log_id = $1"
+        " ORDER BY id",
+        log_id,
+    )
+    attempts = await reading.attempts(connection, log_id)
+    listed = [
+        await connection.fetch(
+            "SELECT id, attempt_id, number, final, content FROM content_parts($1, $2)"
+            " ORDER BY number, id",
+            log_id,
+            one.id,
+        )
+        for one in attempts
+    ]
+    complete = await reading.has_all_parts(connection, log_id)
+    return attempts, listed, [tuple(row) for row in order], complete
