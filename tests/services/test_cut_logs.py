@@ -7,7 +7,7 @@ import pytest
 from db import aggregation, logs, reading
 from db.parts import store_batch
 from logflume.domain import LAST
-from tests.support.parts import part, pieces, row_content, write_whole
+from tests.support.parts import finish, part, pieces, row_content, write_whole
 from tests.support.services import serving
 
 LIMIT = 1000
@@ -24,16 +24,6 @@ async def aggregate(connection, job_id: int, *, restore: bool = False):
     return await aggregation.aggregate(
         connection, job_id, force=True, restore=restore, max_bytes=LIMIT
     )
-
-
-async def finish(connection, job_id: int) -> bytes:
-    """Aggregate, archive and purge a log; returns the archived bytes."""
-    made = await aggregate(connection, job_id)
-    archived = await row_content(connection, job_id)
-    assert archived is not None
-    await logs.mark_verified(connection, job_id, made.sha256)
-    assert await logs.purge(connection, job_id, made.sha256)
-    return archived
 
 
 @pytest.mark.parametrize("over", [-1, 0, 1, 700, 123_456])
@@ -55,7 +45,7 @@ async def test_the_content_is_cut_at_the_limit_and_ends_with_a_notice(connection
 
 async def test_more_parts_change_the_notice_and_a_higher_limit_removes_it(connection, job_id):
     await store_batch(connection, [part(job_id, 0, b"x" * 1500, final=True)])
-    await finish(connection, job_id)
+    await finish(connection, job_id, max_bytes=LIMIT)
     await store_batch(connection, [part(job_id, 1, b"y" * 100)])
     made = await aggregate(connection, job_id)
     assert (made.archived, made.left_out_bytes) == (False, 600)
@@ -67,7 +57,7 @@ async def test_more_parts_change_the_notice_and_a_higher_limit_removes_it(connec
 
 async def test_once_its_parts_are_dropped_the_content_is_final(connection, job_id):
     await store_batch(connection, [part(job_id, 0, b"x" * 1500, final=True)])
-    archived = await finish(connection, job_id)
+    archived = await finish(connection, job_id, max_bytes=LIMIT)
     await connection.execute("DELETE FROM log_parts")
     await store_batch(connection, [part(job_id, 0, b"x" * 1500), part(job_id, 7, b"late")])
     made = await aggregate(connection, job_id)
@@ -86,7 +76,7 @@ async def test_once_its_parts_are_dropped_the_content_is_final(connection, job_i
 
 async def test_another_attempt_replaces_it(connection, job_id):
     await store_batch(connection, [part(job_id, 0, b"x" * 1500, final=True)])
-    await finish(connection, job_id)
+    await finish(connection, job_id, max_bytes=LIMIT)
     await connection.execute("DELETE FROM log_parts")
     await store_batch(connection, [part(job_id, 0, b"next run", attempt="b", final=True)])
     made = await aggregate(connection, job_id)
@@ -96,7 +86,7 @@ async def test_another_attempt_replaces_it(connection, job_id):
 
 async def test_late_parts_merged_into_dropped_ones_are_cut_too(connection, job_id):
     await store_batch(connection, [part(job_id, 0, b"x" * 900, final=True)])
-    archived = await finish(connection, job_id)
+    archived = await finish(connection, job_id, max_bytes=LIMIT)
     await connection.execute("DELETE FROM log_parts")
     await store_batch(connection, [part(job_id, 1, b"y" * 300)])
     assert (await aggregate(connection, job_id)).needs_archived

@@ -16,7 +16,7 @@ from logflume.domain import LAST, Content
 from logflume.errors import PartsGone
 from tests.support.activities import run_activity
 from tests.support.model import Model, contents, parts
-from tests.support.parts import BEGIN, content, part, pieces, row_content, write_whole
+from tests.support.parts import BEGIN, content, finish, part, pieces, row_content, write_whole
 from tests.support.s3 import s3
 from tests.support.services import serving
 from tests.support.sse import reading as streaming
@@ -37,16 +37,6 @@ async def aggregate(connection, job_id: int, archived: bytes, *, restore=False) 
         await aggregation.restore_content(connection, job_id, pieces(archived[:3], archived[3:]))
         made = await aggregation.aggregate(connection, job_id, force=True, restore=restore)
     return made
-
-
-async def finish(connection, job_id: int) -> bytes:
-    """Aggregate, mark and purge; returns the archived content."""
-    made = await aggregation.aggregate(connection, job_id, force=True, restore=False)
-    archived = await row_content(connection, job_id)
-    assert archived is not None
-    await logs.mark_verified(connection, job_id, made.sha256)
-    assert await logs.purge(connection, job_id, made.sha256)
-    return archived
 
 
 @settings(

@@ -18,12 +18,11 @@ from tests.support.partitions import (
     ago,
     drop,
     facts,
-    finish,
     make_past,
     name_of,
     old_part,
 )
-from tests.support.parts import content, part
+from tests.support.parts import content, finish, part, row_content
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("at_any_hour")
@@ -190,7 +189,7 @@ async def test_a_log_reopened_while_the_drop_waits_keeps_its_parts(pool, job_id)
             await blocked(pool, connection)
             await aggregation.aggregate(other, job_id, force=True, restore=True)
         assert await dropping is False
-        assert await content_of(other, job_id) == b"text"
+        assert await row_content(other, job_id) == b"text"
 
 
 async def test_a_part_of_a_slow_clock_waits_for_the_drop_and_is_stored(pool, job_id):
@@ -247,10 +246,6 @@ async def blocked(pool, connection) -> None:
         return bool(await pool.fetchval("SELECT cardinality(pg_blocking_pids($1)) > 0", pid))
 
     await until(waits)
-
-
-async def content_of(connection, job_id) -> bytes:
-    return await connection.fetchval("SELECT content FROM logs WHERE job_id = $1", job_id)
 
 
 class Writers:

@@ -14,12 +14,11 @@ from tests.support.partitions import (
     ago,
     drop,
     facts,
-    finish,
     make_past,
     name_of,
     old_part,
 )
-from tests.support.parts import content, write_whole
+from tests.support.parts import content, finish, write_whole
 
 pytestmark = pytest.mark.usefixtures("at_any_hour")
 

@@ -6,7 +6,7 @@ from typing import Any
 from asyncpg import Connection
 from msgspec.structs import replace
 
-from db import aggregation, logs, partitions, reading
+from db import partitions, reading
 from logflume.domain import Part
 from tests.support.parts import part
 
@@ -32,14 +32,6 @@ async def make_past(connection: Connection, days: int = 10) -> None:
     await connection.execute(
         "SELECT partman.create_partition_time('public.log_parts', $1::timestamptz[])", begins
     )
-
-
-async def finish(connection: Connection, job_id: int) -> str:
-    """Take a log to the end of its life, as its workflow does."""
-    made = await aggregation.aggregate(connection, job_id, force=True, restore=False)
-    assert await logs.mark_verified(connection, job_id, made.sha256)
-    assert await logs.purge(connection, job_id, made.sha256)
-    return made.sha256
 
 
 async def names(connection: Connection) -> list[str]:

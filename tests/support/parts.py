@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from db import logs, reading
+from db import aggregation, logs, reading
 from db.parts import store_batch
 from logflume.domain import Part
 
@@ -78,6 +78,16 @@ async def row_content(connection: asyncpg.Connection, job_id: int) -> bytes | No
         "SELECT content FROM logs WHERE job_id = $1", job_id
     )
     return content
+
+
+async def finish(connection: Any, job_id: int, **options: Any) -> bytes:
+    """Aggregate, verify and purge a log; returns its content. `options` are those of aggregate."""
+    made = await aggregation.aggregate(connection, job_id, force=True, restore=False, **options)
+    text = await row_content(connection, job_id)
+    assert text is not None
+    assert await logs.mark_verified(connection, job_id, made.sha256)
+    assert await logs.purge(connection, job_id, made.sha256)
+    return text
 
 
 async def pieces(*content: bytes) -> AsyncIterator[bytes]:

@@ -16,8 +16,8 @@ from db import reading
 from db.parts import store_batch
 from tests.support.histories import record
 from tests.support.options import partition_options
-from tests.support.partitions import ago, finish, make_past, name_of, names, old_part
-from tests.support.parts import content, part
+from tests.support.partitions import ago, make_past, name_of, names, old_part
+from tests.support.parts import content, finish, part
 from tests.support.waiting import until
 from workflows.partitions import (
     PARTITION_MAINTENANCE_ID,
