@@ -61,7 +61,7 @@ class Drain:
         self._shards = shards
         self._queues: list[str] = []
         self._checker = QueueChecker(amqp)
-        self._dead_letters = DeadLetterPublisher(self._url)
+        self._dead_letters = DeadLetterPublisher(self._url, pool)
         self._limit = DeadLetterLimit(settings.invalid_share, settings.invalid_window)
         self._stop = asyncio.Event()
         self._session: Session | None = None

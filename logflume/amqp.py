@@ -1,6 +1,7 @@
 """RabbitMQ: the topology and messages of parts, one error type, and confirmed publishing."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ QUORUM_ADVICE = (
     "update_vhost_metadata VHOST --default-queue-type quorum`; before RabbitMQ 3.12 only "
     "`add_vhost` has this option); otherwise empty and delete the queue"
 )
+MESSAGE_LIMIT = re.compile(r"message size \d+ is larger than .*max size (\d+)")
 # A routing key that no queue has.
 NO_QUEUE = "logflume.check"
 
@@ -120,6 +122,12 @@ def describe_error(error: BaseException) -> str:
         # Its text is only a frame. Of the handshake, just the last step fails in this way.
         return "refuses the vhost: create it, or grant this user permissions in it"
     return text
+
+
+def message_limit(error: ComponentError) -> int | None:
+    """RabbitMQ's `max_message_size` in bytes, if the error is that a message exceeds it."""
+    limit = MESSAGE_LIMIT.search(str(error))
+    return int(limit[1]) if limit else None
 
 
 class Publisher:

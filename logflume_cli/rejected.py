@@ -2,11 +2,13 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import click
 
-from drain.dead_letters import QueuedDeadLetter, queued_dead_letters
+from db.connect import open_pool
+from drain.dead_letters import Rejected, dead_letters
 from drain.suspension import resume_drains
 from logflume.errors import LogflumeError
 from logflume.settings import load_settings
@@ -17,8 +19,8 @@ from logflume_cli.terminal import echo
 def rejected() -> None:
     """List, requeue or drop dead-lettered messages, or resume suspended drains.
 
-    Drains move invalid messages to the dead-letter queue, with the reason. IDs are those printed by
-    `list`.
+    Drains move invalid messages to the dead-letter queue, with the reason, or to Postgres if they
+    are too large for RabbitMQ. IDs are those printed by `list`.
     """
 
 
@@ -37,13 +39,13 @@ def list_(limit: int) -> None:
 
 async def _list(limit: int) -> None:
     count = 0
-    async with queued_dead_letters(_url()) as letters:
+    async with _dead_letters() as letters:
         async for letter in letters:
             count += 1
             if count > limit:
                 click.echo("there are more; raise --limit to list them")
                 return
-            echo(f"{letter.id}  {letter.at}  {len(letter.body):>8}  {letter.reason}")
+            echo(f"{letter.id}  {letter.at}  {letter.size:>8}  {letter.reason}")
     if not count:
         click.echo("the dead-letter queue is empty")
 
@@ -56,17 +58,18 @@ def show(id_: str) -> None:
 
 
 async def _show(id_: str) -> None:
-    async with queued_dead_letters(_url()) as letters:
+    async with _dead_letters() as letters:
         async for letter in letters:
             if letter.id == id_:
                 echo(f"{letter.at}: {letter.reason}", err=True)
                 if letter.sender:
                     echo(f"sent with {letter.sender}", err=True)
+                body = await letter.read()
                 if sys.stdout.isatty():
-                    for line in letter.body.decode("utf-8", "backslashreplace").split("\n"):
+                    for line in body.decode("utf-8", "backslashreplace").split("\n"):
                         echo(line)
                 else:
-                    sys.stdout.buffer.write(letter.body)
+                    sys.stdout.buffer.write(body)
                 return
     raise _unknown({id_})
 
@@ -83,30 +86,30 @@ def requeue(ids: tuple[str, ...], *, all_: bool) -> None:
 
     A message that is still invalid returns to the dead-letter queue, with a new time and id.
     """
-    click.echo(f"{asyncio.run(_each(ids, QueuedDeadLetter.requeue, all_=all_))} requeued")
+    click.echo(f"{asyncio.run(_each(ids, lambda letter: letter.requeue(), all_=all_))} requeued")
 
 
 @rejected.command()
 @_selection
 def drop(ids: tuple[str, ...], *, all_: bool) -> None:
     """Delete messages permanently; --all deletes every one."""
-    click.echo(f"{asyncio.run(_each(ids, QueuedDeadLetter.drop, all_=all_))} dropped")
+    click.echo(f"{asyncio.run(_each(ids, lambda letter: letter.drop(), all_=all_))} dropped")
 
 
 @rejected.command()
 def resume() -> None:
     """Resume all drains that are suspended because too many messages were invalid."""
-    is_any = asyncio.run(resume_drains(_url()))
+    is_any = asyncio.run(resume_drains(load_settings().amqp.url.get_secret_value()))
     click.echo("suspended drains resume" if is_any else "no drain is suspended")
 
 
 async def _each(
-    ids: tuple[str, ...], action: Callable[[QueuedDeadLetter], Awaitable[None]], *, all_: bool
+    ids: tuple[str, ...], action: Callable[[Rejected], Awaitable[None]], *, all_: bool
 ) -> int:
     if bool(ids) == all_:
         raise click.UsageError("give IDs printed by `logflume rejected list`, or --all")
     wanted, count = set(ids), 0
-    async with queued_dead_letters(_url()) as letters:
+    async with _dead_letters() as letters:
         async for letter in letters:
             if all_ or letter.id in wanted:
                 await action(letter)
@@ -119,8 +122,16 @@ async def _each(
     return count
 
 
-def _url() -> str:
-    return load_settings().amqp.url.get_secret_value()
+@asynccontextmanager
+async def _dead_letters() -> AsyncIterator[AsyncIterator[Rejected]]:
+    settings = load_settings()
+    url = settings.amqp.url.get_secret_value()
+    async with (
+        await open_pool(settings.database, 1) as pool,
+        pool.acquire() as database,
+        dead_letters(url, database) as letters,
+    ):
+        yield letters
 
 
 def _unknown(ids: set[str], done: int = 0) -> LogflumeError:

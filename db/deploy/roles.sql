@@ -42,7 +42,7 @@ GRANT INSERT (job_id),
     ON logs TO logflume_drain;
 GRANT INSERT (log_id, uuid, began_at), SELECT,
     UPDATE (began_at, closed_at, stale_until, stale_parts, stale_at) ON log_attempts TO logflume_drain;
-GRANT INSERT ON log_parts TO logflume_drain;
+GRANT INSERT ON log_parts, large_dead_letters TO logflume_drain;
 GRANT USAGE ON SEQUENCE log_parts_id_seq TO logflume_drain;
 
 -- The worker aggregates and deletes. It inserts no part and changes only a part's receive time.
@@ -60,13 +60,14 @@ GRANT SELECT, DELETE ON log_timings TO logflume_web;
 GRANT SELECT ON log_holds TO logflume_web;
 GRANT INSERT, UPDATE, DELETE ON watched_logs TO logflume_web;
 
--- Operators switch maintenance, hold, import and reconcile logs, and read.
+-- Operators switch maintenance, hold, import and reconcile logs, requeue dead letters, and read.
 GRANT SELECT, INSERT, UPDATE ON logs, log_attempts TO logflume_operator;
 GRANT SELECT, INSERT, DELETE ON log_parts TO logflume_operator;
 GRANT SELECT, INSERT, DELETE ON log_timings TO logflume_operator;
 GRANT SELECT, INSERT, UPDATE ON imported_logs TO logflume_operator;
 GRANT SELECT, INSERT, UPDATE, DELETE ON log_holds TO logflume_operator;
 GRANT INSERT, UPDATE, DELETE ON maintenance TO logflume_operator;
+GRANT SELECT, DELETE ON large_dead_letters TO logflume_operator;
 GRANT USAGE, SELECT ON SEQUENCE log_parts_id_seq, log_attempts_id_seq TO logflume_operator;
 GRANT USAGE, SELECT, UPDATE ON SEQUENCE logs_id_seq TO logflume_operator;
 

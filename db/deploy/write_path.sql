@@ -11,6 +11,18 @@ CREATE TABLE maintenance (
 COMMENT ON TABLE maintenance IS
     'The maintenance switch: at most one row. Until then parts are neither read nor written.';
 
+CREATE TABLE large_dead_letters (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    rejected_at timestamptz NOT NULL DEFAULT now(),
+    reason text NOT NULL,
+    sender text NOT NULL,
+    published_at timestamptz,
+    body bytea NOT NULL
+);
+
+COMMENT ON TABLE large_dead_letters IS
+    'Invalid messages that RabbitMQ refuses as dead letters because of their size.';
+
 -- Advisory locks: 7001001 for writers of parts; 7001002 with a job id, reduced to an integer, for the
 -- archived object of that job.
 

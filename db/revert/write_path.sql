@@ -3,6 +3,6 @@
 BEGIN;
 
 DROP FUNCTION open_attempts, lock_archived_object, wait_for_writers, join_writers;
-DROP TABLE maintenance;
+DROP TABLE large_dead_letters, maintenance;
 
 COMMIT;

@@ -10,7 +10,7 @@ BEGIN
     FROM (VALUES
         ('drain,worker,web,operator', 'SELECT', 'sqitch.changes,maintenance,watched_logs'),
         ('drain', 'SELECT', 'log_attempts'),
-        ('drain', 'INSERT', 'log_parts'),
+        ('drain', 'INSERT', 'log_parts,large_dead_letters'),
         ('worker', 'SELECT,UPDATE,DELETE', 'logs,log_attempts'),
         ('worker', 'SELECT,DELETE', 'log_parts'),
         ('worker', 'SELECT,INSERT,DELETE', 'log_timings'),
@@ -24,6 +24,7 @@ BEGIN
         ('operator', 'SELECT,INSERT,DELETE', 'log_parts,log_timings'),
         ('operator', 'SELECT,INSERT,UPDATE,DELETE', 'log_holds'),
         ('operator', 'INSERT,UPDATE,DELETE', 'maintenance'),
+        ('operator', 'SELECT,DELETE', 'large_dead_letters'),
         ('worker,web,operator', 'SELECT', 'log_rows'),
         ('worker,operator', 'SELECT', 'pending_rows,bare_logs,backfill_logs,log_partitions')
     ) v (roles, privileges, objects),

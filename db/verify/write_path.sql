@@ -6,6 +6,7 @@ DO $$
 DECLARE
     job CONSTANT bigint := 9223372036854775807;
     opened record;
+    letter record;
 BEGIN
     INSERT INTO maintenance (until) VALUES (now() + interval '1 hour')
     ON CONFLICT (is_on) DO UPDATE SET until = excluded.until;
@@ -15,6 +16,15 @@ BEGIN
     EXCEPTION WHEN check_violation THEN NULL;
     END;
     ASSERT join_writers() = 3600;
+
+    INSERT INTO large_dead_letters (reason, sender, published_at, body) VALUES ('why', 'who', now(), '\x00')
+    RETURNING * INTO letter;
+    ASSERT letter.rejected_at = now();
+    BEGIN
+        INSERT INTO large_dead_letters (id, reason, sender, body) OVERRIDING SYSTEM VALUE VALUES (letter.id, '', '', '');
+        RAISE 'two large dead letters have the same id';
+    EXCEPTION WHEN unique_violation THEN NULL;
+    END;
 
     SELECT * INTO opened FROM open_attempts(ARRAY[job], ARRAY['a'], ARRAY[now()], ARRAY[NULL::timestamptz], ARRAY[1]);
     ASSERT (opened.is_open, opened.is_log, opened.begun, opened.moved) = (true, true, true, false);

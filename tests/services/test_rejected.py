@@ -1,6 +1,7 @@
 """`logflume rejected`, on a real dead-letter queue."""
 
 import asyncio
+from datetime import datetime
 
 import aio_pika
 import pytest
@@ -8,10 +9,13 @@ from click.testing import CliRunner
 
 from logflume import amqp, contract
 from logflume_cli.rejected import rejected
+from tests.support.broker import message, publish, rabbitmqctl, ready_messages
+from tests.support.parts import count_parts
 from tests.support.processes import LOGFLUME, on_terminal
 from tests.support.services import draining
 from tests.support.waiting import until
 
+LARGE = 1024 * 1024
 BROKEN = [b"\x1b[2Jno json", b'{"id": 1}', b'{"id": 2, "log": 7, "number": 0}']
 
 
@@ -19,6 +23,7 @@ BROKEN = [b"\x1b[2Jno json", b'{"id": 1}', b'{"id": 2, "log": 7, "number": 0}']
 def call(amqp_settings, monkeypatch):
     """Run the command; its event loop needs a thread of its own."""
     monkeypatch.setenv("LOGFLUME_AMQP__URL", amqp_settings.amqp.url.get_secret_value())
+    monkeypatch.setenv("LOGFLUME_DATABASE__URL", amqp_settings.database.url.get_secret_value())
 
     async def call(*arguments: str):
         return await asyncio.to_thread(CliRunner().invoke, rejected, arguments)
@@ -75,6 +80,53 @@ async def test_a_message_that_is_dead_lettered_again_is_visited_once(
         await until(lambda: waiting(channel, contract.DEAD_LETTER_QUEUE, 3))
     assert (await call("drop", "--all")).stdout == "3 dropped\n"
     assert (await call("list")).stdout == "the dead-letter queue is empty\n"
+
+
+@pytest.fixture
+def limit_messages(servers):
+    """Set RabbitMQ's `max_message_size` in bytes, as an upgrade to RabbitMQ 4 does."""
+
+    def limit(size: int) -> int:
+        # RabbitMQ 3 reads it from the environment, RabbitMQ 4 from a persistent term.
+        return int(
+            rabbitmqctl(
+                servers,
+                "eval",
+                "{ok, Before} = application:get_env(rabbit, max_message_size),"
+                f"application:set_env(rabbit, max_message_size, {size}),"
+                f"persistent_term:put(max_message_size, {size}), Before.",
+            )
+        )
+
+    before = limit(LARGE // 2)
+    yield limit
+    limit(before)
+
+
+async def test_a_message_above_the_brokers_limit_is_stored_in_postgres(
+    call, amqp_settings, channel, pool, job_id, limit_messages
+):
+    body = b"\xff" * LARGE
+    before = limit_messages(2 * LARGE)
+    await publish(channel, b"small", body, message(job_id, 0, "a"), b"small", timestamp=1000)
+    limit_messages(LARGE // 2)
+    async with draining(amqp_settings):
+        await until(lambda: waiting(channel, contract.DEAD_LETTER_QUEUE, 2))
+        await until(lambda: waiting(channel, contract.QUEUE, 0))
+    # All are acknowledged.
+    assert (await ready_messages(channel), await count_parts(pool)) == (0, 1)
+    listed = (await call("list")).stdout.splitlines()
+    id_, at, size, *reason = listed[2].split()
+    assert (len(listed), id_, size) == (3, "large-1", str(LARGE))
+    assert reason and datetime.fromisoformat(at).tzinfo
+    assert (await call("show", id_)).stdout_bytes == body
+    assert f"max size {LARGE // 2}" in str((await call("requeue", id_)).exception)
+    limit_messages(before)
+    assert (await call("requeue", id_)).stdout == "1 requeued\n"
+    again = await (await channel.get_queue(contract.QUEUE)).get()
+    await again.ack()
+    assert (again.body, again.timestamp.timestamp()) == (body, 1000)
+    assert (await call("drop", "--all")).stdout == "2 dropped\n"
 
 
 async def test_an_unknown_id_and_a_missing_id_are_errors(call, broken):

@@ -40,6 +40,7 @@ from tests.support.waiting import until, until_blocked
 REFUSED = {
     "drain": [
         "SELECT content FROM log_parts",
+        "SELECT body FROM large_dead_letters",
         "SELECT count(*) FROM log_parts",
         "SELECT content FROM logs",
         "SELECT * FROM log_timings",
