@@ -6,6 +6,7 @@ from datetime import datetime
 import aio_pika
 import pytest
 from click.testing import CliRunner
+from prometheus_client import REGISTRY
 
 from logflume import amqp, contract
 from logflume_cli.rejected import rejected
@@ -108,16 +109,21 @@ async def test_a_message_above_the_brokers_limit_is_stored_in_postgres(
 ):
     body = b"\xff" * LARGE
     before = limit_messages(2 * LARGE)
-    await publish(channel, b"small", body, message(job_id, 0, "a"), b"small", timestamp=1000)
+    await publish(channel, b"small", body, message(job_id, 0, "a"), timestamp=1000)
     limit_messages(LARGE // 2)
+
+    async def are_acknowledged() -> bool:
+        stored = await pool.fetchval("SELECT count(*) FROM large_dead_letters")
+        return stored == 1 and not REGISTRY.get_sample_value("logflume_drain_unacked_messages")
+
     async with draining(amqp_settings):
-        await until(lambda: waiting(channel, contract.DEAD_LETTER_QUEUE, 2))
-        await until(lambda: waiting(channel, contract.QUEUE, 0))
-    # All are acknowledged.
+        await until(are_acknowledged)
     assert (await ready_messages(channel), await count_parts(pool)) == (0, 1)
-    listed = (await call("list")).stdout.splitlines()
-    id_, at, size, *reason = listed[2].split()
-    assert (len(listed), id_, size) == (3, "large-1", str(LARGE))
+    # The small one twice, if RabbitMQ had it before it closed the channel because of the large one.
+    *small, large = (await call("list")).stdout.splitlines()
+    assert small
+    id_, at, size, *reason = large.split()
+    assert (id_, size) == ("large-1", str(LARGE))
     assert reason and datetime.fromisoformat(at).tzinfo
     assert (await call("show", id_)).stdout_bytes == body
     assert f"max size {LARGE // 2}" in str((await call("requeue", id_)).exception)
@@ -126,7 +132,7 @@ async def test_a_message_above_the_brokers_limit_is_stored_in_postgres(
     again = await (await channel.get_queue(contract.QUEUE)).get()
     await again.ack()
     assert (again.body, again.timestamp.timestamp()) == (body, 1000)
-    assert (await call("drop", "--all")).stdout == "2 dropped\n"
+    assert (await call("drop", "--all")).stdout == f"{len(small)} dropped\n"
 
 
 async def test_an_unknown_id_and_a_missing_id_are_errors(call, broken):
