@@ -99,7 +99,7 @@ def limit_messages(servers):
             )
         )
 
-    before = limit(LARGE // 2)
+    before = limit(2 * LARGE)
     yield limit
     limit(before)
 
@@ -108,7 +108,6 @@ async def test_a_message_above_the_brokers_limit_is_stored_in_postgres(
     call, amqp_settings, channel, pool, job_id, limit_messages
 ):
     body = b"\xff" * LARGE
-    before = limit_messages(2 * LARGE)
     await publish(channel, b"small", body, message(job_id, 0, "a"), timestamp=1000)
     limit_messages(LARGE // 2)
 
@@ -123,11 +122,11 @@ async def test_a_message_above_the_brokers_limit_is_stored_in_postgres(
     *small, large = (await call("list")).stdout.splitlines()
     assert small
     id_, at, size, *reason = large.split()
-    assert (id_, size) == ("large-1", str(LARGE))
+    assert (id_.startswith("large-"), size) == (True, str(LARGE))
     assert reason and datetime.fromisoformat(at).tzinfo
     assert (await call("show", id_)).stdout_bytes == body
     assert f"max size {LARGE // 2}" in str((await call("requeue", id_)).exception)
-    limit_messages(before)
+    limit_messages(2 * LARGE)
     assert (await call("requeue", id_)).stdout == "1 requeued\n"
     again = await (await channel.get_queue(contract.QUEUE)).get()
     await again.ack()
