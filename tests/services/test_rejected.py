@@ -124,7 +124,8 @@ async def test_a_message_above_the_brokers_limit_is_stored_in_postgres(
     id_, at, size, *reason = large.split()
     assert (id_.startswith("large-"), size) == (True, str(LARGE))
     assert reason and datetime.fromisoformat(at).tzinfo
-    assert (await call("show", id_)).stdout_bytes == body
+    shown = await call("show", id_)
+    assert (shown.stdout_bytes, contract.ROUTING_KEY in shown.stderr) == (body, True)
     assert f"max size {LARGE // 2}" in str((await call("requeue", id_)).exception)
     limit_messages(2 * LARGE)
     assert (await call("requeue", id_)).stdout == "1 requeued\n"
