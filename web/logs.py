@@ -82,7 +82,7 @@ async def get_log(
 ) -> Response[LogBody] | Stream:
     """Return a log by job id or log id, from its parts, the database or the archive.
 
-    `content` is null if retention deleted the text.
+    `content` is null if no part arrived yet, the log was cleared, or retention deleted the text.
     """
 
     async def read() -> Response[LogBody] | Stream:
@@ -90,9 +90,12 @@ async def get_log(
             log, whole = await find_log(services, job_id, by=by), None
         else:
             log, whole = await find_whole(services, job_id, by, SLICE_BYTES)
-        if not content or log.expired_at or whole is not None:
+        is_whole = whole is not None and (whole or log.aggregated_at)
+        if not content or log.expired_at or is_whole:
             return Response(log_body(log, whole), headers=REVALIDATE)
         found = await find_content(services, log, attempt)
+        if found.parts is not None and not found.parts:
+            return Response(log_body(found.log, None), headers=REVALIDATE)
         return await log_response(found.log, found.size, found.read())
 
     return await retry_replaced(read)
