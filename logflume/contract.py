@@ -140,15 +140,15 @@ def _parse(body: bytes) -> PartMessage:
     try:
         return _decoder.decode(body)
     except UnicodeDecodeError:
-        return _parse_raw(_replace_halves(body))
+        return _parse_raw(replace_halves(body))
     except (msgspec.DecodeError, RecursionError) as error:
-        if (readable := _replace_halves(body)) != body:
+        if (readable := replace_halves(body)) != body:
             return _parse(readable)
         raise InvalidMessage(str(error)) from None
 
 
-def _replace_halves(body: bytes) -> bytes:
-    """Replace each half of a surrogate pair by U+FFFD: a runner may split a pair between parts."""
+def replace_halves(body: bytes) -> bytes:
+    """Replace each half of a surrogate pair by U+FFFD: a client may split a pair between parts."""
     return _ESCAPE.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], body)
 
 

@@ -1,17 +1,20 @@
 """Writes and clears the whole content of logs."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
-from litestar import Response, post, put
-from litestar.exceptions import ValidationException
+from litestar import Request, Response, post, put
+from litestar.datastructures import State
+from litestar.exceptions import SerializationException, ValidationException
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from litestar.params import FromPath, FromQuery, JSONBody, RawBody
 from litestar.response import Stream
+from litestar.serialization import decode_json
 
 from db import logs
 from db.logs import WholeContent
-from logflume.contract import parse_job_id
+from logflume.contract import parse_job_id, replace_halves
 from logflume.domain import Log
 from logflume.errors import InvalidMessage
 from web.auth import TOKEN_ONLY
@@ -29,6 +32,17 @@ class BytesIn(Operation):
         """Describe the body."""
         schema = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
         self.request_body = RequestBody({"application/octet-stream": OpenAPIMediaType(schema)})
+
+
+class TextRequest(Request[object, object, State]):
+    """A request whose JSON may contain half of a surrogate pair, which costs that character."""
+
+    async def json(self) -> Any:
+        """Decode the body."""
+        try:
+            return await super().json()
+        except SerializationException:
+            return decode_json(replace_halves(await self.body()))
 
 
 @put(
@@ -68,6 +82,7 @@ async def _slices(content: bytes) -> AsyncIterator[bytes]:
     summary="Write the whole content of many logs",
     tags=["writing"],
     status_code=204,
+    request_class=TextRequest,
     responses=errors(400, 403, 413, 415, 423, 500),
     **TOKEN_ONLY,
 )
@@ -81,10 +96,7 @@ def _whole(index: int, log: LogToWrite) -> WholeContent:
         job_id = parse_job_id(log.job_id)
     except InvalidMessage as error:
         raise ValidationException(f"[{index}].job_{error}") from None
-    try:
-        content = (log.content or "").encode()
-    except UnicodeEncodeError:
-        raise ValidationException(f"[{index}].content: unpaired surrogate") from None
+    content = (log.content or "").encode("utf-8", "replace")
     return WholeContent(job_id, content, _user(log.removed_by, f"[{index}]."))
 
 

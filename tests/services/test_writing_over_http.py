@@ -38,6 +38,7 @@ async def test_an_empty_body_clears_a_log_for_its_next_run(web, pool, job_id):
         None,
         None,
     )
+    assert (await web.get(f"/logs/{job_id}")).json()["content"] is None
     await store_parts(pool, [part(job_id, 0, b"next run", attempt="b")])
     assert (await web.get(f"/logs/{job_id}/raw")).content == b"next run"
 
@@ -91,8 +92,12 @@ async def test_a_missing_body_is_reported(web, method, path):
     assert (response.status_code, response.json()) == (400, {"error": "the body is missing"})
 
 
-async def test_an_unpaired_surrogate_is_rejected(web):
-    response = await web.post("/logs/multi", content=b'[{"job_id":1,"content":"\\ud800"}]')
+async def test_half_of_a_surrogate_pair_costs_one_character(web, job_id):
+    body = b'[{"job_id":%d,"content":"\\\\ud800 a\\ud800\\ud83c\\udf89b"}]' % job_id
+    assert (await web.post("/logs/multi", content=body)).status_code == 204
+    read = (await web.get(f"/logs/{job_id}")).json()
+    assert read["content"] == "\\ud800 a\N{REPLACEMENT CHARACTER}\N{PARTY POPPER}b"
+    response = await web.post("/logs/multi", content=b'[{"job_id":1,"content":"\\ud8"}]')
     assert response.status_code == 400
     assert response.json()["error"]
 
