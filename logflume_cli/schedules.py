@@ -5,11 +5,10 @@ from datetime import timedelta
 
 import click
 
-from logflume.errors import ComponentError
 from logflume.settings import Settings, load_settings
 from logflume_cli.options import partition_options, retention_input, sweep_input
 from workflows.client.connection import connect_temporal
-from workflows.client.schedules import Recurring, apply, exists, remove
+from workflows.client.schedules import Recurring, apply, remove
 from workflows.partitions import PARTITION_MAINTENANCE_ID, PartitionMaintenance
 from workflows.retention import RETENTION_ID, Retention
 from workflows.sweep import Sweep
@@ -66,18 +65,6 @@ async def apply_schedules(settings: Settings) -> list[tuple[Recurring, bool]]:
         await remove(client, RETENTION_ID)
     task_queue = settings.temporal.task_queue
     return [(row, await apply(client, task_queue, row)) for row in recurring(settings)]
-
-
-async def check_schedules(settings: Settings) -> None:
-    """Check that all schedules exist.
-
-    Raises:
-        ComponentError: one is missing, or Temporal is unreachable.
-    """
-    client = await connect_temporal(settings.temporal)
-    for row in recurring(settings):
-        if not await exists(client, row.name):
-            raise ComponentError(f"the schedule {row.name} does not exist.")
 
 
 @click.group()

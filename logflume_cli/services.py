@@ -52,4 +52,6 @@ async def lazy_workflows(settings: Settings) -> LogWorkflows:
 
 def make_workflows(client: Client, settings: Settings) -> LogWorkflows:
     """The workflows of logs; new ones get the options from the settings."""
-    return LogWorkflows(client, settings.temporal.task_queue, lifecycle_options(settings))
+    options = lifecycle_options(settings)
+    url = settings.web.url.rstrip("/")
+    return LogWorkflows(client, settings.temporal.task_queue, options, url)

@@ -6,16 +6,20 @@ from collections.abc import AsyncIterator, Callable
 
 import aio_pika
 import pytest
+from pydantic import SecretStr
 
 from db.parts import store_batch
 from drain.live.forwarder import Forwarder
 from drain.live.metrics import EVENTS
 from logflume import amqp, contract
 from logflume.domain import LAST
+from logflume.errors import LogflumeError
 from logflume.pusher import make_sender, trigger
 from logflume.settings import Settings, load_settings
 from logflume.settings.servers import PusherSettings
 from logflume_cli.devstack.stack import LocalStack
+from logflume_cli.doctor import _pusher
+from logflume_cli.findings import advice
 from tests.support.broker import message
 from tests.support.parts import content, part
 from tests.support.pusher import subscriber
@@ -280,3 +284,10 @@ async def test_a_refusal_is_an_error(settings):
     with pytest.raises(Exception, match="Cannot batch-send more than 10"):
         await trigger(sender, [dict(event) for _ in range(11)])
     await sender.http.close()
+
+
+async def test_doctor_checks_the_app(settings):
+    assert await _pusher(settings) == f"app {settings.pusher.app_id}"
+    with pytest.raises(LogflumeError) as failed:
+        await _pusher(changed(settings, secret=SecretStr("wrong")))
+    assert "orrect LOGFLUME_PUSHER__" in advice(failed.value, "LOGFLUME_PUSHER__*")

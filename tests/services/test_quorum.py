@@ -11,7 +11,7 @@ from drain import session
 from drain.dead_letters import DeadLetterPublisher
 from drain.queue_checks import QueueChecker
 from logflume import contract
-from logflume.errors import ComponentError
+from logflume.errors import ComponentError, LogflumeError
 from logflume_cli.doctor import _queues
 from tests.support.broker import manage, message, open_channel, publish, rabbitmqctl, ready_messages
 from tests.support.parts import count_parts, stored_content
@@ -108,8 +108,8 @@ async def _dead_letters(channel, count: int) -> bool:
 
 
 async def test_doctor_names_the_policy(quorum, channel):
-    with pytest.raises(ComponentError, match=r"after 2 deliveries.*policy limit"):
-        await _queues(quorum)
+    with pytest.raises(LogflumeError, match=r"after 2 deliveries.*policy limit"):
+        await _queues(quorum, fix=False)
     checker = QueueChecker(quorum.amqp)
     assert (await checker.check([contract.QUEUE])).has_quorum
     await checker.close()
@@ -127,7 +127,7 @@ async def test_a_queue_declared_as_quorum_beforehand_is_explained(amqp_settings,
             contract.QUEUE, durable=True, arguments={"x-queue-type": "quorum"}
         )
     with pytest.raises(ComponentError, match="--default-queue-type quorum"):
-        await _queues(amqp_settings)
+        await _queues(amqp_settings, fix=False)
     with pytest.raises(ComponentError, match="--default-queue-type quorum"):
         async with draining(amqp_settings):
             pass

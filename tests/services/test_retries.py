@@ -63,4 +63,6 @@ async def test_the_reason_of_a_pending_retry_is_shown_to_operators(
             assert body["phase"] == "archiving"
             hidden = (body["last_error"], body["run_id"], body["temporal_ui_url"])
             assert hidden == ("", None, None)
+        details = await (await handle.describe()).static_details()
+        assert details == f"[Log page]({settings.web.url}/jobs/{job_id})"
         await handle.terminate()

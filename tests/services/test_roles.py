@@ -161,6 +161,7 @@ async def test_the_worker_maintains_partitions(pool, pools, job_id):
         read = await stats.read_stats(worker)
         assert (read.partitions_ahead, read.default_partition_parts) == (9, 0)
         assert await read_timeline(worker)
+        await stats.count_overdue(worker, 0, 0)
     # The worker can read a partition by its name that it created.
     newest = (await partitions.partitions(pool)).ranges[-1]
     async with pools["worker"].acquire() as worker:
@@ -270,6 +271,9 @@ async def test_an_operators_user_can_run_the_commands(pool, settings, job_id, na
         async with asyncpg.create_pool(f"postgresql://{user}:x@{place}", min_size=1) as operator:
             await check_schema(operator)
             async with operator.acquire() as connection:
+                await partitions.partitions(connection)
+                await connection.fetchval(stats.OLDEST_PENDING_DELETION)
+                await stats.count_overdue(connection, 0, 0)
                 await maintenance.switch_on(connection, timedelta(minutes=5))
                 await maintenance.switch_off(connection)
                 await write_whole(connection, job_id, b"text")

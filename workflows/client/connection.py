@@ -35,6 +35,7 @@ from workflows.lifecycle_types import JOB_ID, LOG_PHASE
 from workflows.partitions import PARTITION_STATE
 
 SEARCH_ATTRIBUTES: tuple[SearchAttributeKey[Any], ...] = (LOG_PHASE, JOB_ID, PARTITION_STATE)
+SEARCH_ATTRIBUTE_NAMES = tuple(key.name for key in SEARCH_ATTRIBUTES)
 
 
 @asynccontextmanager
@@ -151,31 +152,43 @@ async def check_temporal(client: Client) -> None:
         await client.count_workflows("WorkflowId = ''")
 
 
+async def missing_search_attributes(client: Client) -> list[str]:
+    """The search attributes that the workflows set and the namespace lacks.
+
+    Raises:
+        ComponentError: Temporal is unreachable or refuses.
+    """
+    request = ListSearchAttributesRequest(namespace=client.namespace)
+    async with temporal_errors(client):
+        found = (await client.operator_service.list_search_attributes(request)).custom_attributes
+    return [name for name in SEARCH_ATTRIBUTE_NAMES if name not in found]
+
+
 async def ensure_search_attributes(client: Client) -> None:
     """Create the search attributes that the workflows set, if they do not exist.
 
     Raises:
         ComponentError: they do not exist and the server refuses to create them.
     """
-    request = ListSearchAttributesRequest(namespace=client.namespace)
+    missing = await missing_search_attributes(client)
     try:
-        response = await client.operator_service.list_search_attributes(request)
-        await add_search_attributes(client, exclude=response.custom_attributes)
+        await add_search_attributes(client, missing)
     except RPCError as error:
-        names = ", ".join(key.name for key in SEARCH_ATTRIBUTES)
         raise ComponentError(
-            f"Temporal namespace {client.namespace} needs the search attributes {names} and "
-            f"refuses to create them ({error}); create them with "
+            f"Temporal namespace {client.namespace} needs the search attributes "
+            f"{', '.join(missing)} and refuses to create them ({error}); create them with "
             "`temporal operator search-attribute create`"
         ) from error
 
 
-async def add_search_attributes(client: Client, exclude: Container[str] = ()) -> None:
-    """Create the search attributes; raises RPCError if the server refuses."""
+async def add_search_attributes(
+    client: Client, names: Container[str] = SEARCH_ATTRIBUTE_NAMES
+) -> None:
+    """Create search attributes; raises RPCError if the server refuses."""
     missing = {
         key.name: IndexedValueType.ValueType(key.indexed_value_type)
         for key in SEARCH_ATTRIBUTES
-        if key.name not in exclude
+        if key.name in names
     }
     if missing:
         await client.operator_service.add_search_attributes(
@@ -183,8 +196,12 @@ async def add_search_attributes(client: Client, exclude: Container[str] = ()) ->
         )
 
 
-async def last_polls(client: Client, task_queue: str) -> list[datetime]:
-    """When each worker last polled for workflow tasks; Temporal remembers workers for minutes.
+async def last_polls(
+    client: Client,
+    task_queue: str,
+    kind: TaskQueueType.ValueType = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+) -> list[datetime]:
+    """When each worker last polled for this kind of tasks; Temporal remembers them for minutes.
 
     Raises:
         ComponentError: Temporal is unreachable or refuses.
@@ -192,7 +209,7 @@ async def last_polls(client: Client, task_queue: str) -> list[datetime]:
     request = DescribeTaskQueueRequest(
         namespace=client.namespace,
         task_queue=TaskQueue(name=task_queue),
-        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+        task_queue_type=kind,
     )
     async with temporal_errors(client):
         response = await client.workflow_service.describe_task_queue(request)

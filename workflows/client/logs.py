@@ -52,6 +52,8 @@ class Run(NamedTuple):
 class LogWorkflows:
     """Signals, starts and queries the workflows of logs; new ones get these `options`.
 
+    `web_url`: base of the link to the log page in the details of a workflow; empty: no link.
+
     Every method raises ComponentError if Temporal is unreachable, refuses the request, or does not
     answer within `seconds` (None: no limit).
     """
@@ -59,6 +61,7 @@ class LogWorkflows:
     client: Client
     task_queue: str
     options: LifecycleOptions
+    web_url: str = ""
 
     async def parts_stored(
         self, job_id: int, stored: PartsStored, seconds: float | None = None
@@ -214,6 +217,7 @@ class LogWorkflows:
             id=workflow_id(job_id),
             task_queue=self.task_queue,
             static_summary=f"log of job {job_id}",
+            static_details=f"[Log page]({self.web_url}/jobs/{job_id})" if self.web_url else None,
             search_attributes=TypedSearchAttributes(
                 [SearchAttributePair(JOB_ID, job_id), SearchAttributePair(LOG_PHASE, "receiving")]
             ),

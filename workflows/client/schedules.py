@@ -1,6 +1,6 @@
 """Temporal schedules: creates, updates, checks and removes them."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -20,6 +20,8 @@ from temporalio.client import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from workflows.client.connection import temporal_errors
+
+PAUSED = "is paused"
 
 
 @dataclass(frozen=True)
@@ -45,15 +47,9 @@ async def apply(client: Client, task_queue: str, wanted: Recurring) -> bool:
         ComponentError: Temporal is unreachable or refuses.
     """
     schedule = Schedule(
-        action=ScheduleActionStartWorkflow(
-            wanted.workflow,
-            wanted.argument,
-            id=wanted.name,
-            task_queue=task_queue,
-            static_summary=wanted.summary,
-        ),
+        action=_action(task_queue, wanted),
         spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=wanted.every)]),
-        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=wanted.catch_up),
+        policy=_policy(wanted),
     )
 
     def update(current: ScheduleUpdateInput) -> ScheduleUpdate:
@@ -68,13 +64,45 @@ async def apply(client: Client, task_queue: str, wanted: Recurring) -> bool:
     return True
 
 
-async def exists(client: Client, name: str) -> bool:
-    """Check whether a schedule exists.
+def _action(task_queue: str, wanted: Recurring) -> ScheduleActionStartWorkflow:
+    return ScheduleActionStartWorkflow(
+        wanted.workflow,
+        wanted.argument,
+        id=wanted.name,
+        task_queue=task_queue,
+        static_summary=wanted.summary,
+    )
+
+
+def _policy(wanted: Recurring) -> SchedulePolicy:
+    return SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=wanted.catch_up)
+
+
+async def difference(client: Client, task_queue: str, wanted: Recurring) -> str:
+    """How a schedule differs from the wanted one, for people; empty if it does not.
 
     Raises:
         ComponentError: Temporal is unreachable or refuses.
     """
-    return await _found(client, client.get_schedule_handle(name).describe())
+    async with temporal_errors(client):
+        try:
+            found = (await client.get_schedule_handle(wanted.name).describe()).schedule
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+            return "does not exist"
+        arguments = await client.data_converter.encode([wanted.argument])
+    if found.state.paused:
+        return f"{PAUSED} ({found.state.note or 'without a reason'})"
+    expected, action = _action(task_queue, wanted), found.action
+    is_same = (
+        isinstance(action, ScheduleActionStartWorkflow)
+        and [one.data for one in action.args] == [one.data for one in arguments]
+        and (action.workflow, action.task_queue) == (expected.workflow, task_queue)
+        and [one.every for one in found.spec.intervals] == [wanted.every]
+        and found.policy == _policy(wanted)
+    )
+    return "" if is_same else "has other settings than these"
 
 
 async def remove(client: Client, name: str) -> None:
@@ -83,16 +111,9 @@ async def remove(client: Client, name: str) -> None:
     Raises:
         ComponentError: Temporal is unreachable or refuses.
     """
-    await _found(client, client.get_schedule_handle(name).delete())
-
-
-async def _found(client: Client, call: Awaitable[object]) -> bool:
-    """Await a call on a schedule; False if there is no such schedule."""
     async with temporal_errors(client):
         try:
-            await call
+            await client.get_schedule_handle(name).delete()
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
-            return False
-    return True
