@@ -73,9 +73,10 @@ async def get_stream(
     which is false for a part that belongs above earlier ones), `reset` (discard all earlier parts:
     the log was replaced), `final`, `reconnect`.
     """
-    log = await find_log(services, job_id)
-    check_not_expired(log)
-    events = await _events(services, log, last_event_id, encoding)
+    async with services.hub.reading:
+        log = await find_log(services, job_id)
+        check_not_expired(log)
+        events = await _events(services, log, last_event_id, encoding)
     ends_at = services.access.ends_at(request)
     return Stream(_guarded(events, ends_at), media_type="text/event-stream", headers=HEADERS)
 

@@ -17,7 +17,6 @@ from logflume.domain import LAST, StoredPart
 from web.streams.cursor import Cursor
 from web.streams.feed import Subscriber, Update, read_late
 from web.streams.hub import Hub
-from web.streams.poller import ACQUIRE_SECONDS
 
 
 class PartEvent(NamedTuple):
@@ -74,7 +73,7 @@ class Follower:
 
     async def _end(self) -> Cursor:
         """The cursor after everything stored so far."""
-        async with self._hub.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+        async with self._hub.connection() as connection:
             log = await reading.find(connection, self._job_id)
             return await cursor_after(connection, await reading.snapshot(connection, log))
 
@@ -132,7 +131,7 @@ class Follower:
         )
 
     async def _poll(self) -> TailPage:
-        async with self._hub.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+        async with self._hub.connection() as connection:
             since = Since(self._job_id, self.cursor.next, self.cursor.lasts)
             (page,) = await read_tails(connection, [since])
         if page is None:
@@ -142,7 +141,7 @@ class Follower:
     async def _late(self, page: TailPage) -> AsyncIterator[PartEvent]:
         """On resuming, yield the late parts below the cursor once."""
         while self._resumes:
-            async with self._hub.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+            async with self._hub.connection() as connection:
                 parts = await read_late(connection, page, self.cursor, 0)
             for part in parts:
                 self.cursor.take(part)

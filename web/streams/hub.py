@@ -1,10 +1,13 @@
 """All feeds of one process, and the one connection that listens for new parts."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import asyncpg
 import structlog
 
+from db.connect import Connection
 from db.errors import FAILURES
 from db.notify import Announced, expire, listen
 from logflume.backoff import Backoff
@@ -27,7 +30,16 @@ class Hub:
         self._settings = settings
         self._poller = BatchedPoller(pool)
         self._feeds: dict[int, Feed] = {}
+        # Many streams that begin at once wait for each other here, not in the pool, where all
+        # requests would wait for them until they time out.
+        self.reading = asyncio.Semaphore(max(settings.connections // 2, 1))
         self._closed = False
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection for streams that begin or read history; half of the pool at most."""
+        async with self.reading, self.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+            yield connection
 
     def subscribe(self, job_id: int) -> tuple[Feed, Subscriber]:
         """Subscribe to the feed of a job's log, which is created if it is not there."""
