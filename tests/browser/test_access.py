@@ -1,5 +1,6 @@
 """Access to a log's page by token or share link, and how the page passes them on."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -37,6 +38,9 @@ async def test_page_asks_for_the_token_and_stores_it_in_the_tab(visits, pool, jo
     raw = await popup.value
     await expect(raw.locator("body")).to_contain_text("secret text")
     assert TOKEN not in page.url + raw.url
+    await page.keyboard.press("i")
+    link = page.get_by_role("link", name="Open in Temporal UI")
+    await expect(link).to_have_attribute("href", re.compile(f"log-{job_id}"))
 
 
 @CLOSED
