@@ -119,11 +119,15 @@ def make_app(services: Services) -> Litestar:
         request_max_body_size=max_bytes,
         response_headers={"X-Content-Type-Options": "nosniff"},
         cors_config=_cors(settings),
-        # Not streams, which it would delay, nor the bytes of logs, whose ranges must be exact.
+        # Not streams, which it would delay, nor the bytes of logs, whose ranges must be exact, nor
+        # their text as JSON: compressing it would cost several times as much as reading it.
         compression_config=CompressionConfig(
             backend="gzip",
             gzip_compress_level=6,
-            exclude=["/stream$", "/raw$", "^/static/", "^/jobs/", "^/$", "^/metrics$"],
+            exclude=[
+                *("/stream$", "/raw$", "^/static/", "^/jobs/", "^/$", "^/metrics$"),
+                *("^/logs/[^/]+$", "^/log-parts/"),
+            ],
         ),
         exception_handlers={
             HTTPException: _http_error,
