@@ -85,11 +85,13 @@ async def test_logs_pass_through_it_byte_for_byte(settings, pool, job_id, tmp_pa
             return (await web.get(f"/logs/{job}/raw")).content
 
         async def follow(job: int) -> bytes:
-            content = b""
+            parts: dict[int, bytes] = {}
             async with reading(web, job) as reader:
+                # A batch that is committed after a later one is sent after it.
                 while (event := await reader.next()).name == "part":
-                    content += event.content
-            return content
+                    assert event.data["number"] not in parts
+                    parts[event.data["number"]] = event.content
+            return b"".join(parts[number] for number in sorted(parts))
 
         async with await connect(settings.amqp.url.get_secret_value()) as connection:
             runner = await connection.channel(publisher_confirms=False)
