@@ -28,7 +28,7 @@ from logflume.archive.probe import Probe
 from logflume.errors import ArchiveRefused, ComponentError
 from logflume.pusher import make_sender
 from logflume.settings import Settings, load_settings
-from logflume_cli.findings import CHECK_SECONDS, Problem, Report, Row, judged
+from logflume_cli.findings import CHECK_SECONDS, Problem, Report, Row, make_row
 from logflume_cli.schedules import apply_schedules, recurring
 from logflume_cli.services import make_workflows
 from logflume_cli.worker import QUEUES
@@ -188,7 +188,7 @@ async def _logs(settings: Settings) -> list[Row]:
             late = ", ".join(f"{count} {phase}" for phase, count in counts if count)
     ahead = sum(partition.begin > found.now for partition in found.ranges)
     return [
-        judged(
+        make_row(
             "maintenance",
             f"The switch is on until {ends:%H:%M:%S} UTC: no part is stored or read."
             if ends
@@ -196,14 +196,14 @@ async def _logs(settings: Settings) -> list[Row]:
             "Run `logflume maintenance off`, unless work on the database is going on.",
             "off",
         ),
-        judged(
+        make_row(
             "partitions",
             "" if ahead else "None exists for the next interval.",
             "Run `temporal schedule trigger --schedule-id partition-maintenance` and read the "
             "result of that workflow.",
             f"{ahead} ahead",
         ),
-        judged(
+        make_row(
             "removed text",
             f"It is still in the archive after {removed / 60:.0f} min."
             if removed > REMOVAL_SECONDS
@@ -211,7 +211,7 @@ async def _logs(settings: Settings) -> list[Row]:
             "Is a worker serving `archive`, and does the archive accept deletions? See below.",
             "deleted",
         ),
-        judged(
+        make_row(
             "overdue logs",
             f"In one phase for more than 30 min: {late}." if late else "",
             "`logflume show JOB_ID` says why; see `LogflumeLogsOverdue` in the runbook.",
@@ -295,7 +295,7 @@ async def _archive(settings: Settings) -> str:
 
 async def _operations(settings: Settings) -> list[Row]:
     return [
-        judged(f"archive: {found.operation}", found.problem, found.fix, found.result)
+        make_row(f"archive: {found.operation}", found.problem, found.fix, found.result)
         for found in await Probe(settings.s3, 1).findings()
     ]
 

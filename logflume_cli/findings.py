@@ -92,8 +92,8 @@ class Row(msgspec.Struct):
     fix: str = ""
 
 
-def judged(check: str, problem: str, fix: str, result: str) -> Row:
-    """A row: `problem` and `fix`, or `result` if there is no problem."""
+def make_row(check: str, problem: str, fix: str, result: str) -> Row:
+    """Return a row that has failed with `problem` and `fix`; with no problem, one with `result`."""
     return Row(check, not problem, problem or result, fix if problem else "")
 
 

@@ -1,7 +1,7 @@
 """Static files as browsers load them: one script and one style sheet per page, compressed.
 
-There is no build: the files are joined when the web process starts. The name of a joined file
-contains its hash, so browsers may store it forever.
+The front end has no build step: the web process joins its files at startup. The name of a joined
+file contains its hash, so browsers may cache it forever.
 """
 
 import gzip

@@ -133,7 +133,7 @@ class Job:
         await self._write(b"")
         await self._send(first, range(middle, len(first.contents)))
         await self._final(first)
-        if self.chance.random() < 0.8:  # else there is no second run, and the log stays empty
+        if self.chance.random() < 0.8:  # otherwise the log stays empty
             await asyncio.sleep(RUN_SECONDS)
             await self._all(self._run(3, 40), window=10, pause=0.2)
 
