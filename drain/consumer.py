@@ -11,6 +11,7 @@ from drain import metrics
 from drain.batch import Acks
 from drain.deliveries import Delivery, Frames
 from drain.flow_control import InFlightWindow
+from logflume.tasks import cancel
 
 log = structlog.get_logger()
 
@@ -70,8 +71,7 @@ class Consumer:
         """End what is still running; the channel can no longer be used."""
         self._is_stopping = True
         if self._restarting:
-            self._restarting.cancel()
-            await asyncio.gather(self._restarting, return_exceptions=True)
+            await cancel([self._restarting])
 
     async def acknowledge(self, acks: Acks) -> None:
         """Acknowledge messages, and free the window of them."""

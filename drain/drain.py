@@ -2,9 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any
 
 import aio_pika
 import asyncpg
@@ -30,6 +28,7 @@ from logflume.backoff import Backoff
 from logflume.errors import ComponentError
 from logflume.settings.servers import AmqpSettings
 from logflume.settings.stages import DrainSettings
+from logflume.tasks import first
 from workflows.client.signaller import Signaller
 
 log = structlog.get_logger()
@@ -162,7 +161,7 @@ class Drain:
         backoff = Backoff(MAX_BACKOFF_SECONDS)
         while session is not None:
             changes = [self._shards.changed()] if self._shards else []
-            await _first(self._stop.wait(), session.ended.wait(), *changes)
+            await first(self._stop.wait(), session.ended.wait(), *changes)
             state = session.state
             if state is State.LOST:
                 await self._store_held(session)
@@ -188,7 +187,7 @@ class Drain:
             messages=session.held_messages,
             next="stores the messages it holds, then connects again",
         )
-        await _first(session.store_held(), self._stop.wait())
+        await first(session.store_held(), self._stop.wait())
 
     async def _suspend(self) -> None:
         """Wait until an operator resumes the drains, the suspension expires, or the drain stops."""
@@ -198,7 +197,7 @@ class Drain:
         log.error("drain_suspended", error=suspension.reason)
         began = time.monotonic()
         try:
-            await _first(self._stop.wait(), suspension.wait())
+            await first(self._stop.wait(), suspension.wait())
         finally:
             self._suspension = None
         self._limit.reset()
@@ -263,15 +262,6 @@ class Drain:
             session.hold_refused()
         await session.start()
         return session
-
-
-async def _first(*coroutines: Coroutine[Any, Any, Any]) -> None:
-    """Wait for the first of them to return, and cancel the others."""
-    waits = [asyncio.create_task(one) for one in coroutines]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    for wait in waits:
-        wait.cancel()
-    await asyncio.gather(*waits, return_exceptions=True)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -21,6 +21,7 @@ from logflume.backoff import Backoff
 from logflume.domain import Part
 from logflume.errors import ComponentError, InvalidMessage
 from logflume.settings.stages import DrainSettings
+from logflume.tasks import cancel
 
 log = structlog.get_logger()
 
@@ -122,10 +123,7 @@ class Session:
             )
         finally:
             self.state = State.CLOSED
-            tasks = [*self._flushes, *filter(None, [self._dead_lettering])]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel([*self._flushes, *filter(None, [self._dead_lettering])])
             await self._consumer.close()
             await close(self.connection)
 

@@ -5,7 +5,6 @@ own, so one command resumes all drains, and the sender learns whether there is o
 """
 
 import asyncio
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -17,6 +16,7 @@ from aio_pika.exceptions import PublishError
 from logflume import amqp, contract
 from logflume.backoff import Backoff
 from logflume.errors import ComponentError
+from logflume.tasks import first
 
 log = structlog.get_logger()
 
@@ -39,9 +39,7 @@ class Suspension:
 
     async def wait(self) -> None:
         """Return once an operator resumes the drains, or the time is over."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._seconds):
-                await self._resume_requested()
+        await first(asyncio.sleep(self._seconds), self._resume_requested())
 
     async def _resume_requested(self) -> None:
         backoff = Backoff(MAX_BACKOFF_SECONDS)

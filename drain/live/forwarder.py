@@ -12,6 +12,7 @@ from logflume.backoff import Backoff
 from logflume.domain import LAST, Part, StoredAttempt
 from logflume.pusher import trigger
 from logflume.settings.servers import PusherSettings
+from logflume.tasks import cancel
 
 MAX_BACKOFF_SECONDS = 5.0
 
@@ -75,8 +76,7 @@ class _Sender:
             self._tally.lost("dropped", weight(part), "Pusher is too slow: the backlog is full")
 
     async def close(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await cancel([self._task])
         left = 0
         while batch := self._backlog.take():
             left += len(batch)

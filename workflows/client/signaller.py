@@ -13,6 +13,7 @@ import structlog
 
 from logflume.backoff import Backoff
 from logflume.observability import spans
+from logflume.tasks import cancel
 from workflows.client.logs import LogWorkflows
 from workflows.lifecycle_types import PartsStored
 
@@ -78,9 +79,7 @@ class Signaller:
                 await self._idle.wait()
         except TimeoutError:
             pass
-        for sender in self._senders:
-            sender.cancel()
-        await asyncio.gather(*self._senders, return_exceptions=True)
+        await cancel(self._senders)
         if unsent := len(self._waiting):
             log.warning("signals_unsent", count=unsent)
         return len(self._waiting)
