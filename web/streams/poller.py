@@ -37,7 +37,7 @@ class BatchedPoller:
         With `mark` the log is first marked as watched: for a minute its parts are announced.
 
         Raises:
-            OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError: the query failed.
+            One of `db.errors.FAILURES`: the query failed.
         """
         result: asyncio.Future[TailPage | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Poll(since, mark, result))

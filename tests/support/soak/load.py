@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
+from db.errors import FAILURES
 from tests.support.soak.jobs import Job
 from tests.support.soak.system import System
 from tests.support.soak.way import Counts, Runner, Way
@@ -61,7 +62,7 @@ class Load:
                 count: int = await connection.fetchval(UNFINISHED)
             finally:
                 await connection.close()
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except FAILURES:
             return 0
         return count
 
