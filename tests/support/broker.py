@@ -17,7 +17,6 @@ from logflume.settings import Settings
 from logflume_cli.devstack.home import Home
 from logflume_cli.devstack.processes import find_program
 from logflume_cli.devstack.rabbitmq import INSTALL, SCRIPTS, rabbitmq
-from tests.support.waiting import until
 
 
 def manage(servers: Home, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
@@ -40,20 +39,14 @@ def rabbitmqctl(servers: Home, *arguments: str) -> str:
 
 async def close_connections(servers: Home, vhost: str, client: str) -> None:
     """Close the connections of one of our clients at the broker."""
-
-    def close() -> bool:
-        found = manage(servers, "GET", f"vhosts/{vhost}/connections")
-        mine = [
-            one["name"]
-            for one in found
-            if one.get("client_properties", {}).get("connection_name") == client
-        ]
-        for one in mine:
-            manage(servers, "DELETE", "connections/" + one.replace(" ", "%20").replace(">", "%3E"))
-        return bool(mine)
-
-    # The management API lists new connections some seconds late.
-    await until(lambda: asyncio.to_thread(close))
+    # Not by the management API, which does not know names if it may not collect metrics.
+    close = f"""
+        [rabbit_networking:close_connection(Pid, "test")
+         || Pid <- rabbit_networking:connections(),
+            [{{vhost, <<"{vhost}">>}}, {{client_properties, Properties}}]
+                <- [rabbit_networking:connection_info(Pid, [vhost, client_properties])],
+            lists:member({{<<"connection_name">>, longstr, <<"{client}">>}}, Properties)]."""
+    assert "ok" in await asyncio.to_thread(rabbitmqctl, servers, "eval", close)
 
 
 @asynccontextmanager
