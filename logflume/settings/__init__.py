@@ -1,4 +1,4 @@
-"""Settings, one group per component (`servers.py`, `stages.py`, `telemetry.py`).
+"""Settings, one group per component.
 
 Sources, in this order: the environment (`LOGFLUME_<GROUP>__<FIELD>`, or with the suffix `_FILE`
 the name of a file with the value), the local stack's settings file (only in a checkout or where
@@ -29,6 +29,7 @@ from logflume.settings.servers import (
     StackSettings,
     TemporalSettings,
 )
+from logflume.settings.ship import ShipSettings
 from logflume.settings.stages import (
     DrainSettings,
     LifecycleSettings,
@@ -62,6 +63,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     web: WebSettings = WebSettings()
     pusher: PusherSettings = PusherSettings()
+    ship: ShipSettings = ShipSettings()
     stack: StackSettings = StackSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 

@@ -1,0 +1,240 @@
+"""`logflume run` and `logflume ship` against a real web, broker and drain."""
+
+import asyncio
+import random
+import resource
+import signal
+import sys
+
+import psutil
+import pytest
+
+from tests.support.http_parts import runner_token
+from tests.support.processes import LOGFLUME, on_terminal
+from tests.support.services import draining
+from tests.support.ship import Shipper, refusing, until_final
+from tests.support.waiting import until
+
+BYTES = bytes(range(256)) * 40
+
+
+@pytest.fixture
+def settings(amqp_settings):
+    return amqp_settings
+
+
+@pytest.fixture
+async def drain(settings):
+    async with draining(settings) as drain:
+        yield drain
+
+
+@pytest.fixture
+def shipper(web, servers, job_id, tmp_path):
+    return Shipper(str(web.base_url), job_id, servers.data_dir, tmp_path / "spools")
+
+
+def python(code: str) -> tuple[str, ...]:
+    return "--", sys.executable, "-c", code
+
+
+async def until_sent(shipper: Shipper, size: int) -> None:
+    """Wait until so many bytes in the spool are confirmed."""
+
+    async def is_sent() -> bool:
+        path = shipper.spool / "sent"
+        return path.exists() and int.from_bytes(path.read_bytes()[8:16], "little") >= size
+
+    await until(is_sent)
+
+
+@pytest.mark.parametrize("option", [(), ("--no-tty",)])
+async def test_a_command_is_shown_and_shipped_byte_for_byte(shipper, drain, pool, option):
+    code = f"import sys; sys.stdout.buffer.write({BYTES!r}); sys.exit(3)"
+    done = await shipper.run("run", *option, *python(code))
+    assert (done.code, done.out) == (3, BYTES)
+    assert done.err == f"logflume: job {shipper.job_id} {shipper.url}/jobs/{shipper.job_id}\n"
+    assert await until_final(pool, shipper.job_id) == BYTES
+    assert not shipper.spool.exists()
+
+
+async def test_exit_codes_are_those_of_a_shell(shipper, drain):
+    for command, code in {
+        "exit 7": 7,
+        "kill -TERM $$": 128 + signal.SIGTERM,
+        "kill -KILL $$": 128 + signal.SIGKILL,
+    }.items():
+        assert (await shipper.run("run", "--", "sh", "-c", command)).code == code
+    done = await shipper.run("run", "--", "/missing")
+    assert (done.code, done.out) == (127, b"logflume: /missing: No such file or directory\n")
+    assert (await shipper.run("run", "--", "/")).code == 126
+    for arguments in (("run",), ("run", "--job-id", "x", "--", "true"), ("ship", "--nope")):
+        assert (await shipper.run(*arguments)).code == 2
+
+
+async def test_a_command_gets_signals(shipper, drain, pool):
+    code = (
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b'terminated\\n'), sys.exit(4)))\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(60)"
+    )
+    process = await shipper.begin("run", *python(code))
+    assert await process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGTERM)
+    out, _ = await process.communicate()
+    assert (process.returncode, out) == (4, b"terminated\n")
+    assert await until_final(pool, shipper.job_id) == b"ready\nterminated\n"
+
+
+async def test_a_command_has_a_terminal_of_the_same_size(shipper, drain):
+    shell = f"stty rows 33 cols 99; {LOGFLUME} run -- sh -c 'stty size; tty <&1'"
+    printed = await asyncio.to_thread(on_terminal, "sh", "-c", shell, env=shipper.environment())
+    assert "33 99" in printed
+    assert "/dev/pts/" in printed
+
+
+async def test_a_background_process_does_not_keep_the_command_from_ending(shipper, drain):
+    done = await shipper.run("run", "--", "sh", "-c", "sleep 60 & echo end")
+    assert (done.code, done.out) == (0, b"end\n")
+
+
+async def test_a_killed_shipper_continues_with_the_same_parts(shipper, drain, pool):
+    """Some parts are confirmed, one is fixed and may have been sent, others are only on disk."""
+    pieces = [random.randbytes(100_000) for _ in range(6)]
+    process = await shipper.begin("ship")
+    for piece in pieces[:3]:
+        process.stdin.write(piece)
+        assert await process.stdout.readexactly(len(piece)) == piece
+    await until_sent(shipper, 100_000)
+    async with refusing(shipper.url, *["reset"] * 100) as url:
+        process.kill()
+        await process.communicate()
+        shipper.url, real = url, shipper.url
+        process = await shipper.begin("ship")
+        for piece in pieces[3:5]:
+            process.stdin.write(piece)
+            assert await process.stdout.readexactly(len(piece)) == piece
+        await until(lambda: fixed_boundary(shipper))
+        process.kill()
+        await process.communicate()
+    shipper.url = real
+    assert (await shipper.run("ship", stdin=pieces[5])).code == 0
+    assert await until_final(pool, shipper.job_id) == b"".join(pieces)
+    attempts = "SELECT count(*) FROM log_attempts JOIN logs ON logs.id = log_id WHERE job_id = $1"
+    assert await pool.fetchval(attempts, shipper.job_id) == 1
+
+
+async def fixed_boundary(shipper: Shipper) -> bool:
+    """Whether a part that is not confirmed has its boundary."""
+    number = int.from_bytes((shipper.spool / "sent").read_bytes()[:8], "little")
+    parts = (shipper.spool / "parts").read_bytes()
+    return any(parts[number * 8 : number * 8 + 8])
+
+
+async def test_a_new_token_sends_everything_again(shipper, drain, pool):
+    """The server knows parts with another token as another attempt."""
+    process = await shipper.begin("ship")
+    process.stdin.write(b"first,")
+    await until_sent(shipper, 6)
+    process.kill()
+    await process.communicate()
+    shipper.settings["LOGFLUME_SHIP__TOKEN"] = runner_token(shipper.stack, shipper.job_id, run=2)
+    await shipper.run("ship", stdin=b"second")
+    assert await until_final(pool, shipper.job_id) == b"first,second"
+
+
+async def test_a_sender_that_is_killed_is_started_again(shipper, drain, pool):
+    process = await shipper.begin("ship")
+    process.stdin.write(b"first,")
+    await until_sent(shipper, 6)
+    (sender,) = psutil.Process(process.pid).children()
+    sender.kill()
+    await process.communicate(b"second")
+    assert process.returncode == 0
+    assert await until_final(pool, shipper.job_id) == b"first,second"
+
+
+async def test_what_may_succeed_later_is_retried(shipper, drain, pool):
+    """Among other things, a part that is too large is sent as two."""
+    responses = ("503 Busy", "429 Slow\r\nRetry-After: 0.2", "reset", "413 Large", "502 Gateway")
+    async with refusing(shipper.url, *responses) as shipper.url:
+        done = await shipper.run("ship", "--strict", stdin=BYTES)
+    assert (done.code, done.out) == (0, BYTES)
+    assert await until_final(pool, shipper.job_id) == BYTES
+    query = "SELECT count(*) FROM log_parts JOIN logs ON logs.id = log_id WHERE job_id = $1"
+    assert await pool.fetchval(query, shipper.job_id) == 3
+
+
+async def test_missing_parts_are_sent_again(shipper, drain, pool, channel):
+    """The first parts are confirmed by a proxy that drops them; the final response names them."""
+    ok = "204 OK"
+    final = "200 OK\r\nLogflume-Missing-Parts: 0-1, 7"
+    shipper.settings["LOGFLUME_SHIP__FLUSH_SECONDS"] = "0"
+    async with refusing(shipper.url, ok, ok, final) as shipper.url:
+        process = await shipper.begin("ship")
+        for piece in (b"first,", b"second"):
+            process.stdin.write(piece)
+            await until_sent(shipper, len(b"first,") if piece == b"first," else 12)
+        await process.communicate(b"")
+    assert process.returncode == 0
+    assert await until_final(pool, shipper.job_id) == b"first,second"
+
+
+@pytest.mark.parametrize("strict", [(), ("--strict",)])
+async def test_a_log_that_cannot_be_shipped_does_no_harm(shipper, servers, strict, tmp_path):
+    """One line says why; the exit code is the command's own, unless that is strict."""
+    (tmp_path / "file").touch()
+    closed = tmp_path / "closed" / str(shipper.job_id)
+    closed.mkdir(parents=True)
+    (closed / "meta").write_text("{")
+    wrong = runner_token(shipper.stack, shipper.job_id).rsplit(".", 1)[0] + ".AAAA"
+    for settings in (
+        {"LOGFLUME_SHIP__TOKEN": wrong},
+        {"LOGFLUME_SHIP__TOKEN": "x"},
+        {"LOGFLUME_SHIP__TOKEN": ""},
+        {"LOGFLUME_WEB__URL": "nowhere"},
+        {"LOGFLUME_SHIP__SPOOL_DIR": str(tmp_path / "file")},
+        {"LOGFLUME_SHIP__SPOOL_DIR": str(tmp_path / "closed")},
+        {"LOGFLUME_SHIP__SPOOL_BYTES": "x"},
+    ):
+        shipper.settings = settings
+        done = await shipper.run("run", *strict, "--", "echo", "hello")
+        assert (done.code, done.out) == (len(strict), b"hello\n"), settings
+        lines = [line for line in done.err.splitlines() if " job " not in line[:14]]
+        assert len(lines) == 1, done.err
+
+
+async def test_a_full_disk_cuts_the_log(shipper, drain, pool):
+    """The disk is full as soon as a file has 10,000 bytes."""
+    limit = (10_000, 10_000)
+    process = await shipper.begin(
+        "ship", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    )
+    out, err = await process.communicate(BYTES)
+    assert (process.returncode, out) == (0, BYTES)
+    assert err.decode().count("File too large") == 1
+    assert await until_final(pool, shipper.job_id) == BYTES[:10_000]
+
+
+async def test_a_full_spool_holds_the_oldest_output_and_says_what_is_missing(
+    shipper, settings, pool, tmp_path
+):
+    shipper.settings = {
+        "LOGFLUME_WEB__URL": "http://127.0.0.1:1",
+        "LOGFLUME_SHIP__SPOOL_BYTES": str(1024 * 1024),
+        "LOGFLUME_SHIP__GIVE_UP_SECONDS": "0",
+    }
+    sent = random.randbytes(3 * 1024 * 1024)
+    done = await shipper.run("ship", "--strict", stdin=sent)
+    assert (done.code, done.out) == (1, sent)
+    assert done.err.count("the spool is full") == 1
+    assert "the log is not delivered" in done.err
+    del shipper.settings["LOGFLUME_WEB__URL"]
+    async with draining(settings):
+        await shipper.run("ship", stdin=b"")
+        content = await until_final(pool, shipper.job_id)
+    first, _, rest = content.partition(b"\r\n[logflume: the spool is full")
+    assert sent.startswith(first)
+    assert len(first) > 1024 * 1024 - 2 * 65536
+    assert rest == b": output is missing from here]\r\n"
