@@ -1,8 +1,9 @@
 /** The page of one log. */
 
-import { address, call, hasToken } from "./api.js";
 import { Copying, toClipboard } from "./copy.js";
 import { byId, messageOf, within } from "./dom.js";
+import { RawLinks } from "./download.js";
+import { FoldKeys } from "./foldkeys.js";
 import { Following } from "./following.js";
 import { fillHelp, listen } from "./keys.js";
 import { LifecyclePill, size } from "./lifecycle.js";
@@ -13,6 +14,7 @@ import { Search } from "./search.js";
 import { hashOf, Selection } from "./selection.js";
 import { themeButton, toggleTheme } from "./theme.js";
 import { askForToken } from "./token.js";
+import { Wrap } from "./wrap.js";
 
 /** @typedef {import("./log.js").State} State */
 
@@ -34,8 +36,6 @@ const number = new Intl.NumberFormat("en");
 const scroller = $("log");
 const layer = within(scroller, ".layer", HTMLElement);
 const help = byId("help", HTMLDialogElement);
-const rawLink = byId("raw", HTMLAnchorElement);
-const downloadLink = byId("download", HTMLAnchorElement);
 
 const log = new Log(jobId, {
   state: showState,
@@ -56,6 +56,7 @@ const rows = new Rows(scroller, {
 });
 const below = byId("below", HTMLButtonElement);
 const following = new Following(rows, byId("follow", HTMLButtonElement), below);
+const foldKeys = new FoldKeys(log.folds, rows, following, $("folds"));
 const copying = new Copying(layer, log.lines, (line) => log.folds.isBare(line), say);
 const search = new Search(byId("search", HTMLFormElement), {
   jobId,
@@ -68,7 +69,15 @@ const search = new Search(byId("search", HTMLFormElement), {
   changed: () => rows.decorate(),
   failed: sayError,
 });
+const wrap = new Wrap(rows, byId("wrap", HTMLButtonElement));
 const pill = new LifecyclePill(byId("phase", HTMLButtonElement), $("about"), jobId, lifecycleRead);
+const links = new RawLinks(
+  jobId,
+  byId("raw", HTMLAnchorElement),
+  byId("download", HTMLAnchorElement),
+  say,
+  sayError,
+);
 const longLine = new LongLine(
   byId("line", HTMLDialogElement),
   (from, to) => log.fetchRange(from, to),
@@ -142,7 +151,7 @@ async function refused(error) {
   }
   $("message").hidden = true;
   await askForToken(error.message);
-  setLinks();
+  links.update();
   scroller.focus();
 }
 
@@ -192,77 +201,6 @@ function goToSelection() {
   showSelection();
 }
 
-const WRAP_KEY = "logflume-wrap";
-const wrapButton = byId("wrap", HTMLButtonElement);
-
-/** @param {boolean} on */
-function setWrap(on) {
-  rows.wrap(on);
-  wrapButton.setAttribute("aria-pressed", String(on));
-}
-
-function toggleWrap() {
-  setWrap(!rows.wraps);
-  try {
-    localStorage.setItem(WRAP_KEY, String(rows.wraps));
-  } catch {
-    // Without storage the choice applies to this page only.
-  }
-}
-
-function startWrap() {
-  try {
-    const chosen = localStorage.getItem(WRAP_KEY);
-    setWrap(chosen ? chosen === "true" : matchMedia("(max-width: 760px)").matches);
-  } catch {
-    // Without storage lines are not wrapped.
-  }
-}
-
-/** @param {number} line @param {boolean} closed */
-function setFold(line, closed) {
-  const anchor = rows.anchor();
-  log.folds.set(line, closed);
-  following.set(false);
-  rows.restore(anchor);
-}
-
-/** @param {boolean} closed */
-function setAllFolds(closed) {
-  const anchor = rows.anchor();
-  log.folds.setAll(closed);
-  rows.restore(anchor);
-  labelFoldsButton();
-}
-
-/** Label the button with what it does; returns whether it opens all folds. */
-function labelFoldsButton() {
-  const opens = [...log.folds.headers.values()].some((fold) => fold.closed);
-  $("folds").setAttribute("aria-label", opens ? "Open all folds" : "Close all folds");
-  return opens;
-}
-
-/** @param {Element | null | undefined} element @returns {HTMLElement | null} its row */
-function rowOf(element) {
-  const row = element?.closest(".row");
-  return row instanceof HTMLElement ? row : null;
-}
-
-/**
- * Focus the next (1) or previous (-1) fold from the focused one, or from the top of the window.
- * @param {1 | -1} by
- */
-function stepFold(by) {
-  const from = Number(rowOf(document.activeElement)?.dataset.line ?? rows.anchor().line);
-  const starts = [...log.folds.headers.keys()].filter((line) => !log.folds.isHidden(line));
-  starts.sort((a, b) => by * (a - b));
-  const line = starts.find((start) => by * (start - from) > 0);
-  if (line === undefined) return;
-  following.set(false);
-  rows.showLine(line);
-  requestAnimationFrame(() => requestAnimationFrame(() => rows.focusLine(line)));
-}
-
 function painted() {
   search.highlight();
   copying.redrawn();
@@ -279,8 +217,8 @@ function decorate(row, line) {
 
 layer.addEventListener("click", (event) => {
   const target = event.target instanceof Element ? event.target : null;
-  const row = rowOf(target);
-  if (!target || !row) return;
+  const row = target?.closest(".row");
+  if (!target || !(row instanceof HTMLElement)) return;
   const line = Number(row.dataset.line);
   const fold = log.folds.headers.get(line);
   if (target.closest(".number")) {
@@ -289,7 +227,7 @@ layer.addEventListener("click", (event) => {
     selection.pick(line, event.shiftKey);
   } else if (target.closest(".more")) {
     showWhole(line);
-  } else if (fold && getSelection()?.isCollapsed) setFold(line, !fold.closed);
+  } else if (fold && getSelection()?.isCollapsed) foldKeys.set(line, !fold.closed);
 });
 
 /** @param {number} line @param {(body: Element) => Range[]} [find] */
@@ -339,44 +277,6 @@ async function copyLink() {
   );
 }
 
-function setLinks() {
-  rawLink.href = address(`/logs/${jobId}/raw`);
-  downloadLink.href = address(`/logs/${jobId}/raw`, { download: "" });
-}
-
-/**
- * Fetch the log for a link if a token is needed, which links cannot send.
- * @param {Event} event
- * @param {(url: string) => void} use
- */
-async function fetchLink(event, use) {
-  if (!hasToken()) return;
-  event.preventDefault();
-  say("Loading the log…");
-  try {
-    const response = await call(`/logs/${jobId}/raw`, { seconds: 600 });
-    const blob = new Blob([await response.arrayBuffer()], { type: "text/plain;charset=utf-8" });
-    use(URL.createObjectURL(blob));
-    say("");
-  } catch (error) {
-    sayError(error);
-  }
-}
-
-rawLink.addEventListener("click", (event) => {
-  const tab = hasToken() ? open("about:blank") : null; // opened later, it would count as a pop-up
-  fetchLink(event, (url) => tab?.location.assign(url));
-});
-downloadLink.addEventListener("click", (event) =>
-  fetchLink(event, (url) => {
-    const link = document.createElement("a");
-    link.href = url;
-    link.download = `job-${jobId}.log`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(url), 60_000);
-  }),
-);
-
 // -- keys and buttons -----------------------------------------------------------------------
 
 function clearSelection() {
@@ -396,32 +296,28 @@ const actions = {
   top: () => rows.scrollBy(-Infinity),
   end: () => rows.scrollBy(Infinity),
   follow: () => following.toggle(),
-  nextFold: () => stepFold(1),
-  previousFold: () => stepFold(-1),
-  openAll: () => setAllFolds(false),
-  closeAll: () => setAllFolds(true),
+  nextFold: () => foldKeys.step(1),
+  previousFold: () => foldKeys.step(-1),
+  openAll: () => foldKeys.setAll(false),
+  closeAll: () => foldKeys.setAll(true),
   copy: copyLines,
   selectAll: () => copying.selectAll(),
   copyLink,
   about: () => pill.toggle(),
   theme: toggleTheme,
-  wrap: toggleWrap,
+  wrap: () => wrap.toggle(),
   escape: clearSelection,
   help: () => help.showModal(),
 };
 
 $("job").textContent = jobId;
 document.title = `Job ${jobId} · logflume`;
-$("folds").addEventListener("click", () => setAllFolds(!labelFoldsButton()));
 $("copy").addEventListener("click", copyLines);
 $("copy-lines").addEventListener("click", copyLines);
 $("copy-link").addEventListener("click", copyLink);
 $("clear").addEventListener("click", () => selection.clear());
 $("keys").addEventListener("click", actions.help);
-wrapButton.addEventListener("click", toggleWrap);
 themeButton($("theme"));
-startWrap();
 fillHelp(within(help, "table", HTMLTableElement));
 listen(actions);
-setLinks();
 log.open();
