@@ -6,10 +6,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 
 from logflume.errors import LogflumeError, SettingsError
+from logflume.ship.mask import Masker, read_values
 from logflume.ship.sender import Sender
 from logflume.ship.settings import ShipSettings
 from logflume.ship.spool import Spool
@@ -20,6 +22,7 @@ OUTPUT_CONTINUES = b"\r\n[logflume: output continues; %d bytes are missing]\r\n"
 # How often a sender that was killed is started again.
 RESTARTS = 100
 CHECK_SECONDS = 1.0
+ROOM_SECONDS = 0.1
 
 
 def say(text: str) -> None:
@@ -37,10 +40,15 @@ class Shipment:
     """
 
     def __init__(
-        self, settings: ShipSettings, spool: Spool, transport: Callable[[], Transport]
+        self,
+        settings: ShipSettings,
+        spool: Spool,
+        masker: Masker,
+        transport: Callable[[], Transport],
     ) -> None:
         self.is_lost = False
         self.spool = spool
+        self.masker = masker
         self._settings = settings
         self._transport = transport
         self._cut = spool.cut_bytes
@@ -54,6 +62,18 @@ class Shipment:
 
     def append(self, data: bytes) -> None:
         """Append output; what does not fit is cut, and the log says so. Never raises or waits."""
+        self._store(self.masker.feed(data))
+
+    def append_all(self, masked: bytes, stops: Callable[[], bool]) -> None:
+        """Append bytes that are already masked; wait for space, but not once `stops`."""
+        while not self.spool.has_room(len(masked)) and not stops():
+            self._check_sender()
+            time.sleep(ROOM_SECONDS)
+        self._store(masked)
+
+    def _store(self, data: bytes) -> None:
+        if not data:
+            return
         before = 0
         try:
             before = self.spool.size
@@ -62,11 +82,11 @@ class Shipment:
             else:
                 limit = f"LOGFLUME_SHIP__SPOOL_BYTES, {self.spool.max_bytes}"
                 self._cut_off(len(data))
-                self._report(f"the spool is full ({limit}): output is missing in the log")
+                self.fail(f"the spool is full ({limit}): output is missing in the log")
         except OSError as error:
             self._cut_off(max(len(data) - (self.spool.size - before), 1))
             where = f"the spool {self.spool.folder}: {error.strerror}"
-            self._report(f"cannot write to {where}: output is missing in the log")
+            self.fail(f"cannot write to {where}: output is missing in the log")
         self._check_sender()
 
     def _make_room(self, count: int) -> bool:
@@ -91,14 +111,15 @@ class Shipment:
 
     def _cut_off(self, count: int) -> None:
         self._cut += count
-        self.is_lost = True
         with suppress(OSError):
             self.spool.record_cut(self._cut)
             if not self._is_cutting:
                 self._is_cutting = True
                 self.spool.append(SPOOL_IS_FULL)
 
-    def _report(self, text: str) -> None:
+    def fail(self, text: str) -> None:
+        """Report that some of the output will not be in the log; only the first time."""
+        self.is_lost = True
         if not self._has_failed:
             self._has_failed = True
             say(text)
@@ -178,6 +199,7 @@ class Shipment:
         for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(one, signal.default_int_handler)
         try:
+            self._store(self.masker.end())
             self.spool.end()
             alive, self._alive = self._alive, -1
             os.close(alive)
@@ -185,28 +207,32 @@ class Shipment:
         except KeyboardInterrupt:
             os.kill(self._sender, signal.SIGKILL)
             os.waitpid(self._sender, 0)
-            self._report(f"interrupted: the rest of the log is in {self.spool.folder}")
+            self.fail(f"interrupted: the rest of the log is in {self.spool.folder}")
         except OSError as error:
-            self._report(f"cannot end the log in the spool {self.spool.folder}: {error.strerror}")
-            self.is_lost = True
+            self.fail(f"cannot end the log in the spool {self.spool.folder}: {error.strerror}")
         is_delivered = (self.spool.folder / "done").exists()
         self.spool.close(delete=is_delivered)
         return is_delivered and not self.is_lost
 
 
-def start(job_id: int | None) -> Shipment | None:
+def start(
+    job_id: int | None, names: Iterable[str] = (), file: Path | None = None
+) -> Shipment | None:
     """Start to ship the log of a job and print where it can be read.
 
-    A job without an id gets the one of its token, or a new one. On failure the reason is printed
-    instead, and None returned.
+    A job without an id gets the one of its token, or a new one. The values of the environment
+    variables `names`, the lines of `file` and the token are masked. On failure the reason is
+    printed instead, and None returned.
     """
     try:
         settings = ShipSettings.load()
         job_id, transport = _select(settings, job_id)
+        values = read_values(names, os.environb, file)
+        masker = Masker([*values, *filter(None, [settings.token.encode()])])
         owner = hashlib.sha256(settings.token.encode()).hexdigest()[:16]
         spool = Spool(settings.folder, job_id, owner, settings.spool_bytes)
         say(f"job {job_id} {settings.web_url.rstrip('/')}/jobs/{job_id}")
-        return Shipment(settings, spool, transport)
+        return Shipment(settings, spool, masker, transport)
     except (LogflumeError, OSError, RuntimeError) as error:
         say(f"the log is not shipped: {error}")
         return None

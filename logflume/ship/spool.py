@@ -1,10 +1,10 @@
 """The spool: a log's bytes on disk, from when they are written until they are confirmed.
 
-A folder per job: `meta` (JSON, written once), segments of equal size named by their index, `parts`
-(where each part ends), `sent` (how many parts are confirmed, and how many bytes), `cut` (bytes that
-did not fit), and `more`, which is renamed to `end` after the last byte and to `done`
-once the final part is confirmed. All integers are 64 bits. Nothing is synced: what
-a killed process wrote is safe, what a machine without power wrote is not.
+A folder per job: `meta` (JSON), segments of equal size named by their index, `parts` (where each
+part ends), `sent` (how many parts are confirmed, and how many bytes), `cut` (bytes that did not
+fit), `source` (positions in a file that is followed), and `more`, which is renamed to `end` after
+the last byte and to `done` once the final part is confirmed. All integers are 64 bits. Nothing is
+synced: what a killed process wrote is safe, what a machine without power wrote is not.
 """
 
 import fcntl
@@ -20,12 +20,20 @@ from typing import NamedTuple
 from logflume.errors import LogflumeError
 
 SEGMENTS = 16
+POSITION_BYTES = 32
 LOCK_SECONDS = 2.0
 _SENT = struct.Struct("<QQ")
 _INTEGER = struct.Struct("<Q")
 _BLOCK = bytes(4096)
 # Written in advance, because nothing can be when the disk is full.
-_NEW = {"parts": _BLOCK, "sent": bytes(16), "cut": bytes(8), "more": b"", "0": b""}
+_NEW = {
+    "parts": _BLOCK,
+    "sent": bytes(16),
+    "cut": bytes(8),
+    "source": bytes(2 * POSITION_BYTES),
+    "more": b"",
+    "0": b"",
+}
 
 
 class SpoolError(LogflumeError):
@@ -83,6 +91,7 @@ class Spool:
         self._parts = self._file("parts")
         self._sent = self._file("sent")
         self._cut = self._file("cut")
+        self._source = self._file("source")
         indices = self._indices()
         if indices != [*range(indices[0], indices[-1] + 1)]:
             raise ValueError("a segment is missing")
@@ -221,6 +230,14 @@ class Spool:
         """Record how many bytes were not stored."""
         os.pwrite(self._cut, _INTEGER.pack(count), 0)
 
+    def read_position(self, slot: int) -> bytes:
+        """One of the two positions in the file that is followed."""
+        return os.pread(self._source, POSITION_BYTES, slot * POSITION_BYTES)
+
+    def write_position(self, slot: int, position: bytes) -> None:
+        """Record a position."""
+        os.pwrite(self._source, position, slot * POSITION_BYTES)
+
     @property
     def has_ended(self) -> bool:
         """Whether there are no more bytes."""
@@ -236,7 +253,7 @@ class Spool:
 
     def close(self, *, delete: bool) -> None:
         """Close all files and give up the lock."""
-        for fd in (*self._open.values(), self._parts, self._sent, self._cut):
+        for fd in (*self._open.values(), self._parts, self._sent, self._cut, self._source):
             os.close(fd)
         if delete:
             shutil.rmtree(self.folder)

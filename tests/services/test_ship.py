@@ -1,10 +1,13 @@
 """`logflume run` and `logflume ship` against a real web, broker and drain."""
 
 import asyncio
+import base64
 import random
 import resource
 import signal
 import sys
+import time
+from functools import partial
 
 import psutil
 import pytest
@@ -133,15 +136,22 @@ async def fixed_boundary(shipper: Shipper) -> bool:
 
 
 async def test_a_new_token_sends_everything_again(shipper, drain, pool):
-    """The server knows parts with another token as another attempt."""
+    """The server knows parts with another token as another attempt: the one that began last."""
     process = await shipper.begin("ship")
     process.stdin.write(b"first,")
     await until_sent(shipper, 6)
+    began = int(time.time())  # AMQP has times in seconds
     process.kill()
     await process.communicate()
+    await until(partial(is_after, began))
     shipper.settings["LOGFLUME_SHIP__TOKEN"] = runner_token(shipper.stack, shipper.job_id, run=2)
     await shipper.run("ship", stdin=b"second")
     assert await until_final(pool, shipper.job_id) == b"first,second"
+
+
+async def is_after(second: int) -> bool:
+    """Whether this second is over."""
+    return time.time() >= second + 1
 
 
 async def test_a_sender_that_is_killed_is_started_again(shipper, drain, pool):
@@ -238,3 +248,69 @@ async def test_a_full_spool_holds_the_oldest_output_and_says_what_is_missing(
     assert sent.startswith(first)
     assert len(first) > 1024 * 1024 - 2 * 65536
     assert rest == b": output is missing from here]\r\n"
+
+
+async def test_a_file_is_followed_across_kills_rotation_and_truncation(
+    shipper, drain, pool, tmp_path
+):
+    """Killed at random moments while the file grows, and rotated while nothing follows it."""
+    path, expected = tmp_path / "job.log", b""
+    shipper.settings["SECRET"] = "correct horse"
+    command = ("ship", "--follow", str(path), "--mask", "SECRET")
+
+    def write(count: int) -> None:
+        nonlocal expected
+        with path.open("ab", buffering=0) as file:
+            for _ in range(count):
+                line = random.randbytes(random.randrange(3000)) + b"correct horse"
+                file.write(line)
+                expected += line.replace(b"correct horse", b"[secure]")
+
+    for _ in range(5):
+        process = await shipper.begin(*command)
+        await until(partial(has_size, shipper, random.randrange(len(expected) + 1)))
+        write(50)
+        await until(partial(has_size, shipper, random.randrange(len(expected))))
+        process.kill()
+        await process.communicate()
+    path.rename(tmp_path / "job.log.1")
+    write(3)
+    process = await shipper.begin(*command)
+    await until(partial(has_size, shipper, len(expected)))
+    path.rename(tmp_path / "job.log.2")
+    write(3)
+    await until(partial(has_size, shipper, len(expected)))
+    path.write_bytes(b"")
+    write(1)
+    await until(partial(has_size, shipper, len(expected)))
+    process.terminate()
+    _, err = await process.communicate(b"")
+    assert process.returncode == 0, err
+    assert await until_final(pool, shipper.job_id) == expected
+
+
+async def has_size(shipper: Shipper, size: int) -> bool:
+    """Whether so many bytes are in the spool, or will be once no secret can begin in the last."""
+    if not (shipper.spool / "meta").exists():
+        return False
+    return sum(path.stat().st_size for path in shipper.spool.glob("[0-9]*")) >= size
+
+
+async def test_secrets_are_masked_before_they_are_stored(shipper, drain, pool, tmp_path):
+    shipper.settings["SECRET"] = "correct horse"
+    (tmp_path / "secrets").write_text("battery staple\n\n")
+    options = ("--mask", "SECRET", "--mask-file", str(tmp_path / "secrets"))
+    code = (
+        "import base64, os, sys\n"
+        "for one in 'correct ho', 'rse, battery%20staple, ', os.environ['LOGFLUME_SHIP__TOKEN'],"
+        " base64.b64encode(b' user:correct horse').decode():\n"
+        "    print(end=one, flush=True)"
+    )
+    done = await shipper.run("run", *options, *python(code))
+    assert b"correct horse" in done.out
+    masked = b"[secure], [secure], [secure]" + base64.b64encode(b" user:") + b"[secure]"
+    assert await until_final(pool, shipper.job_id) == masked + b"Q=="
+    shipper.settings = {}
+    done = await shipper.run("run", *options, "--", "echo", "hello")
+    assert (done.code, done.out) == (0, b"hello\n")
+    assert done.err.startswith("logflume: the log is not shipped: --mask SECRET: not set")
