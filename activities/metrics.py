@@ -32,6 +32,10 @@ VERIFIED_BYTES = Counter(
 MISSING_PARTS = Counter(
     "logflume_worker_missing_parts", "Part numbers missing from logs when they were verified."
 )
+INCOMPLETE_LOGS = Counter(
+    "logflume_worker_incomplete_logs",
+    "Logs that differed, when they were verified, from what their sender had announced.",
+)
 FINAL_TO_VERIFIED_SECONDS = Histogram(
     "logflume_worker_final_to_verified_seconds",
     "Seconds from the receipt of a log's last part until its archived object was verified; a log "
@@ -114,6 +118,7 @@ def verified(size: int, log: Verified) -> None:
     VERIFIED_LOGS.inc()
     VERIFIED_BYTES.inc(size)
     MISSING_PARTS.inc(log.missing_parts)
+    INCOMPLETE_LOGS.inc(log.complete is False)
     if log.seconds is not None:
         FINAL_TO_VERIFIED_SECONDS.observe(log.seconds)
 

@@ -205,6 +205,7 @@ async def _content(connection: Connection, log_id: int, facts: dict[str, Any]) -
             "parts": row["part_count"] or 0,
             "missing_parts": row["missing_parts"] or 0,
             "bytes": row["content_bytes"] or 0,
+            "complete": row["complete"],
             "left_out_bytes": row["left_out_bytes"] or 0,
             "sha256": row["content_sha256"],
             "archived": row["archive_verified"],

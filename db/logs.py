@@ -41,7 +41,7 @@ SET archiving = false, archived_at = now(), archive_verified = true, updated_at 
     step_count = $3, archive_settles_at = CASE WHEN $4::float8 IS NULL THEN archive_settles_at
         ELSE greatest(archive_settles_at, now() + make_interval(secs => $4)) END
 WHERE job_id = $1 AND content_sha256 = decode($2, 'hex') AND aggregated_at IS NOT NULL
-RETURNING id, missing_parts,
+RETURNING id, missing_parts, complete,
     extract(epoch FROM archive_settles_at - now())::float8 AS settles,
     EXISTS (SELECT FROM maintenance WHERE until > now()) AS is_under_maintenance
 """
@@ -84,6 +84,7 @@ DELETE_PARTS = "DELETE FROM log_parts WHERE log_id = ANY ($1)"
 CLOSE_ATTEMPTS = """
 UPDATE log_attempts
 SET closed_at = CASE WHEN uuid = '' THEN NULL ELSE now() END,
+    total_parts = NULL, total_bytes = NULL, total_sha256 = NULL,
     began_at = CASE WHEN uuid = '' THEN NULL ELSE began_at END
 WHERE log_id = ANY ($1)
 """
@@ -98,6 +99,7 @@ CLEAR = """
 UPDATE logs SET
     content = NULL, content_bytes = NULL, content_sha256 = NULL, content_attempt_id = NULL,
     part_count = NULL, missing_parts = NULL, parts_since = NULL, content_runs = NULL,
+    complete = NULL,
     late_parts = false, aggregated_at = NULL, archiving = false, archived_at = NULL,
     archive_verified = false, archive_outdated = true,
     archive_outdated_at = CASE WHEN archive_outdated THEN archive_outdated_at ELSE now() END,
@@ -145,12 +147,13 @@ class Archiving(NamedTuple):
 class Verified(NamedTuple):
     """A log whose archived object was read back and found equal.
 
-    `missing_parts`: numbers missing in its content. `seconds`: since its last part arrived; None if
-    its parts were dropped or maintenance is on. `settles_seconds`: until no earlier request can
-    change the object; None if no check of it is due.
+    `missing_parts`: numbers missing in its content. `complete`: as in `Log`. `seconds`: since its
+    last part arrived; None if its parts were dropped or maintenance is on. `settles_seconds`: until
+    no earlier request can change the object; None if no check of it is due.
     """
 
     missing_parts: int
+    complete: bool | None
     seconds: float | None
     settles_seconds: float | None
 
@@ -217,7 +220,7 @@ async def mark_verified(
     seconds = None
     if not row["is_under_maintenance"]:
         seconds = await connection.fetchval(SINCE_LAST_PART, row["id"])
-    return Verified(row["missing_parts"] or 0, seconds, row["settles"])
+    return Verified(row["missing_parts"] or 0, row["complete"], seconds, row["settles"])
 
 
 async def mark_settled(connection: Connection, job_id: int, sha256: str) -> None:

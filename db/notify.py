@@ -21,6 +21,7 @@ ON CONFLICT (job_id, way) DO UPDATE SET until = greatest(w.until, excluded.until
 """
 VACATE = "DELETE FROM watched_logs WHERE job_id = $1 AND way = 'pusher'"
 EXPIRE = "DELETE FROM watched_logs WHERE until < now() - interval '1 minute'"
+WATCHED = "SELECT DISTINCT job_id FROM watched_logs WHERE until > now()"
 ANNOUNCE = "SELECT job_id FROM announce_parts($1, $2) job_id"
 
 
@@ -50,6 +51,11 @@ async def vacate(connection: Connection, job_id: int) -> None:
 async def expire(connection: Connection) -> None:
     """Delete marks that were not renewed."""
     await connection.execute(EXPIRE)
+
+
+async def watched_jobs(connection: Connection) -> frozenset[int]:
+    """Return the jobs whose logs have live readers."""
+    return frozenset(row["job_id"] for row in await connection.fetch(WATCHED))
 
 
 async def announce(connection: Connection, lowest: Mapping[int, int]) -> set[int]:

@@ -10,7 +10,10 @@ from db.maintenance import check
 from logflume.domain import LAST, Part, StoredAttempt
 from logflume.errors import UnderMaintenance
 
-STORE = "SELECT * FROM store_parts($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+STORE = """
+SELECT * FROM store_parts($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
+    $14, $15, $16, $17)
+"""
 ADD = """
 INSERT INTO log_parts (log_id, attempt_id, created_at, number, final, content)
 SELECT $1, $2, p.* FROM unnest($3::timestamptz[], $4::integer[], $5::boolean[], $6::bytea[]) p
@@ -97,12 +100,15 @@ async def store_batch(
     """
     groups = by_attempt(parts)
     places = {(group.job_id, group.uuid): place for place, group in enumerate(groups, 1)}
+    totals = [(n, part.total) for n, part in enumerate(parts, 1) if part.total]
+    ends = {(parts[n - 1].job_id, parts[n - 1].attempt) for n, _ in totals}
     rows = await connection.fetch(
         STORE,
         [group.job_id for group in groups],
         [group.uuid for group in groups],
         [group.begins_at for group in groups],
         [group.restarts_at for group in groups],
+        [(group.job_id, group.uuid) in ends for group in groups],
         [len(group.parts) for group in groups],
         [places[part.job_id, part.attempt] for part in parts],
         [begin_of(part) for part in parts],
@@ -110,6 +116,10 @@ async def store_batch(
         [part.number for part in parts],
         [part.final for part in parts],
         [part.content for part in parts],
+        [n for n, _ in totals],
+        [total.parts for _, total in totals],
+        [total.bytes for _, total in totals],
+        [bytes.fromhex(total.sha256) for _, total in totals],
         LOCK_WAIT,
     )
     if not rows and groups:

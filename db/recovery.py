@@ -72,6 +72,7 @@ UPDATE logs SET
         SELECT coalesce(max(last) + 1 - sum(last - first + 1), 0)
         FROM unnest($6::text::content_run[]) WHERE first BETWEEN 0 AND number_last() - 1
     ),
+    complete = NULL,
     parts_since = 'epoch', late_parts = false, aggregated_at = now(), archiving = false,
     archived_at = now(), archive_verified = true, archive_outdated = false, purged_at = now(),
     empty = false, expired_at = NULL, step_count = $7, uploads = $8, generation = $9,

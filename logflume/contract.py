@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import msgspec
 
-from logflume.domain import LAST, MAX_JOB_ID, Part
+from logflume.domain import LAST, MAX_JOB_ID, Part, Total
 from logflume.errors import InvalidMessage
 
 EXCHANGE = "reporting"
@@ -32,6 +32,7 @@ class PartMessage(msgspec.Struct, omit_defaults=True):
     uuid: str | None = None
     final: bool | None = None
     encoding: str | None = None
+    total: Total | None = None
     # Raw, because an unreadable `meta` must not invalidate the part.
     meta: msgspec.Raw = msgspec.Raw()
 
@@ -84,6 +85,7 @@ def decode(body: bytes, published_at: datetime | None, received_at: datetime) ->
         InvalidMessage: the text names the field that is wrong, and never quotes the log.
     """
     message = _parse(body)
+    check_total(message)
     return Part(
         job_id=parse_job_id(message.id),
         attempt=_uuid(message.uuid),
@@ -93,6 +95,7 @@ def decode(body: bytes, published_at: datetime | None, received_at: datetime) ->
         published_at=published_at,
         received_at=received_at,
         queued_at=_queued_at(message.meta) if message.meta else None,
+        total=message.total,
     )
 
 
@@ -122,6 +125,16 @@ def parse_number(value: int | str) -> int:
     if isinstance(value, str) or not 0 <= value <= LAST:
         raise InvalidMessage(f"number: neither 'last' nor a number between 0 and {LAST}")
     return value
+
+
+def check_total(message: PartMessage) -> None:
+    """Check that a total is on a final part with a number.
+
+    Raises:
+        InvalidMessage: it is on another part.
+    """
+    if message.total and not (message.final and parse_number(message.number) < LAST):
+        raise InvalidMessage("total: only on a final part with a number")
 
 
 def parse_base64(text: str) -> bytes:

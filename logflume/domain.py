@@ -6,7 +6,7 @@ what the drain commits in one transaction, a *log* what a reader sees.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
@@ -18,7 +18,7 @@ WHOLE = -1
 # The longest content of a log, in bytes; a value in Postgres must be smaller than 1 GiB.
 MAX_LOG_BYTES = 1_000_000_000
 # Postgres and Temporal both use signed 64-bit integers.
-MAX_JOB_ID = 2**63 - 1
+MAX_JOB_ID = MAX_TOTAL_BYTES = 2**63 - 1
 # The longest `Origin.text`; leaves space for an object's other metadata.
 ORIGIN_CHARACTERS = 1500
 
@@ -35,11 +35,23 @@ Phase = Literal[
 ]
 
 
+class Total(msgspec.Struct, frozen=True, gc=False):
+    """What the sender of an attempt says with the final part: the sum of all numbered parts.
+
+    `parts` includes the final part; `sha256` is hex, of the bytes in the order of the numbers.
+    """
+
+    parts: Annotated[int, msgspec.Meta(ge=1, le=LAST)]
+    bytes: Annotated[int, msgspec.Meta(ge=0, le=MAX_TOTAL_BYTES)]
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
+
+
 class Part(msgspec.Struct, frozen=True, gc=False):
     """One part of a job's log, as received.
 
     `attempt` is the run's uuid, `''` for parts without one. `published_at` is None if the message
-    has no timestamp. `queued_at`: when the job was queued, in its first part.
+    has no timestamp. `queued_at`: when the job was queued, in its first part. `total`: in its final
+    part, from senders that prove what they sent.
     """
 
     job_id: int
@@ -50,6 +62,7 @@ class Part(msgspec.Struct, frozen=True, gc=False):
     published_at: datetime | None
     received_at: datetime
     queued_at: datetime | None = None
+    total: Total | None = None
 
 
 class StoredAttempt(msgspec.Struct, frozen=True, gc=False):
@@ -115,6 +128,8 @@ class Log(msgspec.Struct, frozen=True):
     """Timed steps found in the content when it was verified; None: it was not searched."""
     expired_at: datetime | None
     """When retention deleted the text; None again once parts or content arrive."""
+    complete: bool | None
+    """Whether the content is what the sender announced with the final part; None if nothing."""
     left_out_bytes: int | None
     """Bytes that the content lacks because of the size limit; None if it is complete."""
 
@@ -184,7 +199,8 @@ class Content:
     deletion from the archive is pending. `needs_archived`: nothing was aggregated, because parts
     were dropped that only the archived object holds. `left_out_bytes`: bytes that the content lacks
     because of the size limit. `settles_seconds`: until no earlier request can change the archived
-    object, which is then checked before the purge; None if no check is due.
+    object, which is then checked before the purge; None if no check is due. `complete`: as in
+    `Log`.
     """
 
     ended: bool = False
@@ -200,3 +216,4 @@ class Content:
     needs_archived: bool = False
     left_out_bytes: int = 0
     settles_seconds: float | None = None
+    complete: bool | None = None

@@ -47,6 +47,7 @@ def lifecycle_body(
         parts=live.parts if live and log.part_count is None else log.part_count,
         bytes=live.bytes if live and log.content_bytes is None else log.content_bytes,
         missing_parts=log.missing_parts,
+        complete=log.complete,
         left_out_bytes=log.left_out_bytes,
         stale_parts=sum(attempt.stale_parts for attempt in attempts),
         attempt=state.attempt if state else "",

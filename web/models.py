@@ -5,7 +5,7 @@ from datetime import datetime
 import msgspec
 from litestar.openapi.datastructures import ResponseSpec
 
-from logflume.domain import Attempt, Log, Phase
+from logflume.domain import Attempt, Log, Phase, Total
 
 
 class ErrorBody(msgspec.Struct):
@@ -40,7 +40,10 @@ def errors(*statuses: int) -> dict[int, ResponseSpec]:
 
 
 class LogBody(msgspec.Struct, kw_only=True):
-    """A log, as travis-api reads it; `content` is decoded as UTF-8 with replacement."""
+    """A log, as travis-api reads it; `content` is decoded as UTF-8 with replacement.
+
+    `complete`: whether it is byte for byte what its sender announced; null if it announced nothing.
+    """
 
     type: str = msgspec.field(name="@type", default="log")
     id: int
@@ -55,6 +58,7 @@ class LogBody(msgspec.Struct, kw_only=True):
     purged_at: datetime | None
     removed_at: datetime | None
     removed_by_id: int | None
+    complete: bool | None
 
 
 def log_body(log: Log, content: bytes | None) -> LogBody:
@@ -72,6 +76,7 @@ def log_body(log: Log, content: bytes | None) -> LogBody:
         purged_at=log.purged_at,
         removed_at=log.removed_at,
         removed_by_id=log.removed_by,
+        complete=log.complete,
     )
 
 
@@ -91,12 +96,13 @@ class LogToWrite(msgspec.Struct):
 
 
 class PartToStore(msgspec.Struct):
-    """A part as sent by a runner; `content` is base64."""
+    """A part as sent by a runner; `content` is base64; `total` may be on a final part."""
 
     type: str = msgspec.field(name="@type")
     content: str
     encoding: str
     final: bool | None = None
+    total: Total | None = None
 
 
 class PartOfMany(PartToStore, kw_only=True):
@@ -227,6 +233,7 @@ class LifecycleBody(msgspec.Struct, kw_only=True):
     parts: int | None
     bytes: int | None
     missing_parts: int | None
+    complete: bool | None
     left_out_bytes: int | None
     stale_parts: int
     attempt: str

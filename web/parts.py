@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 import structlog
 from aio_pika import Message
-from litestar import MediaType, get, post, put
+from litestar import MediaType, Response, get, post, put
 from litestar.exceptions import HTTPException, PermissionDeniedException, ValidationException
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import Stream
@@ -25,6 +25,7 @@ from web.logs import REVALIDATE
 from web.lookup import check_maintenance, find_content, find_log, integer, retry_replaced, started
 from web.metrics import PARTS_DROPPED, PARTS_RECEIVED
 from web.models import PartBody, PartOfMany, PartsBody, PartToStore, errors
+from web.receipts import HEADERS, receipt
 from web.services import HttpRequest, Injected
 
 log = structlog.get_logger()
@@ -163,6 +164,7 @@ async def _bare(parts: PartList, chosen: list[int]) -> AsyncIterator[bytes]:
     summary="Store a part",
     tags=["parts"],
     status_code=204,
+    response_headers=HEADERS,
     responses=errors(400, 403, 413, 415, 500),
     **JOB,
 )
@@ -172,15 +174,19 @@ async def put_part(
     job_id: FromPath[str],
     number: FromPath[str],
     data: JSONBody[PartToStore],
-) -> None:
+) -> Response[None]:
     """Publish a part like a runner does; 204 once RabbitMQ has confirmed it.
 
-    Parts with the same `Bearer` token are one attempt: a runner gets a token for each run.
+    Parts with the same `Bearer` token are one attempt: a runner gets a token for each run. After a
+    final part with a `total` the response waits until drains have stored the attempt, at most 5 s.
     """
+    job = integer("job_id", job_id)
     attempt = _attempt(services.access.runner_token(request))
-    message = _message(integer("job_id", job_id), number, data, attempt)
+    message = _message(job, number, data, attempt)
     await services.publisher.publish(message, ROUTING_KEY)
     PARTS_RECEIVED.inc()
+    finals = [(job, attempt or "")] if data.total else []
+    return Response(None, status_code=204, headers=await receipt(services, [job], finals))
 
 
 @post(
@@ -188,17 +194,22 @@ async def put_part(
     summary="Store parts of many logs",
     tags=["parts"],
     status_code=204,
+    response_headers=HEADERS,
     responses=errors(400, 403, 413, 415, 500),
     **SIGNED,
 )
 async def post_parts(
     request: HttpRequest, services: Injected, data: JSONBody[list[PartOfMany]]
-) -> None:
-    """Publish the parts with a valid token, drop the others; 204 once RabbitMQ confirmed all."""
+) -> Response[None]:
+    """Publish the parts with a valid token, drop the others; 204 once RabbitMQ confirmed all.
+
+    If one of them, and only one, is final with a `total`, the response waits as for a single part.
+    """
     if len(data) > MAX_PARTS:
         raise HTTPException(f"more than {MAX_PARTS} parts in one request", status_code=413)
     _check_signature(request.headers.get("authorization", ""), data)
-    messages = [message async for message in _messages(services.access, data)]
+    accepted = [(part, message) async for part, message in _messages(services.access, data)]
+    messages = [message for _, message in accepted]
     if dropped := len(data) - len(messages):
         PARTS_DROPPED.inc(dropped)
         log.warning("parts_dropped", count=dropped, reason="invalid token")
@@ -206,10 +217,17 @@ async def post_parts(
         batch = messages[start : start + PUBLISH_BATCH]
         await asyncio.gather(*(services.publisher.publish(one, ROUTING_KEY) for one in batch))
         PARTS_RECEIVED.inc(len(batch))
+    finals = [
+        (int(part.job_id), _attempt(part.tok or "") or "") for part, _ in accepted if part.total
+    ]
+    jobs = {int(part.job_id) for part, _ in accepted}
+    return Response(None, status_code=204, headers=await receipt(services, jobs, finals))
 
 
-async def _messages(access: Access, parts: list[PartOfMany]) -> AsyncIterator[Message]:
-    """Yield the messages of the parts whose own token is valid.
+async def _messages(
+    access: Access, parts: list[PartOfMany]
+) -> AsyncIterator[tuple[PartOfMany, Message]]:
+    """Yield the parts whose own token is valid, with their messages.
 
     Raises:
         ValidationException: a part is malformed; the text gives its index and the field.
@@ -225,7 +243,7 @@ async def _messages(access: Access, parts: list[PartOfMany]) -> AsyncIterator[Me
         except (InvalidMessage, ValidationException) as error:
             raise ValidationException(f"[{index}].{getattr(error, 'detail', error)}") from None
         if attempts[token] is not None:
-            yield message
+            yield part, message
         if index % CHECK_BATCH == 0:
             await asyncio.sleep(0)  # let other requests run
 
@@ -264,7 +282,9 @@ def _message(
             uuid=attempt,
             encoding="base64",
             final=bool(part.final),
+            total=part.total,
         )
+        contract.check_total(body)
     except InvalidMessage as error:
         raise ValidationException(str(error).replace("log:", "content:")) from None
     return amqp.part_message(body)

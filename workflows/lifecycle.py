@@ -108,7 +108,7 @@ class LogLifecycle:
             if ended:
                 await self._settle()
             content = await self._aggregate(force=not ended)
-            while content.missing_parts and await self._fills_gaps(content):
+            while await self._fills_gaps(content):
                 content = await self._aggregate(force=not ended)
             if content.sha256 or not (ended or self._state.changed):
                 return content
@@ -157,7 +157,10 @@ class LogLifecycle:
 
     async def _fills_gaps(self, content: Content) -> bool:
         """Wait for missing parts, once per log; True if any arrived."""
-        if not content.sha256 or self._state.gap_grace_over:
+        differs = content.complete is False and not content.left_out_bytes
+        if not (content.missing_parts or differs) or self._state.gap_grace_over:
+            return False
+        if not content.sha256:
             return False
         self._enter("settling")
         arrived = await self._wait(

@@ -157,6 +157,51 @@ COMMENT ON FUNCTION content_summary IS
     'log has ended (a final part, or written whole), whether there are parts not in the content yet '
     'or content whose parts are gone, and its runs (null if there are more than most_runs).';
 
+CREATE FUNCTION is_complete(attempt bigint, runs content_run[], aggregated bytea, digest bytea) RETURNS boolean
+LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (
+        SELECT FROM (
+            SELECT r.*, sum(r.bytes) OVER (ORDER BY r.place) - r.bytes AS before,
+                count(*) FILTER (WHERE r.first BETWEEN 0 AND number_last() - 1) OVER () AS numbered
+            FROM unnest(runs) WITH ORDINALITY r (first, last, bytes, place)
+        ) r
+        WHERE r.numbered = 1 AND (r.first, r.last, r.bytes) = (0, a.total_parts - 1, a.total_bytes)
+            AND a.total_sha256 = CASE WHEN r.bytes = octet_length(aggregated) THEN digest
+                ELSE sha256(substring(aggregated FROM r.before::integer + 1 FOR r.bytes::integer)) END
+    )
+    FROM log_attempts a WHERE a.id = attempt AND a.total_parts IS NOT NULL
+$$;
+
+COMMENT ON FUNCTION is_complete IS
+    'Whether the numbered parts of a content are exactly those that the sender of the attempt announced; '
+    'null if it announced nothing. digest: SHA-256 of the content, which is not computed again unless '
+    'other text surrounds the parts. Without runs, because of gaps or the size limit, it is not complete.';
+
+CREATE FUNCTION missing_numbers(log bigint, attempt bigint, most integer)
+RETURNS TABLE (first integer, last integer)
+LANGUAGE sql STABLE AS $$
+    WITH stored AS (
+        SELECT p.number AS first, p.number AS last FROM log_parts p
+        WHERE p.log_id = log AND p.attempt_id = attempt AND p.number BETWEEN 0 AND number_last() - 1
+        UNION ALL
+        SELECT r.first, r.last FROM logs l, unnest(l.content_runs) r
+        WHERE l.id = log AND l.content_attempt_id = attempt AND r.first BETWEEN 0 AND number_last() - 1
+        UNION ALL
+        SELECT a.total_parts, a.total_parts FROM log_attempts a WHERE a.id = attempt
+    ), gap AS (
+        SELECT coalesce(max(s.last) OVER (
+                ORDER BY s.first, s.last ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+            ), -1) + 1 AS first, s.first - 1 AS last
+        FROM stored s
+        WHERE s.first <= (SELECT a.total_parts FROM log_attempts a WHERE a.id = attempt)
+    )
+    SELECT g.first, g.last FROM gap g WHERE g.first <= g.last ORDER BY g.first LIMIT most
+$$;
+
+COMMENT ON FUNCTION missing_numbers IS
+    'The lowest ranges of numbers that the sender of an attempt announced and that are neither among '
+    'its parts nor in the content.';
+
 CREATE FUNCTION write_content(
     log bigint, attempt bigint, merged boolean, archive_again boolean, oldest_part timestamptz,
     parts bigint, missing bigint, runs content_run[], most_bytes bigint, notice bytea, left_out bigint
@@ -199,7 +244,8 @@ BEGIN
         archived_at = CASE WHEN is_archived THEN l.archived_at END,
         archive_verified = is_archived AND l.archive_verified,
         content_bytes = octet_length(aggregated), content_sha256 = digest, content_attempt_id = attempt,
-        content_runs = runs, part_count = parts, missing_parts = missing, left_out_bytes = left_out,
+        content_runs = runs, part_count = parts, missing_parts = missing,
+        complete = is_complete(attempt, runs, aggregated, digest), left_out_bytes = left_out,
         parts_since = oldest_part, late_parts = false, archiving = false, aggregated_at = now(),
         updated_at = now(), expired_at = NULL
     WHERE l.id = log;

@@ -21,6 +21,7 @@ CREATE TABLE logs (
     content_runs content_run[],
     part_count bigint,
     missing_parts bigint,
+    complete boolean,
     left_out_bytes bigint,
     parts_since timestamptz,
     uploads integer NOT NULL DEFAULT 0,
@@ -56,6 +57,9 @@ COMMENT ON COLUMN logs.content_runs IS
     'written whole and each `last` part are runs of their own. Null if there are too many runs.';
 COMMENT ON COLUMN logs.part_count IS 'Parts in the content.';
 COMMENT ON COLUMN logs.missing_parts IS 'Numbers missing below the highest in the content.';
+COMMENT ON COLUMN logs.complete IS
+    'Whether the content is byte for byte what the sender announced with the final part; null if it '
+    'announced nothing.';
 COMMENT ON COLUMN logs.left_out_bytes IS
     'Bytes of the log that the content lacks because of the size limit; null if it is complete.';
 COMMENT ON COLUMN logs.parts_since IS
@@ -86,6 +90,9 @@ CREATE TABLE log_attempts (
     stale_until timestamptz,
     stale_parts bigint NOT NULL DEFAULT 0,
     stale_at timestamptz,
+    total_parts integer,
+    total_bytes bigint,
+    total_sha256 bytea,
     UNIQUE (log_id, uuid)
 );
 
@@ -104,6 +111,10 @@ COMMENT ON COLUMN log_attempts.stale_until IS
     'stale. Null if that did not happen.';
 COMMENT ON COLUMN log_attempts.stale_parts IS 'Parts that arrived after it was closed.';
 COMMENT ON COLUMN log_attempts.stale_at IS 'When the last of them arrived.';
+COMMENT ON COLUMN log_attempts.total_parts IS
+    'How many parts its sender announced with the final part, that one included; null if it did not.';
+COMMENT ON COLUMN log_attempts.total_bytes IS 'How many bytes these parts have.';
+COMMENT ON COLUMN log_attempts.total_sha256 IS 'SHA-256 of these bytes, in the order of the numbers.';
 
 CREATE TABLE log_timings (
     log_id bigint NOT NULL REFERENCES logs ON DELETE CASCADE,
@@ -152,6 +163,7 @@ SELECT l.id, l.job_id, l.created_at, l.updated_at, l.generation, l.late_parts, l
     CASE WHEN l.aggregated_at IS NOT NULL THEN encode(l.content_sha256, 'hex') END AS content_sha256,
     CASE WHEN l.aggregated_at IS NOT NULL THEN l.part_count END AS part_count,
     CASE WHEN l.aggregated_at IS NOT NULL THEN l.missing_parts END AS missing_parts,
+    CASE WHEN l.aggregated_at IS NOT NULL THEN l.complete END AS complete,
     CASE WHEN l.aggregated_at IS NOT NULL THEN l.left_out_bytes END AS left_out_bytes,
     l.archiving, l.archived_at, l.archive_verified, l.step_count, l.purged_at, l.expired_at,
     l.removed_at, l.removed_by

@@ -41,7 +41,8 @@ GRANT INSERT (job_id),
         expired_at)
     ON logs TO logflume_drain;
 GRANT INSERT (log_id, uuid, began_at), SELECT,
-    UPDATE (began_at, closed_at, stale_until, stale_parts, stale_at) ON log_attempts TO logflume_drain;
+    UPDATE (began_at, closed_at, stale_until, stale_parts, stale_at, total_parts, total_bytes, total_sha256)
+    ON log_attempts TO logflume_drain;
 GRANT INSERT ON log_parts, large_dead_letters TO logflume_drain;
 GRANT USAGE ON SEQUENCE log_parts_id_seq TO logflume_drain;
 
@@ -53,7 +54,8 @@ GRANT SELECT ON log_holds TO logflume_worker;
 
 -- The web reads, writes content whole, and records which logs have live readers.
 GRANT SELECT, INSERT (job_id), UPDATE ON logs TO logflume_web;
-GRANT SELECT, INSERT (log_id, uuid), UPDATE (began_at, closed_at) ON log_attempts TO logflume_web;
+GRANT SELECT, INSERT (log_id, uuid), UPDATE (began_at, closed_at, total_parts, total_bytes, total_sha256)
+    ON log_attempts TO logflume_web;
 GRANT SELECT, INSERT, DELETE ON log_parts TO logflume_web;
 GRANT USAGE, SELECT ON SEQUENCE log_parts_id_seq TO logflume_web;
 GRANT SELECT, DELETE ON log_timings TO logflume_web;

@@ -34,8 +34,10 @@ COMMENT ON FUNCTION announce_parts IS
 
 -- One statement: nothing that the client does or fails to do can prolong the locks.
 CREATE FUNCTION store_parts(
-    job_ids bigint[], uuids text[], begins timestamptz[], restarts timestamptz[], part_counts integer[],
+    job_ids bigint[], uuids text[], begins timestamptz[], restarts timestamptz[], ends boolean[],
+    part_counts integer[],
     groups integer[], published timestamptz[], received timestamptz[], numbers integer[], finals boolean[], contents bytea[],
+    total_of integer[], total_parts integer[], total_bytes bigint[], total_sha256 bytea[],
     lock_wait interval
 )
 RETURNS TABLE (
@@ -59,7 +61,7 @@ BEGIN
         array_agg(o.is_log ORDER BY place) AS are_log, array_agg(o.begun ORDER BY place) AS begun,
         array_agg(o.moved ORDER BY place) AS moved, array_agg(o.stale_until ORDER BY place) AS stale_until
     INTO opened
-    FROM open_attempts(job_ids, uuids, begins, restarts, part_counts)
+    FROM open_attempts(job_ids, uuids, begins, restarts, ends, part_counts)
         WITH ORDINALITY o (log_id, attempt_id, is_open, is_log, begun, moved, stale_until, place);
 
     -- Parts of a restarted attempt that belong to its closed run are stale.
@@ -72,6 +74,14 @@ BEGIN
         SELECT p.place, count(*) AS count FROM unnest(groups, fresh) p (place, is_fresh)
         WHERE NOT p.is_fresh AND opened.are_open[p.place] GROUP BY p.place
     ) s WHERE a.id = opened.attempt_ids[s.place];
+
+    -- Of several totals of an attempt the one received last counts. Their logs are locked.
+    UPDATE log_attempts a SET total_parts = t.parts, total_bytes = t.bytes, total_sha256 = t.sha256
+    FROM (
+        SELECT DISTINCT ON (opened.attempt_ids[groups[u.n]]) opened.attempt_ids[groups[u.n]] AS id, u.*
+        FROM unnest(total_of, total_parts, total_bytes, total_sha256) u (n, parts, bytes, sha256)
+        WHERE fresh[u.n] ORDER BY 1, u.n DESC
+    ) t WHERE a.id = t.id;
 
     SELECT array_agg(job) INTO occupied_jobs FROM (
         SELECT array_agg(j.job) AS jobs, array_agg(j.lowest) AS lowest FROM (
@@ -107,8 +117,9 @@ $$;
 
 COMMENT ON FUNCTION store_parts IS
     'Stores a batch: parts of open attempts are inserted, those of closed ones counted, and streams '
-    'notified. The first five arrays describe the attempts as for open_attempts(), the others the '
-    'parts, each with the position of its attempt. Returns the attempts in the order given, and '
+    'notified. The first six arrays describe the attempts as for open_attempts(), the next six the '
+    'parts, each with the position of its attempt, the others the totals, each with the position of '
+    'its part. Returns the attempts in the order given, and '
     'nothing if maintenance is on. Waits for each lock for at most lock_wait.';
 
 COMMIT;

@@ -65,7 +65,8 @@ COMMENT ON FUNCTION lock_archived_object IS
     'exclusive to delete the object outside of the log''s workflow.';
 
 CREATE FUNCTION open_attempts(
-    job_ids bigint[], uuids text[], begins timestamptz[], restarts timestamptz[], part_counts integer[]
+    job_ids bigint[], uuids text[], begins timestamptz[], restarts timestamptz[], ends boolean[],
+    part_counts integer[]
 )
 RETURNS TABLE (
     log_id bigint, attempt_id bigint, is_open boolean, is_log boolean, begun boolean, moved boolean,
@@ -102,11 +103,11 @@ BEGIN
         SELECT l.id, l.aggregated_at IS NOT NULL AS is_aggregated FROM logs l
         WHERE l.id IN (
             SELECT k.id
-            FROM unnest(job_ids, uuids, begins) i (job_id, uuid, begin_at)
+            FROM unnest(job_ids, uuids, begins, ends) i (job_id, uuid, begin_at, has_total)
             JOIN logs k ON k.job_id = i.job_id
             LEFT JOIN log_attempts a ON a.log_id = k.id AND a.uuid = i.uuid
             WHERE a.began_at IS NULL OR i.begin_at < a.began_at OR k.aggregated_at IS NOT NULL
-                OR a.closed_at IS NOT NULL
+                OR a.closed_at IS NOT NULL OR i.has_total
         )
         ORDER BY l.id
         FOR NO KEY UPDATE
@@ -155,7 +156,8 @@ BEGIN
         ORDER BY a.id
         FOR NO KEY UPDATE OF a
     ), restarted AS (
-        UPDATE log_attempts a SET began_at = r.restart_at, stale_until = a.closed_at, closed_at = NULL
+        UPDATE log_attempts a SET began_at = r.restart_at, stale_until = a.closed_at, closed_at = NULL,
+            total_parts = NULL, total_bytes = NULL, total_sha256 = NULL
         FROM requeued r WHERE a.id = r.id
         RETURNING a.id
     )
@@ -220,7 +222,8 @@ COMMENT ON FUNCTION open_attempts IS
     'whether this batch begins it, and whether it moves the begin, which may make another attempt '
     'the log. A null begin means only `last` parts, which begin nothing. restarts: the last publish '
     'time of a part 0, which may begin a closed uuid again; stale_until: parts of such an attempt '
-    'published until then are stale, and the caller counts them. Every caller locks logs, '
+    'published until then are stale, and the caller counts them. ends: the batch has the total of the '
+    'attempt, which the caller stores. Every caller locks logs, '
     'then attempts, each by id, so that no deadlock is possible.';
 
 COMMIT;

@@ -33,7 +33,14 @@ BEGIN
 
     PERFORM write_content(log, newer, false, false, now(), 5, 1, summary.runs, 100, NULL, NULL);
     ASSERT (SELECT content = 'w013l' AND content_sha256 = sha256('w013l') FROM logs WHERE id = log);
-    ASSERT (SELECT (content_bytes, part_count, missing_parts) = (5, 5, 1) FROM log_rows WHERE id = log);
+    ASSERT (SELECT (content_bytes, part_count, missing_parts) = (5, 5, 1) AND complete IS NULL
+        FROM log_rows WHERE id = log);
+    UPDATE log_attempts SET total_parts = 6, total_bytes = 4, total_sha256 = sha256('0123') WHERE id = newer;
+    ASSERT (SELECT array_agg((first, last)::text) FROM missing_numbers(log, newer, 9)) = '{"(2,2)","(4,5)"}';
+    ASSERT (SELECT count(*) = 1 FROM missing_numbers(log, newer, 1));
+    PERFORM write_content(log, newer, false, false, now(), 5, 1, summary.runs, 100, NULL, NULL);
+    ASSERT (SELECT NOT complete FROM log_rows WHERE id = log), 'a log with a gap is complete';
+    UPDATE log_attempts SET total_parts = 4 WHERE id = newer;
 
     -- Once the parts are gone, late ones are merged into the content.
     DELETE FROM log_parts WHERE log_id = log;
@@ -42,8 +49,11 @@ BEGIN
     ASSERT (SELECT string_agg(content, '' ORDER BY first, id) FROM merged_parts(log, newer)) = 'w0123l';
     SELECT * INTO summary FROM content_summary(log, newer, true, 10);
     ASSERT (summary.parts, summary.missing_parts, summary.has_new, summary.has_old) = (6, 0, true, true);
+    ASSERT NOT EXISTS (SELECT FROM missing_numbers(log, newer, 9)), 'numbers in the content are missing';
+    ASSERT is_complete(newer, summary.runs, 'w0123l', sha256('w0123l'));
+    ASSERT NOT is_complete(newer, summary.runs, 'w0124l', sha256('w0124l'));
     PERFORM write_content(log, newer, true, false, now(), 6, 0, NULL, 4, '!', 2);
-    ASSERT (SELECT content = 'w012!' AND left_out_bytes = 2 FROM logs WHERE id = log), 'the log is not cut';
+    ASSERT (SELECT content = 'w012!' AND left_out_bytes = 2 AND NOT complete FROM logs WHERE id = log), 'the log is not cut';
 END
 $$;
 

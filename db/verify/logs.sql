@@ -4,10 +4,11 @@ BEGIN;
 
 SELECT id, job_id, created_at, updated_at, generation, empty, late_parts, aggregated_at, content,
     content_bytes, content_sha256, content_attempt_id, content_runs, part_count, missing_parts,
-    left_out_bytes, parts_since, uploads, archiving, archived_at, archive_verified, archive_outdated,
+    complete, left_out_bytes, parts_since, uploads, archiving, archived_at, archive_verified, archive_outdated,
     archive_outdated_at, archive_settles_at, step_count, purged_at, expired_at, removed_at, removed_by
 FROM logs WHERE false;
-SELECT id, log_id, uuid, began_at, closed_at, stale_until, stale_parts, stale_at FROM log_attempts WHERE false;
+SELECT id, log_id, uuid, began_at, closed_at, stale_until, stale_parts, stale_at,
+    total_parts, total_bytes, total_sha256 FROM log_attempts WHERE false;
 SELECT log_id, place, timer, event, fold, line, start_ns, finish_ns FROM log_timings WHERE false;
 SELECT job_id, kind, seen, written_at, generation, note FROM imported_logs WHERE false;
 
@@ -49,16 +50,16 @@ BEGIN
     END LOOP;
 
     UPDATE logs SET content_bytes = 1, content_sha256 = '\x00', part_count = 1, missing_parts = 0,
-        left_out_bytes = 1, content_runs = ARRAY[(0, 0, 1)::content_run]
+        complete = true, left_out_bytes = 1, content_runs = ARRAY[(0, 0, 1)::content_run]
     WHERE id = log;
     SELECT * INTO found FROM log_rows WHERE id = log;
     ASSERT (found.job_id, found.generation, found.late_parts) = (job, 0, false);
     ASSERT num_nulls(found.content_bytes, found.content_sha256, found.part_count, found.missing_parts,
-        found.left_out_bytes) = 5, 'log_rows shows superseded content';
+        found.complete, found.left_out_bytes) = 6, 'log_rows shows superseded content';
     UPDATE logs SET aggregated_at = now() WHERE id = log;
     SELECT * INTO found FROM log_rows WHERE id = log;
     ASSERT (found.content_bytes, found.content_sha256, found.part_count, found.missing_parts,
-        found.left_out_bytes) = (1, '00', 1, 0, 1);
+        found.complete, found.left_out_bytes) = (1, '00', 1, 0, true, 1);
     ASSERT num_nulls(found.archived_at, found.step_count, found.purged_at, found.expired_at,
         found.removed_at, found.removed_by) = 6 AND NOT found.archiving AND NOT found.archive_verified
         AND found.created_at = now() AND found.updated_at = now();

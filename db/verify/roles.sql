@@ -42,11 +42,11 @@ BEGIN
         ('drain', 'UPDATE', 'logs', 'aggregated_at,archiving,archived_at,archive_verified,purged_at,'
             'updated_at,late_parts,empty,expired_at'),
         ('drain', 'INSERT', 'log_attempts', 'log_id,uuid,began_at'),
-        ('drain', 'UPDATE', 'log_attempts', 'began_at,closed_at,stale_until,stale_parts,stale_at'),
+        ('drain', 'UPDATE', 'log_attempts', 'began_at,closed_at,stale_until,stale_parts,stale_at,total_parts,total_bytes,total_sha256'),
         ('worker', 'UPDATE', 'log_parts', 'created_at'),
         ('web', 'INSERT', 'logs', 'job_id'),
         ('web', 'INSERT', 'log_attempts', 'log_id,uuid'),
-        ('web', 'UPDATE', 'log_attempts', 'began_at,closed_at')
+        ('web', 'UPDATE', 'log_attempts', 'began_at,closed_at,total_parts,total_bytes,total_sha256')
     ) v (role, privilege, object, columns), string_to_table(v.columns, ',') c (name)
     WHERE NOT has_column_privilege('logflume_' || v.role, v.object, c.name, v.privilege);
     ASSERT missing IS NULL, 'missing: ' || missing;

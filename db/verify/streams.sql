@@ -21,14 +21,18 @@ BEGIN
     ASSERT ARRAY(SELECT announce_parts(ARRAY[job, job - 1], '{0,0}')) = ARRAY[job];
 
     DELETE FROM maintenance;
-    SELECT * INTO stored FROM store_parts(ARRAY[job], ARRAY['b'], ARRAY[now()], ARRAY[NULL::timestamptz], ARRAY[1],
-        ARRAY[1], ARRAY[now()], ARRAY[now()], ARRAY[0], ARRAY[true], ARRAY['a'::bytea], '1 min');
+    SELECT * INTO stored FROM store_parts(ARRAY[job], ARRAY['b'], ARRAY[now()], ARRAY[NULL::timestamptz], ARRAY[true], ARRAY[1],
+        ARRAY[1], ARRAY[now()], ARRAY[now()], ARRAY[0], ARRAY[true], ARRAY['a'::bytea],
+        ARRAY[1], ARRAY[9], ARRAY[8::bigint], ARRAY['\x07'::bytea], '1 min');
     ASSERT (stored.is_open, stored.is_log, stored.begun, stored.moved, stored.occupied) = (true, true, true, false, true);
     ASSERT (SELECT (attempt_id, number, final, content) = (stored.attempt_id, 0, true, 'a'::bytea)
         FROM log_parts WHERE log_id = stored.log_id);
+    ASSERT (SELECT (total_parts, total_bytes, total_sha256) = (9, 8, '\x07'::bytea)
+        FROM log_attempts WHERE id = stored.attempt_id);
     INSERT INTO maintenance (until) VALUES (now() + interval '1 hour');
-    ASSERT NOT EXISTS (SELECT FROM store_parts(ARRAY[job], ARRAY['b'], ARRAY[now()], ARRAY[NULL::timestamptz], ARRAY[1],
-        ARRAY[1], ARRAY[now()], ARRAY[now()], ARRAY[0], ARRAY[true], ARRAY['a'::bytea], '1 min'));
+    ASSERT NOT EXISTS (SELECT FROM store_parts(ARRAY[job], ARRAY['b'], ARRAY[now()], ARRAY[NULL::timestamptz], ARRAY[true], ARRAY[1],
+        ARRAY[1], ARRAY[now()], ARRAY[now()], ARRAY[0], ARRAY[true], ARRAY['a'::bytea],
+        ARRAY[1], ARRAY[9], ARRAY[8::bigint], ARRAY['\x07'::bytea], '1 min'));
 END
 $$;
 

@@ -26,19 +26,19 @@ BEGIN
     EXCEPTION WHEN unique_violation THEN NULL;
     END;
 
-    SELECT * INTO opened FROM open_attempts(ARRAY[job], ARRAY['a'], ARRAY[now()], ARRAY[NULL::timestamptz], ARRAY[1]);
+    SELECT * INTO opened FROM open_attempts(ARRAY[job], ARRAY['a'], ARRAY[now()], ARRAY[NULL::timestamptz], ARRAY[false], ARRAY[1]);
     ASSERT (opened.is_open, opened.is_log, opened.begun, opened.moved) = (true, true, true, false);
     ASSERT EXISTS (SELECT FROM logs WHERE id = opened.log_id AND job_id = job);
-    SELECT * INTO opened FROM open_attempts(ARRAY[job], ARRAY['a'], ARRAY[now() - interval '1 s'], ARRAY[NULL::timestamptz], ARRAY[1]);
+    SELECT * INTO opened FROM open_attempts(ARRAY[job], ARRAY['a'], ARRAY[now() - interval '1 s'], ARRAY[NULL::timestamptz], ARRAY[false], ARRAY[1]);
     ASSERT (opened.begun, opened.moved) = (false, true);
-    PERFORM open_attempts(ARRAY[job], ARRAY['b'], ARRAY[timestamptz '9999-01-01'], ARRAY[NULL::timestamptz], ARRAY[1]);
+    PERFORM open_attempts(ARRAY[job], ARRAY['b'], ARRAY[timestamptz '9999-01-01'], ARRAY[NULL::timestamptz], ARRAY[false], ARRAY[1]);
     ASSERT EXISTS (SELECT FROM log_attempts WHERE log_id = opened.log_id AND uuid = 'b' AND began_at = now());
     UPDATE log_attempts SET closed_at = now() WHERE id = opened.attempt_id;
-    SELECT * INTO opened FROM open_attempts(ARRAY[job], ARRAY['a'], ARRAY[now()], ARRAY[now()], ARRAY[3]);
+    SELECT * INTO opened FROM open_attempts(ARRAY[job], ARRAY['a'], ARRAY[now()], ARRAY[now()], ARRAY[false], ARRAY[3]);
     ASSERT NOT opened.is_open AND (SELECT stale_parts = 3 FROM log_attempts WHERE id = opened.attempt_id);
 
     UPDATE log_attempts SET closed_at = now() - interval '1 s' WHERE id = opened.attempt_id;
-    SELECT * INTO opened FROM open_attempts(ARRAY[job], ARRAY['a'], ARRAY[now()], ARRAY[now()], ARRAY[1]);
+    SELECT * INTO opened FROM open_attempts(ARRAY[job], ARRAY['a'], ARRAY[now()], ARRAY[now()], ARRAY[false], ARRAY[1]);
     ASSERT (opened.is_open, opened.begun, opened.stale_until) = (true, true, now() - interval '1 s');
     ASSERT EXISTS (SELECT FROM log_attempts WHERE id = opened.attempt_id AND stale_at = now()
         AND stale_until = opened.stale_until);

@@ -1,13 +1,17 @@
 """The content rule: SQL against a simple model of the contract."""
 
+import hashlib
+from datetime import UTC, datetime, timedelta
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from db import aggregation, reading
 from db.parts import store_batch
-from logflume.domain import LAST, Part
+from logflume.domain import LAST, Part, Total
 from tests.support.model import Model, contents, parts
-from tests.support.parts import content, part, received_now, write_whole
+from tests.support.parts import content, finish, part, pieces, received_now, write_whole
 
 batches = st.lists(st.lists(parts, min_size=1, max_size=5) | contents, max_size=8)
 
@@ -90,3 +94,55 @@ async def test_listed_parts_are_read_whatever_arrived_since(pool, job_id):
         assert await read(range(3)) == b"0,2,4,"
         assert await read(range(1, 2)) == b"2,"
         assert await read(range(4)) == b"0,2,4,end"
+
+
+def sent(job_id: int, *texts: bytes) -> list[Part]:
+    """The parts of a sender that announces their total with the last one."""
+    whole = b"".join(texts)
+    total = Total(len(texts), len(whole), hashlib.sha256(whole).hexdigest())
+    parts = [part(job_id, number, text) for number, text in enumerate(texts)]
+    return [*parts[:-1], replace(parts[-1], final=True, total=total)]
+
+
+async def test_a_log_is_complete_if_it_is_what_its_sender_announced(pool, numbers):
+    async with pool.acquire() as connection:
+
+        async def complete(*parts: Part, **limit: int) -> bool | None:
+            await store_batch(connection, parts)
+            job_id = parts[0].job_id
+            made = await aggregation.aggregate(
+                connection, job_id, force=True, restore=False, **limit
+            )
+            assert (await reading.find(connection, job_id)).complete == made.complete
+            return made.complete
+
+        one, two, three = next(numbers), next(numbers), next(numbers)
+        a, b, c = sent(one, b"a", b"b\xff", b"c")
+        assert await complete(a, b) is None  # as those of older runners
+        assert await complete(c) is True
+        assert await complete(part(one, 1, b"B\xff")) is False
+        assert await complete(b) is True
+        assert await complete(c, max_bytes=2) is False
+        assert await complete(part(one, 3, b"d")) is False
+
+        a, b, c = sent(two, b"a", b"b", b"c")
+        await write_whole(connection, two, b"of the site")
+        assert await complete(a, c) is False
+        last = part(two, LAST, b"of the site, too")
+        assert await complete(last) is False
+        await finish(connection, two)
+        await connection.execute("DELETE FROM log_parts")
+        await store_batch(connection, [b])  # merged into what the archive holds
+        whole = pieces(b"of the siteacof the site, too")
+        await aggregation.restore_content(connection, two, whole)
+        assert await complete(b) is True
+        await write_whole(connection, two, b"")
+        assert (await reading.find(connection, two)).complete is None
+
+        # A requeued run with the same uuid announces nothing.
+        await complete(*sent(three, b"a"))
+        await write_whole(connection, three, b"")
+        later = datetime.now(UTC) + timedelta(seconds=1)
+        again = part(three, 0, b"a", published_at=later)
+        await connection.execute("UPDATE log_attempts SET closed_at = closed_at - interval '1 s'")
+        assert await complete(replace(again, received_at=later)) is None

@@ -2,10 +2,12 @@
 
 import asyncio
 import base64
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+import httpx
 import jwt
 import pytest
 from jwt.api_jws import PyJWS
@@ -137,9 +139,66 @@ async def test_the_token_distinguishes_the_runs_of_a_job(settings, web, channel,
     assert await stored_content(pool, job_id) == b"second,end"
 
 
+async def test_the_sender_of_a_total_learns_what_is_missing(
+    settings, channel, pool, token_for, job_id, monkeypatch
+):
+    monkeypatch.setattr("web.receipts.ANSWER_SECONDS", 1)
+    texts = [b"a", b"b", b"c", b"d"]
+    total = {"parts": 4, "bytes": 4, "sha256": hashlib.sha256(b"abcd").hexdigest()}
+    bearer = {"Authorization": f"Bearer {token_for(job_id)}"}
+
+    async with serving(settings, pool) as web:
+
+        async def put(number: int, **fields: object) -> httpx.Headers:
+            sent = body(texts[number], **fields)
+            path = f"/log-parts/{job_id}/{number}"
+            response = await web.put(path, json=sent, headers=bearer)
+            assert response.status_code == 204
+            return response.headers
+
+        await put(1)
+        await put(2)
+        queue = await channel.declare_queue(contract.QUEUE, durable=True)
+        await queue.purge()  # the broker loses them
+        await put(0)
+        final = {"final": True, "total": total}
+        assert "logflume-missing-parts" not in await put(3, **final)  # no drain is running
+        async with draining(settings):
+            assert (await put(3, **final))["logflume-missing-parts"] == "1-2"
+            await put(2)
+            assert (await put(3, **final))["logflume-missing-parts"] == "1"
+            await put(1)
+            token = token_for(job_id)
+            one = body(b"d", job_id=job_id, number=3, tok=token, **final)
+            response = await web.post("/log-parts/multi", json=[one], headers=many(one))
+            assert response.headers["logflume-missing-parts"] == "none"
+
+
+async def test_a_sender_learns_that_its_log_is_being_read(settings, channel, pool, job_id):
+    async with serving(settings, pool) as web, serving(settings, pool) as other:
+
+        async def seconds() -> str:
+            response = await web.put(f"/log-parts/{job_id}/0", json=body())
+            return response.headers["logflume-flush-seconds"]
+
+        async def is_stored() -> bool:
+            return (await other.get(f"/logs/{job_id}")).status_code == 200
+
+        async def is_short() -> bool:
+            return await seconds() == "0.5"
+
+        assert await seconds() == "5"
+        async with draining(settings):
+            await until(is_stored)
+            async with other.stream("GET", f"/logs/{job_id}/stream"):
+                await until(is_short)
+
+
 @pytest.mark.parametrize(
     ("path", "sent", "error"),
     [
+        ("1/0", body(total={"parts": 1}), "total"),
+        ("1/0", body(total={"parts": 1, "bytes": 0, "sha256": "0" * 64}), "total: only on a final"),
         ("x/0", body(), "job_id must be an integer"),
         ("1/x", body(), "number: "),
         ("1/-1", body(), "number: "),

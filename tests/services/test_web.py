@@ -29,6 +29,7 @@ async def test_a_log_reads_the_same_at_every_stage(web, move_to, job_id, where):
         "@type", "id", "job_id", "content", "created_at", "updated_at", "aggregated_at",
         "archived_at", "archive_verified", "archiving", "purged_at", "removed_at",
         "removed_by_id",
+        "complete",
     }  # fmt: skip
     assert (log["@type"], log["job_id"]) == ("log", job_id)
     assert log["archive_verified"] is (where == "archive")

@@ -4,16 +4,18 @@ import base64
 import contextlib
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from logflume.contract import PartMessage, decode, utc
-from logflume.domain import LAST, MAX_JOB_ID
+from logflume.domain import LAST, MAX_JOB_ID, Total
 from logflume.errors import InvalidMessage
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
+TOTAL: dict[str, Any] = {"parts": 8, "bytes": 2**63 - 1, "sha256": "0a" * 32}
 GOOD = {"id": 4242, "log": "text", "number": 7, "uuid": "run", "final": False}
 
 
@@ -66,6 +68,8 @@ def test_meta_is_ignored_if_the_log_has_raw_bytes():
         ({"log": "é漢🎉"}, "content", "é漢🎉".encode()),
         ({"log": base64.b64encode(b"\xff\0").decode(), "encoding": "base64"}, "content", b"\xff\0"),
         ({"log": "YWJj\r\nZGVm\n", "encoding": "base64"}, "content", b"abcdef"),
+        ({"total": None}, "total", None),
+        ({"final": True, "total": TOTAL}, "total", Total(**TOTAL)),
     ],
 )
 def test_valid_fields(fields, name, value):
@@ -108,6 +112,15 @@ def test_valid_fields(fields, name, value):
         (body(encoding="rot13"), "encoding"),
         (body(encoding="base64", log="not base64!"), "base64"),
         (body(encoding="base64", log="YQ"), "base64"),
+        (body(final=True, total=7), "total"),
+        (body(final=True, total={**TOTAL, "parts": 0}), r"total\.parts"),
+        (body(final=True, total={**TOTAL, "bytes": -1}), r"total\.bytes"),
+        (body(final=True, total={**TOTAL, "bytes": 2**63}), r"total\.bytes"),
+        (body(final=True, total={**TOTAL, "sha256": "A" * 64}), r"total\.sha256"),
+        (body(final=True, total={**TOTAL, "sha256": "a" * 64 + "\n"}), r"total\.sha256"),
+        (body(final=True, total={"parts": 1, "bytes": 1}), "sha256"),
+        (body(total=TOTAL), "total: only on a final part"),
+        (body(number="last", final=True, total=TOTAL), "total: only on a final part"),
     ],
 )
 def test_an_invalid_message_names_the_field(raw, reason):

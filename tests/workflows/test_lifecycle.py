@@ -2,6 +2,7 @@
 
 import hashlib
 
+from logflume.domain import Total
 from tests.support.parts import part
 
 HOUR = 3600
@@ -67,6 +68,18 @@ async def test_a_log_with_a_gap_is_archived_and_the_gap_counted(driver):
     outcome = await driver.result()
     assert (outcome.missing_parts, driver.archived()) == (3, b"be")
     assert (await driver.row()).missing_parts == 3
+
+
+async def test_a_log_that_is_not_complete_waits_for_the_gap_grace_period(driver):
+    whole = Total(2, 2, hashlib.sha256(b"ab").hexdigest())
+    final = part(driver.job_id, 1, b"b", final=True, total=whole)
+    await driver.store(part(driver.job_id, 0, b"X"), final, final=True, begun=True)
+    await driver.sleep(15)
+    assert (await driver.until_phase("settling")).missing_parts == 0
+    assert (await driver.row()).complete is False
+    await driver.store(part(driver.job_id, 0, b"a"))
+    await driver.result()
+    assert ((await driver.row()).complete, driver.archived()) == (True, b"ab")
 
 
 async def test_late_parts_before_the_purge_are_archived_too(driver):

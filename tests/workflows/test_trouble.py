@@ -13,7 +13,7 @@ from activities.logs import ArchiveActivities, DatabaseActivities
 from activities.types import AGGREGATE, AggregateInput
 from db import maintenance
 from db.parts import store_batch
-from logflume.domain import Content
+from logflume.domain import Content, Total
 from tests.support.driver import OPTIONS, Driver
 from tests.support.parts import part, replace_whole, store_parts
 from tests.support.sweeper import LockedArchive, wrong_key
@@ -98,8 +98,8 @@ async def test_each_step_of_a_lifecycle_is_counted(driver, archive):
 
     archive.after_upload = lose
     before = counters()
-    parts = part(driver.job_id, 1, b"b"), part(driver.job_id, 4, b"e", final=True)
-    await driver.store(*parts, final=True, begun=True)
+    end = part(driver.job_id, 4, b"e", final=True, total=Total(5, 5, "0" * 64))
+    await driver.store(part(driver.job_id, 1, b"b"), end, final=True, begun=True)
     await driver.result()
     assert {name: value - before[name] for name, value in counters().items()} == {
         "aggregated_logs_total": 1,
@@ -108,6 +108,7 @@ async def test_each_step_of_a_lifecycle_is_counted(driver, archive):
         "verified_logs_total": 1,
         "verified_bytes_total": 2,
         "missing_parts_total": 3,
+        "incomplete_logs_total": 1,
         "final_to_verified_seconds_count": 1,
         "purged_logs_total": 1,
     }
@@ -117,7 +118,7 @@ def counters() -> dict[str, float]:
     names = (
         *("aggregated_logs_total", "archive_attempts_total", "archive_mismatches_total"),
         *("verified_logs_total", "verified_bytes_total", "missing_parts_total"),
-        *("final_to_verified_seconds_count", "purged_logs_total"),
+        *("incomplete_logs_total", "final_to_verified_seconds_count", "purged_logs_total"),
     )
     return {name: REGISTRY.get_sample_value(f"logflume_worker_{name}") or 0 for name in names}
 

@@ -9,6 +9,7 @@ import { within } from "./dom.js";
  * @property {number | null} parts
  * @property {number | null} bytes
  * @property {number | null} missing_parts
+ * @property {boolean | null} complete
  * @property {number} stale_parts
  * @property {string} attempt
  * @property {object[]} attempts
@@ -149,6 +150,7 @@ function rowsOf(body) {
     ["Phase", body.phase],
     ["Parts", body.parts && number.format(body.parts)],
     ["Size", body.bytes && size(body.bytes)],
+    ["Complete", body.complete === null ? null : body.complete ? "yes" : "no"],
     ["Missing parts", body.missing_parts],
     ["Stale parts", body.stale_parts],
     ["Attempt", body.attempt],

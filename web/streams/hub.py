@@ -1,6 +1,7 @@
 """All feeds of one process, and the one connection that listens for new parts."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -9,7 +10,7 @@ import structlog
 
 from db.connect import Connection
 from db.errors import FAILURES
-from db.notify import Announced, expire, listen
+from db.notify import Announced, expire, listen, watched_jobs
 from logflume.backoff import Backoff
 from logflume.errors import ComponentError
 from logflume.settings.servers import DatabaseSettings
@@ -19,6 +20,8 @@ from web.streams.poller import ACQUIRE_SECONDS, BatchedPoller
 log = structlog.get_logger()
 
 EXPIRE_SECONDS = 60.0
+# How long until a reader at another web counts for the pace of senders.
+WATCHED_SECONDS = 2.0
 MAX_BACKOFF_SECONDS = 2.0
 
 
@@ -33,6 +36,7 @@ class Hub:
         # Many streams that begin at once wait for each other here, not in the pool, where all
         # requests would wait for them until they time out.
         self.reading = asyncio.Semaphore(max(settings.connections // 2, 1))
+        self._watched: frozenset[int] = frozenset()
         self._closed = False
 
     @asynccontextmanager
@@ -56,6 +60,10 @@ class Hub:
         if feed.unsubscribe(subscriber) and self._feeds.get(job_id) is feed:
             del self._feeds[job_id]
 
+    def is_watched(self, job_id: int) -> bool:
+        """Whether the log of a job has live readers, here or, as of a moment ago, elsewhere."""
+        return job_id in self._feeds or job_id in self._watched
+
     def close(self) -> None:
         """Close all subscribers, as the process stops; clients reconnect to another one."""
         self._closed = True
@@ -76,7 +84,7 @@ class Hub:
             backoff.reset()
             self._wake_all()  # announcements were missed meanwhile
             try:
-                await self._expire_marks(lost)
+                await self._follow_marks(lost)
             finally:
                 connection.terminate()
 
@@ -88,16 +96,20 @@ class Hub:
         for feed in self._feeds.values():
             feed.wake(None)
 
-    async def _expire_marks(self, lost: asyncio.Event) -> None:
-        """Delete expired marks of watched logs every minute, until the connection is lost."""
+    async def _follow_marks(self, lost: asyncio.Event) -> None:
+        """Read the marks of watched logs, and expire them, until the connection is lost."""
+        expired_at = -EXPIRE_SECONDS
         while not lost.is_set():
             try:
                 async with self.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-                    await expire(connection)
+                    if time.monotonic() >= expired_at + EXPIRE_SECONDS:
+                        await expire(connection)
+                        expired_at = time.monotonic()
+                    self._watched = await watched_jobs(connection)
             except FAILURES as error:
-                log.warning("expire_failed", error=type(error).__name__)
+                log.warning("watched_logs_failed", error=type(error).__name__)
             try:
-                async with asyncio.timeout(EXPIRE_SECONDS):
+                async with asyncio.timeout(WATCHED_SECONDS):
                     await lost.wait()
             except TimeoutError:
                 continue
