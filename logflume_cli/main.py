@@ -3,6 +3,7 @@
 import importlib
 import keyword
 import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -20,6 +21,7 @@ COMMANDS = {
     "drain": ("drain", "Consume parts from RabbitMQ and commit them to Postgres."),
     "hold": ("hold", "Place or remove legal holds on logs."),
     "import": ("import_", "Import the logs of another service."),
+    "logs": ("logs", "Print the log of a job, wherever it is stored."),
     "maintenance": ("maintenance", "Pause all reads and writes of log parts for maintenance."),
     "publish": ("publish", "Publish files as the output of CI jobs."),
     "reconcile": (
@@ -83,9 +85,22 @@ def root() -> None:
 
 
 def main() -> None:
-    """Run a command; a LogflumeError is one line on standard error and exit code 1."""
+    """Run a command; an error is one line on standard error: exit code 1, or 2 for bad input."""
     try:
-        root()
+        _exit(root(standalone_mode=False) or 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        _exit(2)
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "logflume"
+        text = " ".join(error.format_message().split())
+        echo(f"logflume: {text} See `{where} --help`.", err=True)
+        _exit(2)
+    except click.ClickException as error:
+        error.show()
+        _exit(1)
+    except click.Abort:
+        _exit(128 + signal.SIGINT)
     except LogflumeError as error:
         echo(f"logflume: {error}", err=True)
         _exit(1)

@@ -99,8 +99,6 @@ NOWHERE = {
         (["publish", __file__], ["RabbitMQ"]),
         (["stack", "status"], ["stack up"]),
         (["publish", "no/such/file"], ["no/such/file"]),
-        (["show", "9" * 20], ["not a job id"]),
-        (["publish", "--job-id", "9" * 20, __file__], ["not a job id"]),
         (["publish", "--job-id", str(MAX_JOB_ID), __file__, __file__], ["2 job ids"]),
     ],
 )
@@ -117,9 +115,27 @@ def test_a_wrong_setting_is_one_line(run):
 
 def test_an_unknown_queue_or_component_is_a_usage_error(run):
     for command in (["worker", "--queues", "nope"], ["stack", "up", "nope"]):
-        done = run(*command)
-        assert done.returncode == 2
-        assert "nope" in done.stderr
+        is_one_usage_error(run(*command), "nope")
+
+
+def is_one_usage_error(done: Done, *words: str) -> None:
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert all(word in done.stderr for word in words)
+
+
+def test_bad_input_is_one_line_and_exit_code_2(run):
+    for command, word in {
+        ("logs", "9" * 20): "not a job id",
+        ("publish", "--job-id", "-1", __file__): "not a job id",
+        ("logs", "1", "--grep", "("): "not a regular expression",
+        ("logs", "1", "--tail", "x"): "not a valid integer",
+        ("logs", "1", "--follow", "--attempt", "a"): "exclude each other",
+        ("logs",): "JOB_ID",
+        ("nope",): "No such command",
+        ("show", "1", "--nope"): "No such option",
+    }.items():
+        is_one_usage_error(run(*command), word)
+    assert "Usage: logflume" in run().stderr
 
 
 def test_share_prints_a_signed_link_without_its_secret(run):

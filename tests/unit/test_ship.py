@@ -20,9 +20,9 @@ def test_the_shipper_reads_the_documented_settings():
     assert read == defaults | {"web_url": "", "amqp_url": ""}
 
 
-def test_the_shipper_imports_no_library_of_the_servers():
+def test_shipper_and_readers_import_no_library_of_the_servers():
     code = (
-        "import sys, logflume_cli.main, logflume_cli.run, logflume_cli.ship\n"
+        "import sys, logflume_cli.main, logflume_cli.run, logflume_cli.ship, logflume_cli.logs\n"
         "import logflume.ship.over_http\n"
         "print(*{name.split('.')[0] for name in sys.modules} - sys.stdlib_module_names)"
     )
