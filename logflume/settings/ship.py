@@ -8,12 +8,12 @@ from logflume.settings.group import MIB, Group
 
 
 class ShipSettings(Group):
-    """The shipper, `logflume run` and `logflume ship`, which also reads `LOGFLUME_WEB__URL`."""
+    """The shipper, `logflume run` and `logflume ship`, which also read the two URLs named below."""
 
     token: SecretStr | None = Field(
         None,
-        description="the job's own token (`logflume token JOB_ID`); the log is sent to "
-        "`LOGFLUME_WEB__URL` with it",
+        description="the job's own token (`logflume token JOB_ID`), with which its log is sent to "
+        "`LOGFLUME_WEB__URL`; unset: the log is published to `LOGFLUME_AMQP__URL`",
     )
     spool_dir: Path | None = Field(
         None,

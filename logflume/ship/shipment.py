@@ -24,6 +24,9 @@ RESTARTS = 100
 CHECK_SECONDS = 1.0
 ROOM_SECONDS = 0.1
 
+# Opens a transport for the attempt with a uuid.
+MakeTransport = Callable[[str], Transport]
+
 
 def say(text: str) -> None:
     """Print one line on standard error; a terminal in raw mode needs both characters."""
@@ -44,7 +47,7 @@ class Shipment:
         settings: ShipSettings,
         spool: Spool,
         masker: Masker,
-        transport: Callable[[], Transport],
+        transport: MakeTransport,
     ) -> None:
         self.is_lost = False
         self.spool = spool
@@ -166,7 +169,7 @@ class Shipment:
         threading.Thread(target=watch, daemon=True).start()
         Sender(
             self.spool,
-            self._transport(),
+            self._transport(self.spool.meta.uuid),
             lambda seconds: ended.wait(seconds) if seconds else ended.is_set(),
             flush_seconds=self._settings.flush_seconds,
             give_up_seconds=self._settings.give_up_seconds,
@@ -231,21 +234,39 @@ def start(
         masker = Masker([*values, *filter(None, [settings.token.encode()])])
         owner = hashlib.sha256(settings.token.encode()).hexdigest()[:16]
         spool = Spool(settings.folder, job_id, owner, settings.spool_bytes)
-        say(f"job {job_id} {settings.web_url.rstrip('/')}/jobs/{job_id}")
+        page = f" {settings.web_url.rstrip('/')}/jobs/{job_id}" if settings.web_url else ""
+        say(f"job {job_id}{page}")
         return Shipment(settings, spool, masker, transport)
     except (LogflumeError, OSError, RuntimeError) as error:
         say(f"the log is not shipped: {error}")
         return None
 
 
-def _select(settings: ShipSettings, job_id: int | None) -> tuple[int, Callable[[], Transport]]:
+def _select(settings: ShipSettings, job_id: int | None) -> tuple[int, MakeTransport]:
     """The job, and how to open the transport that the settings select."""
-    if not settings.token:
-        raise SettingsError("set LOGFLUME_WEB__URL and LOGFLUME_SHIP__TOKEN")
-    from logflume.ship.over_http import HttpTransport, token_job_id  # noqa: PLC0415
+    if settings.token:
+        from logflume.ship.over_http import HttpTransport, token_job_id  # noqa: PLC0415
 
-    own = token_job_id(settings.token)
-    if job_id not in {None, own}:
-        raise SettingsError(f"LOGFLUME_SHIP__TOKEN is for job {own}, not for job {job_id}")
-    transport = HttpTransport(settings.web_url, settings.token, own)
-    return own, lambda: transport
+        own = token_job_id(settings.token)
+        if job_id not in {None, own}:
+            raise SettingsError(f"LOGFLUME_SHIP__TOKEN is for job {own}, not for job {job_id}")
+        transport = HttpTransport(settings.web_url, settings.token, own)
+        return own, lambda _: transport
+    if not settings.amqp_url:
+        raise SettingsError(
+            "set LOGFLUME_WEB__URL and LOGFLUME_SHIP__TOKEN (`logflume token JOB_ID` issues one), "
+            "or LOGFLUME_AMQP__URL to send to RabbitMQ"
+        )
+    # As `logflume publish` numbers its jobs.
+    new = time.time_ns() // 1000 if job_id is None else job_id
+    return new, lambda uuid: _open_amqp(settings.amqp_url, new, uuid)
+
+
+def _open_amqp(url: str, job_id: int, uuid: str) -> Transport:
+    try:
+        from logflume.ship.over_amqp import AmqpTransport  # noqa: PLC0415 - slow, and optional
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"AMQP needs the Python package {error.name}: install logflume[server], or use HTTP"
+        ) from error
+    return AmqpTransport(url, job_id, uuid)

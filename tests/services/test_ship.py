@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import random
+import re
 import resource
 import signal
 import sys
@@ -12,6 +13,7 @@ from functools import partial
 import psutil
 import pytest
 
+from tests.support.broker import close_connections
 from tests.support.http_parts import runner_token
 from tests.support.processes import LOGFLUME, on_terminal
 from tests.support.services import draining
@@ -52,12 +54,15 @@ async def until_sent(shipper: Shipper, size: int) -> None:
 
 
 @pytest.mark.parametrize("option", [(), ("--no-tty",)])
-async def test_a_command_is_shown_and_shipped_byte_for_byte(shipper, drain, pool, option):
+async def test_a_command_is_shown_and_shipped_byte_for_byte(
+    shipper, drain, pool, aggregate, option
+):
     code = f"import sys; sys.stdout.buffer.write({BYTES!r}); sys.exit(3)"
     done = await shipper.run("run", *option, *python(code))
     assert (done.code, done.out) == (3, BYTES)
     assert done.err == f"logflume: job {shipper.job_id} {shipper.url}/jobs/{shipper.job_id}\n"
     assert await until_final(pool, shipper.job_id) == BYTES
+    assert (await aggregate(shipper.job_id)).complete is True
     assert not shipper.spool.exists()
 
 
@@ -215,7 +220,7 @@ async def test_a_log_that_cannot_be_shipped_does_no_harm(shipper, servers, stric
         assert len(lines) == 1, done.err
 
 
-async def test_a_full_disk_cuts_the_log(shipper, drain, pool):
+async def test_a_full_disk_cuts_the_log(shipper, drain, pool, aggregate):
     """The disk is full as soon as a file has 10,000 bytes."""
     limit = (10_000, 10_000)
     process = await shipper.begin(
@@ -225,6 +230,7 @@ async def test_a_full_disk_cuts_the_log(shipper, drain, pool):
     assert (process.returncode, out) == (0, BYTES)
     assert err.decode().count("File too large") == 1
     assert await until_final(pool, shipper.job_id) == BYTES[:10_000]
+    assert (await aggregate(shipper.job_id)).complete is False
 
 
 async def test_a_full_spool_holds_the_oldest_output_and_says_what_is_missing(
@@ -314,3 +320,39 @@ async def test_secrets_are_masked_before_they_are_stored(shipper, drain, pool, t
     done = await shipper.run("run", *options, "--", "echo", "hello")
     assert (done.code, done.out) == (0, b"hello\n")
     assert done.err.startswith("logflume: the log is not shipped: --mask SECRET: not set")
+
+
+async def test_parts_go_to_rabbitmq_without_a_token(
+    shipper, servers, settings, drain, pool, aggregate
+):
+    """Its connection is closed and the shipper killed meanwhile; the log is complete."""
+    shipper.settings = {
+        "LOGFLUME_SHIP__TOKEN": "",
+        "LOGFLUME_AMQP__URL": settings.amqp.url.get_secret_value(),
+        "LOGFLUME_SHIP__FLUSH_SECONDS": "0",
+    }
+    command = ("ship", "--job-id", str(shipper.job_id))
+    process = await shipper.begin(*command)
+    process.stdin.write(BYTES)
+    await until_sent(shipper, len(BYTES))
+    vhost = settings.amqp.url.get_secret_value().rpartition("/")[2]
+    await close_connections(servers, vhost, "logflume ship")
+    process.stdin.write(b"second,")
+    await until_sent(shipper, len(BYTES) + 7)
+    process.kill()
+    await process.communicate()
+    done = await shipper.run(*command, "--strict", stdin=b"third")
+    assert done.code == 0, done.err
+    assert await until_final(pool, shipper.job_id) == BYTES + b"second,third"
+    assert (await aggregate(shipper.job_id)).complete is True
+
+
+async def test_a_job_without_an_id_gets_a_new_one(shipper, settings, drain, pool):
+    shipper.settings = {
+        "LOGFLUME_SHIP__TOKEN": "",
+        "LOGFLUME_AMQP__URL": settings.amqp.url.get_secret_value(),
+    }
+    done = await shipper.run("run", "--", "echo", "hello")
+    address = re.fullmatch(r"logflume: job (\d+) (.*)/jobs/\1\n", done.err)
+    assert address and address[2] == shipper.url
+    assert await until_final(pool, int(address[1])) == b"hello\n"
