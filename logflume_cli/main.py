@@ -58,7 +58,7 @@ class _Commands(click.Group):
         except ModuleNotFoundError as error:
             raise ComponentError(
                 f"{cmd_name} needs the Python package {error.name}: run bin/setup, "
-                "or install logflume[stack]"
+                "or install logflume[server,stack]"
             ) from error
         # `import` is a Python keyword.
         name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name

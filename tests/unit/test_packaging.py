@@ -10,6 +10,7 @@ import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import click
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -92,3 +93,23 @@ def test_an_installed_process_reads_a_stack_file_only_if_the_environment_names_i
     settings = json.loads(done.stdout)
     assert settings["web"]["port"] == (1111 if is_set else 8080)
     assert settings["stack"]["data_dir"] == (str(folder) if is_set else None)
+
+
+def test_the_client_needs_only_click(site, tmp_path):
+    """A command that needs more says which extra has it."""
+    metadata = next(site.glob("logflume-*.dist-info/METADATA")).read_text()
+    required = re.findall(r"^Requires-Dist: ([\w-]+)(?!.*extra ==)", metadata, re.MULTILINE)
+    assert required == ["click"]
+    (tmp_path / "click").symlink_to(Path(click.__file__).parent)
+    environment = {"PYTHONPATH": os.pathsep.join([str(site), str(tmp_path)])}
+    code = "import sys; from logflume_cli.main import main; sys.argv[1:] = {!r}; main()"
+    for arguments, out, err, status in (
+        (["run", "--", "echo", "hello"], "hello\n", "the log is not shipped: set LOGFLUME_", 0),
+        (["drain"], "", "logflume[server,stack]", 1),
+    ):
+        command = [sys.executable, "-S", "-c", code.format(arguments)]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (status, out), done.stderr
+        assert err in done.stderr
