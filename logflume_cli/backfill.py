@@ -6,11 +6,13 @@ from datetime import timedelta
 from typing import TypeVar
 
 import click
+import msgspec
 from temporalio.client import Client
 
 from activities.types import BACKFILL_KINDS
 from logflume.settings import Settings, load_settings
 from logflume_cli.duration import Duration
+from logflume_cli.output import json_option, print_json
 from logflume_cli.terminal import echo
 from workflows.backfill import BackfillInput, job_ranges
 from workflows.client.backfill import (
@@ -80,9 +82,13 @@ def start(jobs: tuple[str, ...], kind: str, concurrency: int, rate: int, limit: 
 
 
 @backfill.command()
-def status() -> None:
+@json_option
+def status(*, as_json: bool) -> None:
     """Show progress or result of the last backfill, and which logs failed."""
     name, progress = _call(load_settings(), backfill_status)
+    if as_json:
+        print_json({"status": name, **msgspec.to_builtins(progress)})
+        return
     echo(f"{name}: {progress}")
     for failure in progress.failures:
         echo(f"job {failure.job_id}: {failure.reason}")

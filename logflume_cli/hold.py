@@ -11,6 +11,7 @@ from logflume.archive.store import Archive
 from logflume.settings import load_settings
 from logflume_cli.database import on_database
 from logflume_cli.job_id import JobId
+from logflume_cli.output import json_option, print_json
 from logflume_cli.terminal import echo
 
 JOB = click.argument("job_id", type=JobId())
@@ -56,13 +57,17 @@ def off(job_id: int) -> None:
 
 @hold.command()
 @JOB
-def status(job_id: int) -> None:
+@json_option
+def status(job_id: int, *, as_json: bool) -> None:
     """Show whether the log of JOB_ID is held, why, and the copies stored for the hold."""
 
     async def read(connection: Connection, archive: Archive) -> tuple[holds.Hold | None, list[str]]:
         return await holds.read(connection, job_id), await archive.hold_copies(job_id)
 
     held, copies = _run(read)
+    if as_json:
+        print_json({"held": held._asdict() if held else None, "copies": copies})
+        return
     since = held.held_at.isoformat(timespec="seconds") if held else ""
     echo(f"held since {since}: {held.reason}" if held else "not held")
     for key in copies:

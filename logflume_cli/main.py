@@ -1,13 +1,13 @@
 """The root command `logflume`; each subcommand is a module that is imported when it is called."""
 
 import importlib
-import keyword
 import os
 import signal
 import sys
 from typing import NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from logflume.errors import ComponentError, LogflumeError
 from logflume_cli.terminal import echo
@@ -21,6 +21,7 @@ COMMANDS = {
     "drain": ("drain", "Consume parts from RabbitMQ and commit them to Postgres."),
     "hold": ("hold", "Place or remove legal holds on logs."),
     "import": ("import_", "Import the logs of another service."),
+    "list": ("list", "List recent logs."),
     "logs": ("logs", "Print the log of a job, wherever it is stored."),
     "maintenance": ("maintenance", "Pause all reads and writes of log parts for maintenance."),
     "publish": ("publish", "Publish files as the output of CI jobs."),
@@ -37,6 +38,7 @@ COMMANDS = {
     "ship": ("ship", "Ship standard input as the log of a job."),
     "show": ("show", "Show the lifecycle state of a job's log."),
     "stack": ("stack", "Start, stop and inspect the local development stack."),
+    "token": ("token", "Print a token with which a job stores its log."),
     "web": ("web", "Serve the HTTP API and the log pages."),
     "worker": ("worker", "Run workflows and their activities."),
 }
@@ -61,9 +63,18 @@ class _Commands(click.Group):
                 "or install logflume[server,stack]"
             ) from error
         # `import` is a Python keyword.
-        name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        name = f"{cmd_name}_" if hasattr(module, f"{cmd_name}_") else cmd_name
         command: click.Command = getattr(module, name)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete names without importing every command."""
+        names = [
+            CompletionItem(name, help=text)
+            for name, (_, text) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(
         self,

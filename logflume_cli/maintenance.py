@@ -7,6 +7,7 @@ import click
 from db import maintenance as switch
 from logflume_cli.database import on_database
 from logflume_cli.duration import Duration
+from logflume_cli.output import json_option, print_json
 
 
 @click.group()
@@ -43,9 +44,13 @@ def off() -> None:
 
 
 @maintenance.command()
-def status() -> None:
+@json_option
+def status(*, as_json: bool) -> None:
     """Show whether it is on, and until when."""
     until = on_database(switch.until)
+    if as_json:
+        print_json({"until": until})
+        return
     click.echo(f"on until {_time(until)}" if until else "off")
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -11,6 +12,7 @@ from logflume.errors import LogflumeError
 from logflume.settings import load_settings
 from logflume_cli.devstack.runner import connect, new_job_ids, open_log, play
 from logflume_cli.job_id import JobId
+from logflume_cli.output import json_option, print_json
 from logflume_cli.terminal import echo
 
 
@@ -29,7 +31,10 @@ from logflume_cli.terminal import echo
     type=click.FloatRange(0, min_open=True),
     help="Publish at this rate, like a running job. Default: as fast as possible.",
 )
-def publish(files: tuple[Path, ...], job_id: int | None, rate: float | None) -> None:
+@json_option
+def publish(
+    files: tuple[Path, ...], job_id: int | None, rate: float | None, *, as_json: bool
+) -> None:
     """Publish files one after the other as the output of CI jobs, in a runner's wire format.
 
     Files whose names end in .gz are decompressed. `logflume show JOB_ID` shows the state of a log.
@@ -39,10 +44,12 @@ def publish(files: tuple[Path, ...], job_id: int | None, rate: float | None) -> 
     if job_ids[-1] > MAX_JOB_ID:
         raise LogflumeError(f"--job-id: the last of {count} job ids is above {MAX_JOB_ID}")
     url = load_settings().amqp.url.get_secret_value()
-    asyncio.run(_publish(url, dict(zip(job_ids, files, strict=True)), rate))
+    jobs = dict(zip(job_ids, files, strict=True))
+    asyncio.run(_publish(url, jobs, rate, as_json=as_json))
 
 
-async def _publish(url: str, files: dict[int, Path], rate: float | None) -> None:
+async def _publish(url: str, files: dict[int, Path], rate: float | None, *, as_json: bool) -> None:
+    published: list[dict[str, object]] = []
     async with AsyncExitStack() as opened:
         # Open all files first: a misspelt name must not leave half of the jobs published.
         sources = {job_id: opened.enter_context(open_log(path)) for job_id, path in files.items()}
@@ -50,7 +57,11 @@ async def _publish(url: str, files: dict[int, Path], rate: float | None) -> None
         channel = await connection.channel(publisher_confirms=False)
         for job_id, source in sources.items():
             played = await play(channel, job_id, source, rate=rate)
-            echo(
-                f"job {job_id}: {played.bytes} bytes, {played.parts} parts, "
-                f"sha256 {played.sha256}, {files[job_id]}"
-            )
+            published.append(asdict(played) | {"file": files[job_id]})
+            if not as_json:
+                echo(
+                    f"job {job_id}: {played.bytes} bytes, {played.parts} parts, "
+                    f"sha256 {played.sha256}, {files[job_id]}"
+                )
+    if as_json:
+        print_json(published)

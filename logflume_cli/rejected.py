@@ -12,6 +12,7 @@ from drain.dead_letters import Rejected, dead_letters
 from drain.suspension import resume_drains
 from logflume.errors import LogflumeError
 from logflume.settings import load_settings
+from logflume_cli.output import json_option, print_json
 from logflume_cli.terminal import echo
 
 
@@ -32,9 +33,22 @@ def rejected() -> None:
     show_default=True,
     help="Maximum number of messages to list.",
 )
-def list_(limit: int) -> None:
+@json_option
+def list_(limit: int, *, as_json: bool) -> None:
     """List the oldest messages: id, time, bytes, reason."""
-    asyncio.run(_list(limit))
+    asyncio.run(_list_as_json(limit) if as_json else _list(limit))
+
+
+async def _list_as_json(limit: int) -> None:
+    listed: list[dict[str, object]] = []
+    async with _dead_letters() as letters:
+        async for letter in letters:
+            if len(listed) == limit:
+                break
+            listed.append(
+                {"id": letter.id, "at": letter.at, "bytes": letter.size, "reason": letter.reason}
+            )
+    print_json(listed)
 
 
 async def _list(limit: int) -> None:

@@ -13,6 +13,7 @@ from logflume.errors import SettingsError
 from logflume.settings import load_settings
 from logflume_cli.database import on_database
 from logflume_cli.options import retention_policies
+from logflume_cli.output import json_option, print_json
 
 SAMPLE = 5
 # The bucket rules run this much later than retention: they delete only leftovers, never an object
@@ -31,10 +32,15 @@ def retention() -> None:
 
 
 @retention.command()
-def plan() -> None:
+@json_option
+def plan(*, as_json: bool) -> None:
     """Show what each policy would delete now, without deleting it."""
     policies = _policies()
-    for policy, plan in on_database(lambda connection: _plan(connection, policies)):
+    plans = on_database(lambda connection: _plan(connection, policies))
+    if as_json:
+        print_json({policy.name: plan._asdict() for policy, plan in plans})
+        return
+    for policy, plan in plans:
         click.echo(f"{policy.name}: {plan.logs} logs, {plan.bytes} bytes ({_describe(policy)})")
         if plan.held:
             click.echo(f"  not deleted: {plan.held} more under legal hold")

@@ -3,12 +3,14 @@
 import asyncio
 
 import click
+import msgspec
 
 from db import reading
 from db.connect import open_pool
 from logflume.domain import Attempt, Log
 from logflume.settings import Settings, load_settings
 from logflume_cli.job_id import JobId
+from logflume_cli.output import json_option, print_json
 from logflume_cli.services import lazy_workflows
 from logflume_cli.terminal import echo
 from web.lifecycle import ASK_SECONDS, lifecycle_body
@@ -17,11 +19,15 @@ from workflows.client.logs import Run
 
 @click.command()
 @click.argument("job_id", type=JobId())
-def show(job_id: int) -> None:
+@json_option
+def show(job_id: int, *, as_json: bool) -> None:
     """Show the lifecycle state of the log of JOB_ID."""
     settings = load_settings()
     log, attempts, workflow_run = asyncio.run(_read(settings, job_id))
     body = lifecycle_body(log, attempts, workflow_run, settings.temporal)
+    if as_json:
+        print_json(msgspec.to_builtins(body) | {"sha256": log.content_sha256})
+        return
     hidden = ("type", "attempts")
     facts = {name: getattr(body, name) for name in body.__struct_fields__ if name not in hidden}
     facts["sha256"] = log.content_sha256

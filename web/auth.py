@@ -4,6 +4,7 @@ import hmac
 import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -182,6 +183,28 @@ def sign_link(settings: WebSettings, job_id: int, lifetime: timedelta) -> str:
         )
     claims = {"sub": str(job_id), "scope": LINK_SCOPE, "exp": datetime.now(UTC) + lifetime}
     return jwt.encode(claims, settings.link_secret.get_secret_value(), LINK_ALGORITHM)
+
+
+def sign_part_token(settings: WebSettings, job_id: int, lifetime: timedelta) -> str:
+    """Sign a token with which one run of a job stores its parts until it expires.
+
+    Raises:
+        SettingsError: `LOGFLUME_WEB__JWT_PRIVATE_KEY` is unset, unreadable, or not the key whose
+            public key is `LOGFLUME_WEB__JWT_PUBLIC_KEY`.
+    """
+    name = "LOGFLUME_WEB__JWT_PRIVATE_KEY"
+    if settings.jwt_private_key is None:
+        raise SettingsError(f"{name} is not set; set it, or {name}_FILE, to issue tokens")
+    pem = settings.jwt_private_key.get_secret_value().replace("\\n", "\n")
+    # The random id makes each token, and so the attempt that it names, unique.
+    claims = {"sub": str(job_id), "exp": datetime.now(UTC) + lifetime, "jti": uuid4().hex}
+    try:
+        token = jwt.encode(claims, pem, PART_ALGORITHM)
+    except (ValueError, TypeError, jwt.PyJWTError, UnsupportedAlgorithm):
+        raise SettingsError(f"{name} is not an RSA private key in PEM format") from None
+    if settings.jwt_public_key and not Access(settings).is_for_job(token, str(job_id)):
+        raise SettingsError(f"{name} does not belong to LOGFLUME_WEB__JWT_PUBLIC_KEY")
+    return token
 
 
 def _secret(setting: SecretStr | None) -> bytes:

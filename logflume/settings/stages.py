@@ -223,6 +223,11 @@ class WebSettings(Group):
         description="RSA public key (PEM) that verifies the runners' tokens (JWT, RS512); unset: "
         "runners' routes accept only `auth_token`",
     )
+    jwt_private_key: SecretStr | None = Field(
+        None,
+        description="RSA private key (PEM) with which `logflume token` signs such tokens; set it "
+        "only where that command runs",
+    )
     link_secret: SecretStr | None = Field(
         None,
         min_length=32,

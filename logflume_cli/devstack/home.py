@@ -178,6 +178,7 @@ def _settings_of(home: Home) -> dict[str, Any]:
             "auth_token": home.secrets["auth_token"],
             "link_secret": home.secrets["link_secret"],
             "jwt_public_key": (home.data_dir / "jwt_public.pem").read_text(),
+            "jwt_private_key": (home.data_dir / "jwt_private.pem").read_text(),
         },
     }
 

@@ -4,10 +4,14 @@ import io
 import json
 import os
 import socket
+import time
 
 import click
+import jwt
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from rich.console import Console
 
 from logflume.domain import MAX_JOB_ID
@@ -151,6 +155,48 @@ def test_share_prints_a_signed_link_without_its_secret(run):
     for wrong in ("0m", "1x", "-1h", "400d", "h"):
         with pytest.raises(click.BadParameter):
             Duration().convert(wrong, None, None)
+
+
+def test_a_token_needs_the_key_that_the_web_trusts(run):
+    def pem(key: rsa.RSAPrivateKey, *, public: bool) -> str:
+        encoding = serialization.Encoding.PEM
+        if public:
+            format_ = serialization.PublicFormat.SubjectPublicKeyInfo
+            return key.public_key().public_bytes(encoding, format_).decode()
+        private, no_password = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        return key.private_bytes(encoding, private, no_password).decode()
+
+    ours, other = (rsa.generate_private_key(65537, 2048) for _ in range(2))
+    name, public = "LOGFLUME_WEB__JWT_PRIVATE_KEY", "LOGFLUME_WEB__JWT_PUBLIC_KEY"
+    trusted = {public: pem(ours, public=True)}
+    assert is_one_clear_line(run("token", "42"), name, "not set")
+    assert is_one_clear_line(run("token", "42", **{name: "x"}), name, "PEM")
+    wrong = {name: pem(other, public=False), **trusted}
+    assert is_one_clear_line(run("token", "42", **wrong), name, "does not belong")
+    done = run("token", "42", **{name: pem(ours, public=False).replace("\n", "\\n"), **trusted})
+    claims = jwt.decode(done.stdout.strip(), ours.public_key(), ["RS512"])
+    assert claims["sub"] == "42" and 86_000 < claims["exp"] - time.time() < 86_401
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_are_generated(run, shell):
+    done = run(_LOGFLUME_COMPLETE=f"{shell}_source")
+    assert done.returncode == 0
+    assert "_LOGFLUME_COMPLETE" in done.stdout and "logflume" in done.stdout
+
+
+def test_commands_and_options_are_completed(run):
+    def completed(words: str) -> set[str]:
+        done = run(
+            _LOGFLUME_COMPLETE="bash_complete",
+            COMP_WORDS=words,
+            COMP_CWORD=str(len(words.split(" ")) - 1),
+        )
+        return {line.partition(",")[2] for line in done.stdout.splitlines()}
+
+    assert completed("logflume lo") == {"logs"}
+    assert completed("logflume logs --") >= {"--follow", "--tail"}
+    assert completed("logflume list --phase st") == {"stuck"}
 
 
 def test_doctor_reports_every_failed_check(run):

@@ -1,11 +1,12 @@
 """The maintenance switch: pauses reads and writes of parts, which resume after it."""
 
 import asyncio
+import json
 import os
 import re
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -142,5 +143,6 @@ def test_commands_set_show_and_clear_the_switch(settings):
     assert run("status") == "off"
     assert run("on", "--for", "30m").startswith("on until 20")
     left = re.fullmatch(r"on until \S+, (\d+) s from now", run("status"))
+    assert datetime.fromisoformat(json.loads(run("status", "--json"))["until"]) > datetime.now(UTC)
     assert left and 1700 < int(left[1]) <= 1800
     assert run("off") == run("status") == "off"

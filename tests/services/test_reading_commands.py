@@ -1,15 +1,21 @@
-"""The commands that read over the HTTP API: `logs`."""
+"""The commands that read over the HTTP API, and `token`."""
 
 import asyncio
+import json
 import os
 import signal
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
+from logflume_cli.services import lazy_workflows
 from tests.support import processes
+from tests.support.http_parts import body
+from tests.support.parts import part, store_parts
 from tests.support.processes import LOGFLUME, on_terminal
 from tests.support.services import TOKEN, serving
+from tests.support.waiting import until
+from workflows.lifecycle_types import PartsStored
 
 TEXT = b"\x1b[31mone\x1b[0m\r\ntwo \xff\x1b]0;title\x07\nthree\n"
 
@@ -113,3 +119,52 @@ async def test_interrupts_and_broken_pipes_are_quiet(web, store, job_id, tmp_pat
         process._transport.get_pipe_transport(1).close()
         assert await process.stderr.read() == b""
         assert await process.wait() == -signal.SIGPIPE
+
+
+async def test_list_prints_recent_logs_of_a_phase_or_age(
+    call, pool, store, job_id, settings, tmp_path
+):
+    await store((0, b"x", {"final": True}))
+    old = job_id + 1
+    await store_parts(pool, [part(old, 0, b"y")])
+    await pool.execute(
+        "UPDATE logs SET created_at = now() - interval '2 hours' WHERE job_id = $1", old
+    )
+    done = await call("list")
+    header, *lines = done.stdout.splitlines()
+    assert (done.returncode, header.split()[0]) == (0, "JOB")
+    assert [line.split()[:2] for line in lines] == [
+        [str(old), "receiving"], [str(job_id), "receiving"],
+    ]  # fmt: skip
+    await pool.execute(
+        "UPDATE logs SET created_at = now() - interval '3 hours' WHERE job_id = $1", job_id
+    )
+    assert json.loads((await call("list", "--since", "1h", "--json")).stdout) == []
+    (listed,) = json.loads((await call("list", "--limit", 1, "--json")).stdout)
+    assert (listed["job_id"], listed["bytes"]) == (old, None)
+    workflows = await lazy_workflows(settings)
+    await workflows.parts_stored(job_id, PartsStored(1, 1, begun=True))
+
+    async def is_listed() -> bool:
+        found = json.loads((await call("list", "--phase", "receiving", "--json")).stdout)
+        return [log["job_id"] for log in found] == [job_id]
+
+    await until(is_listed)
+    env = processes.environment(settings, tmp_path / "stack")
+    shown = await asyncio.to_thread(processes.run, LOGFLUME, "show", str(job_id), "--json", env=env)
+    facts = json.loads(shown.stdout)
+    assert (facts["phase"], facts["complete"], len(facts["attempts"])) == ("receiving", None, 1)
+
+
+async def test_a_token_stores_parts_of_its_job_only(settings, channel, pool, job_id, tmp_path):
+    env = processes.environment(settings, tmp_path / "stack")
+    key = settings.stack.folder / "jwt_private.pem"
+    env |= {"LOGFLUME_WEB__JWT_PRIVATE_KEY_FILE": str(key)}
+    command = (LOGFLUME, "token", str(job_id), "--for", "1h")
+    first, second = [await asyncio.to_thread(processes.run, *command, env=env) for _ in range(2)]
+    assert first.stdout != second.stdout  # each names an attempt of its own
+    bearer = {"Authorization": f"Bearer {first.stdout.strip()}"}
+    async with serving(settings, pool) as web:
+        for job, status in {job_id: 204, job_id + 1: 403}.items():
+            response = await web.put(f"/log-parts/{job}/0", json=body(), headers=bearer)
+            assert response.status_code == status

@@ -1,6 +1,7 @@
 """`logflume rejected`, on a real dead-letter queue."""
 
 import asyncio
+import json
 from datetime import datetime
 
 import aio_pika
@@ -53,6 +54,9 @@ async def test_messages_are_listed_and_shown_without_being_moved(call, broken):
     listed = (await call("list", "--limit", "2")).stdout.splitlines()
     assert [line.split()[0] for line in listed[:2]] == broken[:2]
     assert "`log`" in listed[1] and "more" in listed[2]
+    as_json = json.loads((await call("list", "--limit", "2", "--json")).stdout)
+    assert [letter["id"] for letter in as_json] == broken[:2]
+    assert as_json[1].keys() == {"id", "at", "bytes", "reason"}
     shown = await call("show", broken[2])
     assert shown.stdout_bytes == BROKEN[2]
     assert "log" in shown.stderr

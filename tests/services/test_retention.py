@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 from dataclasses import replace
+from datetime import datetime
 
 import asyncpg
 import pytest
@@ -278,7 +279,10 @@ async def test_the_commands(keeper, settings, run, monkeypatch, job_id):
     assert held == f"held; copied to {hold_key(job_id, sha256)}\n"
     assert keeper.keys() == [hold_key(job_id, sha256), key(job_id)]
     assert "not deleted: 1 more under legal hold" in await run("retention", "plan")
+    assert json.loads(await run("retention", "plan", "--json"))["old"]["held"] == 1
     assert "case 7" in await run("hold", "status", str(job_id))
+    held = json.loads(await run("hold", "status", str(job_id), "--json"))["held"]
+    assert held["reason"] == "case 7" and datetime.fromisoformat(held["held_at"])
     assert await run("hold", "off", str(job_id)) == "no longer held\n"
     assert await run("hold", "status", str(job_id)) == "not held\n"
     assert keeper.keys() == [key(job_id)]
