@@ -1,7 +1,10 @@
 /** Calls to the API, authorized by the token in this tab or by the share link of the page. */
 
 const TOKEN_KEY = "logflume-token";
-const share = new URLSearchParams(location.search).get("share");
+const query = new URLSearchParams(location.search);
+const share = query.get("share");
+/** The uuid of the attempt that this page shows; null: the one that is the log. */
+export const chosenAttempt = query.get("attempt");
 
 /**
  * @typedef {object} CallOptions
@@ -47,7 +50,7 @@ export function hasToken() {
 }
 
 /**
- * The URL of an API path, with the signature of the share link.
+ * The URL of an API path, with the signature of the share link and the attempt of the page.
  * @param {string} path
  * @param {Record<string, string>} [params]
  */
@@ -55,6 +58,8 @@ export function address(path, params = {}) {
   const url = new URL(path, location.origin);
   for (const [name, value] of Object.entries(params)) url.searchParams.set(name, value);
   if (share) url.searchParams.set("share", share);
+  const isText = /^\/logs\/\d+\/(?:raw|outline|search)$/.test(url.pathname);
+  if (isText && chosenAttempt !== null) url.searchParams.set("attempt", chosenAttempt);
   return url.pathname + url.search;
 }
 

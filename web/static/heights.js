@@ -4,7 +4,21 @@ import { bisect } from "./folds.js";
 
 /** @typedef {import("./folds.js").Folds} Folds */
 
-export const ROW_HEIGHT = 20; // as --row in the style sheet
+const LINE_HEIGHT = 1.6; // of the font of rows
+
+/** The height of a row, larger if the browser's minimum font size is. */
+export const ROW_HEIGHT = globalThis.document?.getElementById?.("log") ? measured() : 20;
+
+function measured() {
+  const probe = document.createElement("div");
+  probe.textContent = "0";
+  Object.assign(probe.style, { position: "absolute", lineHeight: String(LINE_HEIGHT) });
+  document.getElementById("log")?.append(probe);
+  const height = Math.round(probe.offsetHeight);
+  probe.remove();
+  document.documentElement.style.setProperty("--row", `${height}px`);
+  return height;
+}
 
 export class Heights {
   /** @type {Map<number, number>} by line: pixels beyond the usual height */

@@ -4,6 +4,13 @@ import { callJson } from "./api.js";
 import { within } from "./dom.js";
 
 /**
+ * @typedef {object} AttemptBody
+ * @property {string} uuid
+ * @property {string | null} began_at
+ * @property {string | null} closed_at
+ * @property {boolean} is_log
+ */
+/**
  * @typedef {object} LifecycleBody the response of `/logs/{id}/lifecycle`
  * @property {string} phase
  * @property {number | null} parts
@@ -12,7 +19,7 @@ import { within } from "./dom.js";
  * @property {boolean | null} complete
  * @property {number} stale_parts
  * @property {string} attempt
- * @property {object[]} attempts
+ * @property {AttemptBody[]} attempts
  * @property {number} archive_attempts
  * @property {string} last_error
  * @property {string} created_at

@@ -1,6 +1,6 @@
 /** One log: its outline, blocks, lines and folds, updated while parts arrive. */
 
-import { apiError, call, callJson, pause } from "./api.js";
+import { apiError, call, callJson, chosenAttempt, pause } from "./api.js";
 import { Blocks } from "./blocks.js";
 import { Folds } from "./folds.js";
 import { Lines } from "./lines.js";
@@ -10,7 +10,7 @@ import { Stream } from "./stream.js";
 /** @typedef {import("./api.js").ApiError} ApiError */
 /**
  * @typedef {"loading" | "waiting" | "unavailable" | "wrong" | "live" | "reconnecting" | "ended" |
- *   "expired"} State
+ *   "expired" | "gone" | "empty"} State
  */
 /**
  * @typedef {object} LogListener
@@ -115,8 +115,11 @@ export class Log {
         const error = apiError(thrown);
         if (this.#run !== run) return null;
         if (error.status === 403) await this.on.refused(error);
-        else if (error.status === 400 || error.status === 410) {
+        else if (error.status === 400) {
           this.on.state("wrong", error.message);
+          await new Promise(() => {}); // a retry would fail too
+        } else if (error.status === 410 || (error.status === 404 && chosenAttempt !== null)) {
+          this.on.state("gone", error.message);
           await new Promise(() => {}); // a retry would fail too
         } else {
           this.on.state(error.status === 404 ? "waiting" : "unavailable", error.message);

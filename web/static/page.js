@@ -1,8 +1,11 @@
 /** The page of one log. */
 
+import { chosenAttempt } from "./api.js";
+import { AttemptMenu } from "./attempts.js";
 import { Copying, toClipboard } from "./copy.js";
 import { byId, messageOf, within } from "./dom.js";
 import { RawLinks } from "./download.js";
+import { Edges } from "./edges.js";
 import { FoldKeys } from "./foldkeys.js";
 import { Following } from "./following.js";
 import { fillHelp, listen } from "./keys.js";
@@ -12,22 +15,16 @@ import { LongLine } from "./longline.js";
 import { Rows } from "./rows.js";
 import { Search } from "./search.js";
 import { hashOf, Selection } from "./selection.js";
-import { themeButton, toggleTheme } from "./theme.js";
+import { Status } from "./status.js";
+import { printLight, themeButton, toggleTheme } from "./theme.js";
 import { askForToken } from "./token.js";
+import { showView } from "./views.js";
 import { Wrap } from "./wrap.js";
 
 /** @typedef {import("./log.js").State} State */
 
 /** @type {Partial<Record<State, string>>} shown in the bar */
 const STATES = { live: "live", reconnecting: "reconnecting…", expired: "link expired" };
-/** @type {Partial<Record<State, string>>} shown instead of the log, followed by the server's error */
-const MESSAGES = {
-  loading: "Loading…",
-  waiting: "Waiting for the first line. This page updates automatically.",
-  unavailable: "The log is temporarily unavailable. Retrying…",
-  wrong: "This log cannot be shown:",
-  expired: "This log cannot be shown:",
-};
 
 /** @param {string} id */
 const $ = (id) => byId(id, HTMLElement);
@@ -69,6 +66,9 @@ const search = new Search(byId("search", HTMLFormElement), {
   changed: () => rows.decorate(),
   failed: sayError,
 });
+const attempts = new AttemptMenu(byId("attempt", HTMLSelectElement));
+const status = new Status(log);
+const edges = new Edges(scroller, layer);
 const wrap = new Wrap(rows, byId("wrap", HTMLButtonElement));
 const pill = new LifecyclePill(byId("phase", HTMLButtonElement), $("about"), jobId, lifecycleRead);
 const links = new RawLinks(
@@ -91,20 +91,23 @@ function showState(state, text = "") {
   document.body.dataset.state = state;
   $("state").textContent = STATES[state] ?? "";
   $("state").title = text;
-  const message = MESSAGES[state] ?? "";
-  const isBlocking = message !== "" && (!["unavailable", "expired"].includes(state) || !log.isOpen);
-  $("message").hidden = !isBlocking;
-  const shown = state === "waiting" ? message : `${message} ${text}`.trim();
-  $("message").textContent = isBlocking ? shown : "";
-  if (message && !isBlocking) say(text || message);
+  // Rows that are there stay in view.
+  const isInterrupted = ["unavailable", "expired"].includes(state) && log.isOpen;
+  const isEmpty = state === "ended" && !log.outline.bytes;
+  if (!isInterrupted) showView($("message"), isEmpty ? "empty" : state, text);
+  else say(text || "The log is temporarily unavailable. Retrying…");
+  // The details of a log whose text is gone are still there.
+  if (state === "gone") pill.start();
   following.live = state === "live" || state === "reconnecting";
   if (state === "ended") following.set(false);
+  status.update();
   showFacts();
 }
 
 /** @param {boolean} again */
 function opened(again) {
   pill.start();
+  status.reset();
   following.reset(log.outline.lines);
   if (again) {
     rows.refresh(true);
@@ -121,6 +124,7 @@ function opened(again) {
 
 function grew() {
   rows.refresh();
+  status.grew();
   search.grown();
   following.grew(log.outline.lines);
   const { range } = selection;
@@ -140,7 +144,10 @@ function lifecycleRead(body) {
     ? body.bytes !== log.outline.bytes
     : body.phase === "receiving" && (updatedBefore ?? body.updated_at) !== body.updated_at;
   updatedBefore = body.updated_at;
-  if (log.ended && isReplaced) log.reopen();
+  if (log.ended && isReplaced && chosenAttempt === null) log.reopen();
+  attempts.update(body.attempts);
+  $("notice").hidden = body.phase !== "stuck";
+  $("reason").textContent = body.last_error ? `: ${body.last_error}` : "";
 }
 
 /** @param {Error} error */
@@ -202,6 +209,8 @@ function goToSelection() {
 }
 
 function painted() {
+  status.moved(rows.anchor().line);
+  edges.update();
   search.highlight();
   copying.redrawn();
 }
@@ -311,13 +320,13 @@ const actions = {
 };
 
 $("job").textContent = jobId;
-document.title = `Job ${jobId} · logflume`;
 $("copy").addEventListener("click", copyLines);
 $("copy-lines").addEventListener("click", copyLines);
 $("copy-link").addEventListener("click", copyLink);
 $("clear").addEventListener("click", () => selection.clear());
 $("keys").addEventListener("click", actions.help);
 themeButton($("theme"));
+printLight();
 fillHelp(within(help, "table", HTMLTableElement));
 listen(actions);
 log.open();

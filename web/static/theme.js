@@ -18,6 +18,21 @@ export function toggleTheme() {
   }
 }
 
+/** Print dark text on white paper, whatever the theme. */
+export function printLight() {
+  const root = document.documentElement;
+  /** @type {string | undefined} */
+  let theme;
+  addEventListener("beforeprint", () => {
+    theme = root.dataset.theme;
+    root.dataset.theme = "light";
+  });
+  addEventListener("afterprint", () => {
+    if (theme) root.dataset.theme = theme;
+    else delete root.dataset.theme;
+  });
+}
+
 /**
  * Make a button switch the theme.
  * @param {HTMLElement} button
