@@ -12,7 +12,7 @@ import time
 
 import uvloop
 
-from bench import aggregate, archive, cost, growth, ingest, latency, lifecycle, read, streams
+from bench import aggregate, archive, cost, growth, ingest, latency, lifecycle, read, ship, streams
 from bench.figures import HEAD, Figure
 from bench.servers import bench
 
@@ -26,6 +26,7 @@ SECTIONS = {
     "streams": streams,
     "growth": growth,
     "cost": cost,
+    "ship": ship,
 }
 # All of production's timers, but short.
 TIMES = {"settle_seconds": 1, "gap_seconds": 1, "purge_seconds": 1}

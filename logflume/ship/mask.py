@@ -44,8 +44,10 @@ class Masker:
     a secret is held back until more bytes, or the end, decide.
     """
 
-    def __init__(self, values: Iterable[bytes]) -> None:
-        self._secrets = sorted({form for value in values for form in _forms(value)}, key=len)
+    def __init__(self, values: Iterable[bytes], *, unencoded: Iterable[bytes] = ()) -> None:
+        """Mask all forms of `values`, and `unencoded` as they are: each form costs time."""
+        forms = {form for value in values for form in _forms(value)} | {*unencoded}
+        self._secrets = sorted(forms, key=len)
         self._longest = max(map(len, self._secrets), default=0)
         self._firsts = {secret[0] for secret in self._secrets}
         self._held = b""

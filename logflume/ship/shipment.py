@@ -23,6 +23,7 @@ OUTPUT_CONTINUES = b"\r\n[logflume: output continues; %d bytes are missing]\r\n"
 RESTARTS = 100
 CHECK_SECONDS = 1.0
 ROOM_SECONDS = 0.1
+NICE = 10
 
 # Opens a transport for the attempt with a uuid.
 MakeTransport = Callable[[str], Transport]
@@ -148,8 +149,12 @@ class Shipment:
 
     @staticmethod
     def _detach() -> None:
-        """Ignore what the terminal sends, and close what only the command should hold open."""
+        """Ignore what the terminal sends, and close what only the command should hold open.
+
+        On a busy machine the command comes first.
+        """
         os.setpgid(0, 0)
+        os.nice(NICE)
         signal.set_wakeup_fd(-1)
         for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTTOU):
             signal.signal(one, signal.SIG_IGN)
@@ -230,8 +235,8 @@ def start(
     try:
         settings = ShipSettings.load()
         job_id, transport = _select(settings, job_id)
-        values = read_values(names, os.environb, file)
-        masker = Masker([*values, *filter(None, [settings.token.encode()])])
+        token = filter(None, [settings.token.encode()])
+        masker = Masker(read_values(names, os.environb, file), unencoded=token)
         owner = hashlib.sha256(settings.token.encode()).hexdigest()[:16]
         spool = Spool(settings.folder, job_id, owner, settings.spool_bytes)
         page = f" {settings.web_url.rstrip('/')}/jobs/{job_id}" if settings.web_url else ""

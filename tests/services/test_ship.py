@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import os
 import random
 import re
 import resource
@@ -9,6 +10,7 @@ import signal
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import psutil
 import pytest
@@ -17,7 +19,7 @@ from tests.support.broker import close_connections
 from tests.support.http_parts import runner_token
 from tests.support.processes import LOGFLUME, on_terminal
 from tests.support.services import draining
-from tests.support.ship import Shipper, refusing, until_final
+from tests.support.ship import Shipper, fixed_boundary, has_size, refusing, until_final, until_sent
 from tests.support.waiting import until
 
 BYTES = bytes(range(256)) * 40
@@ -41,16 +43,6 @@ def shipper(web, servers, job_id, tmp_path):
 
 def python(code: str) -> tuple[str, ...]:
     return "--", sys.executable, "-c", code
-
-
-async def until_sent(shipper: Shipper, size: int) -> None:
-    """Wait until so many bytes in the spool are confirmed."""
-
-    async def is_sent() -> bool:
-        path = shipper.spool / "sent"
-        return path.exists() and int.from_bytes(path.read_bytes()[8:16], "little") >= size
-
-    await until(is_sent)
 
 
 @pytest.mark.parametrize("option", [(), ("--no-tty",)])
@@ -131,13 +123,6 @@ async def test_a_killed_shipper_continues_with_the_same_parts(shipper, drain, po
     assert await until_final(pool, shipper.job_id) == b"".join(pieces)
     attempts = "SELECT count(*) FROM log_attempts JOIN logs ON logs.id = log_id WHERE job_id = $1"
     assert await pool.fetchval(attempts, shipper.job_id) == 1
-
-
-async def fixed_boundary(shipper: Shipper) -> bool:
-    """Whether a part that is not confirmed has its boundary."""
-    number = int.from_bytes((shipper.spool / "sent").read_bytes()[:8], "little")
-    parts = (shipper.spool / "parts").read_bytes()
-    return any(parts[number * 8 : number * 8 + 8])
 
 
 async def test_a_new_token_sends_everything_again(shipper, drain, pool):
@@ -295,13 +280,6 @@ async def test_a_file_is_followed_across_kills_rotation_and_truncation(
     assert await until_final(pool, shipper.job_id) == expected
 
 
-async def has_size(shipper: Shipper, size: int) -> bool:
-    """Whether so many bytes are in the spool, or will be once no secret can begin in the last."""
-    if not (shipper.spool / "meta").exists():
-        return False
-    return sum(path.stat().st_size for path in shipper.spool.glob("[0-9]*")) >= size
-
-
 async def test_secrets_are_masked_before_they_are_stored(shipper, drain, pool, tmp_path):
     shipper.settings["SECRET"] = "correct horse"
     (tmp_path / "secrets").write_text("battery staple\n\n")
@@ -356,3 +334,17 @@ async def test_a_job_without_an_id_gets_a_new_one(shipper, settings, drain, pool
     address = re.fullmatch(r"logflume: job (\d+) (.*)/jobs/\1\n", done.err)
     assert address and address[2] == shipper.url
     assert await until_final(pool, int(address[1])) == b"hello\n"
+
+
+async def test_the_recipe_of_a_shell_script_works(shipper, drain, pool, tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "shipping.md").read_text()
+    script = tmp_path / "build"
+    script.write_text(page.partition("### A shell script")[2].split("```")[1].removeprefix("sh\n"))
+    script.chmod(0o755)
+    path = f"{Path(LOGFLUME).parent}:{os.environ['PATH']}"
+    process = await asyncio.create_subprocess_exec(
+        script, env=shipper.environment() | {"PATH": path}, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    assert out == b"building\ndone\n"
+    assert await until_final(pool, shipper.job_id) == b"building\ndone\n"

@@ -83,6 +83,30 @@ async def until_final(pool: asyncpg.Pool, job_id: int) -> bytes:
     return await stored_content(pool, job_id)
 
 
+async def until_sent(shipper: Shipper, size: int) -> None:
+    """Wait until so many bytes in the spool are confirmed."""
+
+    async def is_sent() -> bool:
+        path = shipper.spool / "sent"
+        return path.exists() and int.from_bytes(path.read_bytes()[8:16], "little") >= size
+
+    await until(is_sent)
+
+
+async def fixed_boundary(shipper: Shipper) -> bool:
+    """Whether a part that is not confirmed has its boundary."""
+    number = int.from_bytes((shipper.spool / "sent").read_bytes()[:8], "little")
+    parts = (shipper.spool / "parts").read_bytes()
+    return any(parts[number * 8 : number * 8 + 8])
+
+
+async def has_size(shipper: Shipper, size: int) -> bool:
+    """Whether so many bytes are in the spool, or will be once no secret can begin in the last."""
+    if not (shipper.spool / "meta").exists():
+        return False
+    return sum(path.stat().st_size for path in shipper.spool.glob("[0-9]*")) >= size
+
+
 @asynccontextmanager
 async def refusing(url: str, *responses: str) -> AsyncIterator[str]:
     """A proxy before a web; the first requests get these responses, such as `503 Busy`."""
