@@ -1,19 +1,15 @@
 """The outline of a log: positions of lines and markers, for viewers that do not read all of it."""
 
-import re
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from logflume.markers import MarkerReader
+from logflume.markers import BARE, BARE_WORDS, MarkerReader
 from web.content import Content
 from web.models import OutlineBody
 from web.scans import in_thread
 from web.streams.cursor import Cursor
 
-# Lines that contain only markers, as web/static/outline.js finds them.
-BARE = re.compile(
-    rb"^(?:\x1b\[0?K|\r|travis_(?:fold|time):(?:start|end):[\w.,=:/+@-]{1,200}+)++$", re.MULTILINE
-)
 MAX_BARE_BYTES = 4096
 BLOCK_BYTES = 64 * 1024
 CACHED = 32
@@ -72,8 +68,9 @@ class _Reader:
         text = self._line + piece
         end = text.rfind(b"\n") + 1
         counted, line = 0, self._lines
-        for match in BARE.finditer(text, 0, end) if b"travis_" in text else ():
-            if b"travis_" in match[0] and len(match[0]) <= MAX_BARE_BYTES:
+        has_some = any(word in text for word in BARE_WORDS)
+        for match in BARE.finditer(text, 0, end) if has_some else ():
+            if len(match[0]) <= MAX_BARE_BYTES:
                 line += text.count(b"\n", counted, match.start())
                 counted = match.start()
                 self.outline.bare_lines.append(line)
@@ -83,6 +80,14 @@ class _Reader:
     def _find_marks(self, piece: bytes, *, last: bool = False) -> None:
         self.outline.marks += [[*mark] for mark in self._marks.feed(piece, last=last)]
         self.outline.marks_truncated = self._marks.truncated
+
+
+def outline_of(pieces: Iterable[bytes]) -> Outline:
+    """Make the outline of a log in memory."""
+    reader = _Reader()
+    for piece in pieces:
+        reader.feed(piece)
+    return reader.end()
 
 
 class Outlines:

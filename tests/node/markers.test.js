@@ -1,4 +1,4 @@
-/** Tests the steps read from markers; tests/unit/test_markers.py runs the same corpus. */
+/** Tests the steps read from markers; tests/unit/test_markers.py runs the same corpora. */
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -8,9 +8,15 @@ import { Folds } from "../../web/static/folds.js";
 import { readMarkers } from "../../web/static/markers.js";
 import { emptyOutline, encode } from "./support.js";
 
-const CORPUS = JSON.parse(
-  readFileSync(new URL("../corpus/travis_time.json", import.meta.url), "utf8"),
+const [TRAVIS, SYSTEMS] = ["travis_time", "steps"].map((name) =>
+  JSON.parse(readFileSync(new URL(`../corpus/${name}.json`, import.meta.url), "utf8")),
 );
+
+function bytePieces(bytes, size) {
+  return Array.from({ length: Math.ceil(bytes.length / size) }, (_, at) =>
+    bytes.subarray(at * size, (at + 1) * size),
+  );
+}
 
 /** Replace `@N` in the corpus with the timestamp N seconds after 1580000000. */
 function expand(text) {
@@ -27,7 +33,7 @@ function corpusLog(lines) {
   return expand(found.join("\n"));
 }
 
-for (const { name, log, steps, line_seconds, fold_seconds } of CORPUS) {
+for (const { name, log, steps, line_seconds, fold_seconds } of [...TRAVIS, ...SYSTEMS]) {
   test(name, () => {
     const outline = emptyOutline(64);
     outline.append(encode(corpusLog(log)));
@@ -49,6 +55,27 @@ for (const { name, log, steps, line_seconds, fold_seconds } of CORPUS) {
     }
     for (const { name, seconds } of fold_seconds ? folds.headers.values() : []) {
       assert.equal(seconds, fold_seconds[name]);
+    }
+  });
+}
+
+for (const { name, log, markers, bare, folds } of SYSTEMS) {
+  test(`markers: ${name}`, () => {
+    const text = `${corpusLog(log)}\n`;
+    for (const size of [1, 7, text.length]) {
+      const outline = emptyOutline(64);
+      for (const piece of bytePieces(encode(text), size)) outline.append(piece);
+      assert.deepEqual(
+        outline.markers.map(([, line, text]) => [line, text]),
+        markers.map(([line, text]) => [line, expand(text)]),
+      );
+      assert.deepEqual(outline.bare, bare);
+      assert.deepEqual(
+        readMarkers(outline.markers).folds.map(({ name, start, end, isShown }) =>
+          isShown ? [name, start, end, "shown"] : [name, start, end],
+        ),
+        folds,
+      );
     }
   });
 }

@@ -1,4 +1,4 @@
-"""Tests the steps read from markers; `tests/node/markers.test.js` runs the same corpus."""
+"""Tests the steps read from markers; `tests/node/markers.test.js` runs the same corpora."""
 
 import gzip
 import json
@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from logflume.markers import MAX_MARKERS, MAX_STEPS, Step, StepReader
 from tests.support.markers import AT, end, start
 from tests.support.real_logs import shared_logs
+from web.outline import outline_of
 
-CORPUS = json.loads((Path(__file__).parents[1] / "corpus/travis_time.json").read_text())
+FOLDER = Path(__file__).parents[1] / "corpus"
+SYSTEMS = json.loads((FOLDER / "steps.json").read_text())
+CORPUS = json.loads((FOLDER / "travis_time.json").read_text()) + SYSTEMS
 
 
 def steps(log: bytes, size: int = 2**20) -> list[Step]:
@@ -86,6 +89,18 @@ def test_corpus(case):
         )
         for step in case["steps"]
     ]
+
+
+@pytest.mark.parametrize("case", SYSTEMS, ids=[case["name"] for case in SYSTEMS])
+@pytest.mark.parametrize("size", [1, 7, 2**20])
+def test_markers_of_all_systems(case, size):
+    log = corpus_log(case["log"]) + b"\n"
+    outline = outline_of([log[at : at + size] for at in range(0, len(log), size)])
+    assert [[line, text] for _, line, text in outline.marks] == [
+        [line, expand(text)] for line, text in case["markers"]
+    ]
+    assert outline.bare_lines == case["bare"]
+    assert all(log[int(byte) :].startswith(str(text).encode()) for byte, _, text in outline.marks)
 
 
 def test_markers_steps_and_open_timers_are_bounded():

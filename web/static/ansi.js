@@ -40,6 +40,9 @@ const COMBINING = /[\p{M}\u200b-\u200d]/u;
 const TAB_CELLS = 8;
 const MARKER =
   /travis_(?:fold|time):(?:start|end):[\w.,=:/+@-]{1,200}(?:\r?\x1b\[0?K|\r(?!\x1b)|$)/g;
+// The marker of a group, before its name.
+const GROUP =
+  /^((?:\x1b\[[\d;]{0,12}[mK]|\r|\x1b_bk;t=\d{1,20}\x07|\d{4}-\d\d-\d\dT[\d:.]{8,20}Z (?:\d\d[OE][ +])?){0,3})(?:::group::|##\[group\])/;
 
 // The flags that a code sets and clears.
 /** @type {Record<number, number>} */
@@ -132,11 +135,12 @@ export function scanStyle(bytes, from, to, style) {
 }
 
 /**
- * Remove fold and time markers from a line.
+ * Remove fold and time markers from a line, except those that a terminal overwrites.
  * @param {string} text
  */
 export function withoutMarkers(text) {
-  return text.includes("travis_") ? text.replace(MARKER, "") : text;
+  const rest = text.includes("group") ? text.replace(GROUP, "$1") : text;
+  return rest.includes("travis_") ? rest.replace(MARKER, "") : rest;
 }
 
 /**

@@ -1,10 +1,13 @@
-/** Opens, closes and visits folds. */
+/** Opens and closes folds, and visits steps. */
 
 /** @typedef {import("./folds.js").Folds} Folds */
 /** @typedef {import("./following.js").Following} Following */
 /** @typedef {import("./rows.js").Rows} Rows */
 
 export class FoldKeys {
+  /** The step visited last, and the line at the top of the window then. */
+  #last = { line: 0, top: -1 };
+
   /**
    * @param {Folds} folds
    * @param {Rows} rows
@@ -43,18 +46,22 @@ export class FoldKeys {
   }
 
   /**
-   * Focus the next (1) or previous (-1) fold from the focused one, or from the top of the window.
+   * Visit the next (1) or previous (-1) step from the focused one, or from the top of the window.
    * @param {1 | -1} by
    */
   step(by) {
     const focused = document.activeElement?.closest(".row");
-    const from = focused instanceof HTMLElement ? focused.dataset.line : this.rows.anchor().line;
-    const starts = [...this.folds.headers.keys()].filter((line) => !this.folds.isHidden(line));
-    starts.sort((a, b) => by * (a - b));
-    const line = starts.find((start) => by * (start - Number(from)) > 0);
+    const { line: top } = this.rows.anchor();
+    const unfocused = this.#last.top === top ? this.#last.line : top;
+    const from = focused instanceof HTMLElement ? Number(focused.dataset.line) : unfocused;
+    const starts = this.folds.steps.map(({ line }) => line);
+    const line = (by > 0 ? starts : starts.reverse()).find(
+      (start) => by * (start - from) > 0 && !this.folds.isHidden(start),
+    );
     if (line === undefined) return;
     this.following.set(false);
     this.rows.showLine(line);
+    this.#last = { line, top: this.rows.anchor().line };
     requestAnimationFrame(() => requestAnimationFrame(() => this.rows.focusLine(line)));
   }
 }

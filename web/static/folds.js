@@ -13,6 +13,14 @@ import { readMarkers, secondsCovered } from "./markers.js";
  * @property {boolean} growing it extends to the end of a log that may grow
  */
 
+/**
+ * @typedef {object} ShownStep a fold with lines, or a timed step with text
+ * @property {number} line that shows its text
+ * @property {number | null} end the line after it; null while it is open
+ * @property {string} name of a fold; empty if the text of the line says more
+ * @property {number} [seconds]
+ */
+
 /** @param {Span} span */
 const length = (span) => span.last - span.first + 1;
 
@@ -56,6 +64,8 @@ export class Folds {
     this.bare = [];
     /** @type {Map<number, number>} seconds of the steps that a line starts */
     this.times = new Map();
+    /** @type {ShownStep[]} by line */
+    this.steps = [];
     this.lines = 0;
     /** @type {Span[]} in order and disjoint */
     this.hidden = [];
@@ -70,7 +80,7 @@ export class Folds {
    * @param {number[]} [bare] lines that contain only markers
    */
   update(markers, lines, quiet, bare = []) {
-    const { folds, steps, ends } = readMarkers(markers);
+    const { folds, steps, ends, open } = readMarkers(markers);
     const before = new Map([...this.headers.values()].map((fold) => [choice(fold), fold]));
     this.lines = lines;
     this.bare = bare;
@@ -94,12 +104,13 @@ export class Folds {
       const previous = before.get(choice(fold));
       const chosen = this.choices.get(choice(fold));
       const stays = quiet && previous?.end === null;
-      fold.closed = chosen ?? (fold.end !== null && !stays);
+      fold.closed = chosen ?? (!fold.isShown && fold.end !== null && !stays);
       if (stays && chosen === undefined) this.choices.set(choice(fold), false);
       this.headers.set(fold.header, fold);
     }
     this.bare = bare.filter((line) => !named.has(line));
     this.#setTimes(steps, ends);
+    this.#setSteps(open);
     this.#hide();
   }
 
@@ -155,14 +166,34 @@ export class Folds {
       return to > from ? secondsCovered(timed.slice(from, to)) : undefined;
     };
     this.times = new Map();
+    this.steps = [];
     for (const { line, end } of timed) {
       const shown = this.#textLine(line);
       if (shown > end || this.times.has(shown)) continue; // it has no text
-      this.times.set(shown, secondsBetween(line, line + 1) ?? 0);
+      const seconds = secondsBetween(line, line + 1) ?? 0;
+      this.times.set(shown, seconds);
+      this.steps.push({ line: shown, end, name: "", seconds });
     }
     for (const fold of this.headers.values()) {
       if (fold.end !== null) fold.seconds = secondsBetween(fold.start, fold.end);
     }
+  }
+
+  /** @param {number[]} open the lines of timers that did not end */
+  #setSteps(open) {
+    const lines = new Set(this.headers.keys());
+    const timed = this.steps.filter(({ line }) => !lines.has(line));
+    for (const line of open.map((start) => this.#textLine(start))) {
+      if (!lines.has(line)) timed.push({ line, end: null, name: "" });
+      lines.add(line);
+    }
+    const folds = [...this.headers.values()].map(({ header, start, end, name, key, seconds }) => ({
+      line: header ?? start,
+      end,
+      name: key.startsWith("gitlab") ? "" : name,
+      seconds,
+    }));
+    this.steps = [...folds, ...timed].sort((a, b) => a.line - b.line);
   }
 
   #hide() {

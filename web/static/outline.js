@@ -1,5 +1,7 @@
 /** The structure of a log without its text: where its lines and its fold and time markers are. */
 
+import { findBareLines, findMarkers } from "./markers.js";
+
 /** @typedef {import("./markers.js").Marker} Marker */
 /**
  * @typedef {object} OutlineBody the response of `/logs/{id}/outline`
@@ -15,15 +17,13 @@
  */
 
 const NEWLINE = 10;
-const MARKER = /travis_(?:fold|time):(?:start|end):[^\r\n\x1b]{1,200}/g;
-// Lines that contain only markers, as web/outline.py finds them. The lookahead does not backtrack.
-const BARE =
-  /(?<=^|\n)(?=((?:\x1b\[0?K|\r|travis_(?:fold|time):(?:start|end):[\w.,=:/+@-]{1,200})+))\1(?=\n)/g;
 const MAX_BARE_BYTES = 4096;
 const MAX_MARKERS = 20_000;
 // Enough for the longest marker, so that one cut between two parts is found.
-const CARRY_BYTES = 256;
+const CARRY_BYTES = 640;
 
+const utf8 = new TextDecoder("utf-8");
+const encoder = new TextEncoder();
 const latin1 = new TextDecoder("latin1"); // one character per byte: indexes are byte offsets
 
 /**
@@ -34,6 +34,14 @@ export function countNewlines(bytes) {
   let count = 0;
   for (let at = bytes.indexOf(NEWLINE); at >= 0; at = bytes.indexOf(NEWLINE, at + 1)) count++;
   return count;
+}
+
+/** @param {Uint8Array} one @param {Uint8Array} other */
+function joined(one, other) {
+  const all = new Uint8Array(one.length + other.length);
+  all.set(one);
+  all.set(other, one.length);
+  return all;
 }
 
 export class Outline {
@@ -48,7 +56,7 @@ export class Outline {
     this.cursor = body.cursor;
     this.ended = body.ended;
     this.bare = body.bare_lines;
-    this.carry = new Uint8Array(0);
+    this.carry = new Uint8Array([NEWLINE]); // a log starts as a line does
     this.line = ""; // the last line, if it is incomplete and short
   }
 
@@ -95,6 +103,8 @@ export class Outline {
    */
   seed(bytes) {
     this.carry = bytes.slice(-CARRY_BYTES);
+    if (bytes.length === this.bytes)
+      this.carry = joined(new Uint8Array([NEWLINE]), bytes).slice(-CARRY_BYTES);
     this.line = "";
     const begin = bytes.lastIndexOf(NEWLINE) + 1;
     if (begin > 0 || bytes.length === this.bytes)
@@ -111,8 +121,8 @@ export class Outline {
     const text = this.line + latin1.decode(bytes);
     let line = newlinesBefore;
     let counted = 0;
-    for (const { 0: found, index } of text.includes("travis_") ? text.matchAll(BARE) : []) {
-      if (!found.includes("travis_") || found.length > MAX_BARE_BYTES) continue;
+    for (const { index, length } of findBareLines(text)) {
+      if (length > MAX_BARE_BYTES) continue;
       line += text.slice(counted, index).split("\n").length - 1;
       counted = index;
       if (line !== this.bare.at(-1)) this.bare.push(line);
@@ -145,9 +155,7 @@ export class Outline {
 
   /** @param {Uint8Array} bytes @param {number} begin @param {number} newlinesBefore */
   #findMarkers(bytes, begin, newlinesBefore) {
-    const all = new Uint8Array(this.carry.length + bytes.length);
-    all.set(this.carry);
-    all.set(bytes, this.carry.length);
+    const all = joined(this.carry, bytes);
     const base = begin - this.carry.length;
     this.carry = all.slice(-CARRY_BYTES);
     let line = newlinesBefore - countNewlines(all.subarray(0, begin - base));
@@ -155,14 +163,13 @@ export class Outline {
     let added = false;
     // The text of a marker may contain another one, which is not a marker.
     const last = this.markers[this.markers.length - 1] ?? [0, 0, ""];
-    const from = last[0] < base ? last[0] + last[2].length : last[0];
-    MARKER.lastIndex = Math.max(from - base, 0);
-    for (const match of latin1.decode(all).matchAll(MARKER)) {
-      const end = match.index + match[0].length;
-      line += countNewlines(all.subarray(counted, match.index));
-      counted = match.index;
-      if (end <= begin - base) continue; // entirely in the carry: already added
-      added = this.#addMarker([base + match.index, line, match[0]]) || added;
+    const from = last[0] < base ? last[0] + encoder.encode(last[2]).length : last[0];
+    for (const { start, end } of findMarkers(latin1.decode(all), Math.max(from - base, 0))) {
+      line += countNewlines(all.subarray(counted, start));
+      counted = start;
+      if (end < begin - base) continue; // in the carry, and not at its end: already added
+      const text = utf8.decode(all.subarray(start, end));
+      added = this.#addMarker([base + start, line, text]) || added;
     }
     return added;
   }

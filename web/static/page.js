@@ -16,6 +16,7 @@ import { Rows } from "./rows.js";
 import { Search } from "./search.js";
 import { hashOf, Selection } from "./selection.js";
 import { Status } from "./status.js";
+import { Steps } from "./steps.js";
 import { printLight, themeButton, toggleTheme } from "./theme.js";
 import { askForToken } from "./token.js";
 import { showView } from "./views.js";
@@ -54,6 +55,12 @@ const rows = new Rows(scroller, {
 const below = byId("below", HTMLButtonElement);
 const following = new Following(rows, byId("follow", HTMLButtonElement), below);
 const foldKeys = new FoldKeys(log.folds, rows, following, $("folds"));
+const stepElements = {
+  panel: $("steps"),
+  button: $("show-steps"),
+  stuck: byId("stuck", HTMLButtonElement),
+};
+const steps = new Steps(log, stepElements, goTo);
 const copying = new Copying(layer, log.lines, (line) => log.folds.isBare(line), say);
 const search = new Search(byId("search", HTMLFormElement), {
   jobId,
@@ -108,6 +115,7 @@ function showState(state, text = "") {
 function opened(again) {
   pill.start();
   status.reset();
+  steps.reset();
   following.reset(log.outline.lines);
   if (again) {
     rows.refresh(true);
@@ -125,6 +133,7 @@ function opened(again) {
 function grew() {
   rows.refresh();
   status.grew();
+  steps.changed();
   search.grown();
   following.grew(log.outline.lines);
   const { range } = selection;
@@ -209,7 +218,9 @@ function goToSelection() {
 }
 
 function painted() {
-  status.moved(rows.anchor().line);
+  const top = rows.anchor().line;
+  status.moved(top);
+  steps.moved(top);
   edges.update();
   search.highlight();
   copying.redrawn();
@@ -290,6 +301,7 @@ async function copyLink() {
 
 function clearSelection() {
   if (!$("about").hidden) pill.toggle(false);
+  else if (!$("steps").hidden) steps.toggle(false);
   else if (copying.span) getSelection()?.removeAllRanges();
   else selection.clear();
 }
@@ -305,8 +317,9 @@ const actions = {
   top: () => rows.scrollBy(-Infinity),
   end: () => rows.scrollBy(Infinity),
   follow: () => following.toggle(),
-  nextFold: () => foldKeys.step(1),
-  previousFold: () => foldKeys.step(-1),
+  steps: () => steps.toggle(),
+  nextStep: () => foldKeys.step(1),
+  previousStep: () => foldKeys.step(-1),
   openAll: () => foldKeys.setAll(false),
   closeAll: () => foldKeys.setAll(true),
   copy: copyLines,

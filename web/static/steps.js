@@ -1,0 +1,185 @@
+/** The steps of a log: the panel that lists them, and the header of the one that the reader is in. */
+
+import { bisect, duration } from "./folds.js";
+import { cutRuns, shownText } from "./paint.js";
+
+/** @typedef {import("./folds.js").ShownStep} ShownStep */
+/** @typedef {import("./log.js").Log} Log */
+
+const MAX_SHOWN = 1000;
+const MAX_LOADED = 50; // names whose lines are fetched when the panel opens
+const MAX_BLOCKS = 4; // per name
+const NAME_CHARACTERS = 200;
+const LIVE_MS = 1000;
+
+export class Steps {
+  /** @type {Map<number, string>} by line */
+  #names = new Map();
+  /** @type {ShownStep[] | null} the steps that the panel shows */
+  #shown = null;
+  #timer = 0;
+  #top = 0;
+
+  /**
+   * @param {Log} log
+   * @param {{panel: HTMLElement, button: HTMLElement, stuck: HTMLButtonElement}} elements
+   * @param {(line: number) => void} goTo
+   */
+  constructor(log, { panel, button, stuck }, goTo) {
+    this.log = log;
+    this.panel = panel;
+    this.list = panel.appendChild(document.createElement("ol"));
+    this.button = button;
+    this.stuck = stuck;
+    button.addEventListener("click", () => this.toggle());
+    for (const element of [panel, stuck]) {
+      element.addEventListener("click", ({ target }) => {
+        const step = target instanceof Element ? target.closest("[data-step]") : null;
+        if (step instanceof HTMLElement) goTo(Number(step.dataset.step));
+      });
+    }
+  }
+
+  /** @param {boolean} [on] whether the panel is shown */
+  toggle(on = Boolean(this.panel.hidden)) {
+    this.panel.hidden = !on;
+    this.button.setAttribute("aria-pressed", String(on));
+    if (!on) return;
+    this.#draw();
+    this.#loadNames(this.log.folds.steps.filter(({ name }) => !name).slice(0, MAX_LOADED));
+  }
+
+  /** The log was opened or replaced. */
+  reset() {
+    this.#names.clear();
+    this.changed();
+  }
+
+  /** The steps or the errors may have changed. */
+  changed() {
+    this.button.hidden = !this.log.folds.steps.length;
+    this.#timer ||= setTimeout(
+      () => {
+        this.#timer = 0;
+        if (!this.panel.hidden) this.#draw();
+      },
+      this.log.ended ? 0 : LIVE_MS,
+    );
+  }
+
+  /**
+   * Show the header of the step that a line is in.
+   * @param {number} top the line at the top of the window
+   */
+  moved(top) {
+    this.#top = top;
+    const step = this.#around(top);
+    const shown = step && step.line < top ? step : undefined;
+    this.stuck.hidden = !shown;
+    if (shown) {
+      const name = this.#name(shown);
+      if (this.stuck.textContent !== name) this.stuck.textContent = name;
+      if (!this.#names.has(shown.line)) this.#loadNames([shown]);
+      this.stuck.dataset.step = String(shown.line);
+    }
+    if (this.panel.hidden) return;
+    for (const current of this.list.querySelectorAll("[aria-current]")) {
+      if (current.getAttribute("data-step") !== String(step?.line)) {
+        current.removeAttribute("aria-current");
+      }
+    }
+    this.list.querySelector(`[data-step="${step?.line}"]`)?.setAttribute("aria-current", "step");
+  }
+
+  /**
+   * The innermost step around a line.
+   * @param {number} line
+   */
+  #around(line) {
+    const { steps } = this.log.folds;
+    return steps
+      .slice(
+        0,
+        bisect(steps, (step) => step.line > line),
+      )
+      .findLast(({ line: start, end }) => start === line || end === null || line < end);
+  }
+
+  /** @param {ShownStep} step */
+  #name(step) {
+    const known = this.#names.get(step.line);
+    const read = known === undefined && this.log.isOpen ? this.log.lines.read(step.line) : null;
+    if (read) {
+      const text = shownText(cutRuns(read.runs, NAME_CHARACTERS).runs).trim();
+      this.#names.set(step.line, text);
+    }
+    return step.name || this.#names.get(step.line) || `Line ${step.line + 1}`;
+  }
+
+  /**
+   * Load the lines that name steps.
+   * @param {ShownStep[]} steps
+   */
+  async #loadNames(steps) {
+    for (const step of steps) {
+      this.#name(step);
+      const needed = this.log.lines.needs(step.line);
+      const [first, last] = [Math.min(...needed), Math.max(...needed)];
+      if (this.#names.has(step.line) || last - first >= MAX_BLOCKS) continue;
+      this.#names.set(step.line, ""); // not twice
+      try {
+        await this.log.blocks.load(first, last);
+      } catch {
+        continue; // the number of the line remains its name
+      }
+      this.#names.delete(step.line);
+      this.#name(step);
+      this.changed();
+    }
+  }
+
+  #draw() {
+    const { steps } = this.log.folds;
+    if (this.#shown !== steps) {
+      const longest = Math.max(...steps.slice(0, MAX_SHOWN).map(({ seconds }) => seconds ?? 0));
+      this.list.replaceChildren(
+        ...steps.slice(0, MAX_SHOWN).map((step) => this.#item(step, longest)),
+      );
+    }
+    this.#shown = steps;
+    for (const [at, { firstChild: button }] of [...this.list.children].entries()) {
+      const state = this.#state(steps[at]);
+      if (!(button instanceof HTMLElement)) continue;
+      button.dataset.state = state;
+      const [mark, name] = button.children;
+      mark.setAttribute("aria-label", state);
+      name.textContent = this.#name(steps[at]);
+    }
+    this.moved(this.#top);
+  }
+
+  /** @param {ShownStep} step */
+  #state({ end }) {
+    if (end !== null) return "done";
+    return this.log.ended ? "unfinished" : "running";
+  }
+
+  /** @param {ShownStep} step @param {number} longest in seconds */
+  #item({ line, seconds }, longest) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.dataset.step = String(line);
+    const [mark, name, share, time] = ["mark", "name", "share", "time"].map((className) => {
+      const element = document.createElement("span");
+      element.className = className;
+      return element;
+    });
+    mark.setAttribute("role", "img");
+    share.style.setProperty("--part", String(seconds ? seconds / longest : 0));
+    time.textContent = seconds === undefined ? "" : duration(seconds);
+    button.append(mark, name, share, time);
+    const item = document.createElement("li");
+    item.append(button);
+    return item;
+  }
+}
