@@ -6,15 +6,22 @@ import re
 # Markers of folds and times, which a terminal would overwrite; then control sequences.
 _HIDDEN = re.compile(
     r"travis_(?:fold|time):(?:start|end):[\w.,=:/+@-]{1,200}\r?(?:\x1b\[0?K)?"
+    r"|section_(?:start|end):[0-9]{1,20}:[\w.,=\[\]-]{1,200}\r\x1b\[0?K"
     r"|(?P<colour>\x1b\[[0-9;:]{0,64}m)"
     r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
     r"|(?:\x1b[]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?"
     r"|\x1b[ -/]*[0-~]?"
     r"|(?P<newline>\r+\n?)"
 )
+_MARKERS = ("travis_fold:", "travis_time:", "section_start:", "section_end:")
+_BEGINNINGS = {marker[:size] for marker in _MARKERS for size in range(1, len(marker) + 1)}
+_ESCAPE = r"(?:(?:\x1b\[|\x9b)[0-?]{0,4096}[ -/]*|\x1b[ -/]*)"
 # What may be the beginning of one of these, at the end of a piece.
 _INCOMPLETE = re.compile(
-    r"(?:\x1b[^\n]{0,4096}|[\x90\x98\x9b\x9d-\x9f][^\n]{0,4096}|\r+|t(?:r(?:a[\w.,=:/+@-]{0,230}\r?)?)?)\Z"
+    rf"(?:{_ESCAPE}|\r+"
+    r"|(?:\x1b[]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]{0,4096}\x1b?"
+    rf"|{_ESCAPE}?(?:{'|'.join(_MARKERS)})[\w.,=:/+@\[\]-]{{0,230}}(?:\r(?:\x1b(?:\[0?)?)?)?"
+    rf"|{_ESCAPE}?(?:{'|'.join(sorted(_BEGINNINGS))}))\Z"
 )
 RESET = "\x1b[0m"
 
