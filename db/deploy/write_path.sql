@@ -156,8 +156,7 @@ BEGIN
         ORDER BY a.id
         FOR NO KEY UPDATE OF a
     ), restarted AS (
-        UPDATE log_attempts a SET began_at = r.restart_at, stale_until = a.closed_at, closed_at = NULL,
-            total_parts = NULL, total_bytes = NULL, total_sha256 = NULL
+        UPDATE log_attempts a SET began_at = r.restart_at, stale_until = a.closed_at, closed_at = NULL
         FROM requeued r WHERE a.id = r.id
         RETURNING a.id
     )
