@@ -11,6 +11,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
+from logflume_cli.output import json_option, print_json
 from logflume_cli.terminal import echo
 from workflows.all import WORKFLOWS
 
@@ -31,7 +32,8 @@ class _Unreadable(Exception):
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
 )
-def replay(files: tuple[Path, ...]) -> None:
+@json_option
+def replay(files: tuple[Path, ...], *, as_json: bool) -> None:
     """Replay workflow histories on the installed code; does not need Temporal.
 
     Each FILE is a history from `temporal workflow show --workflow-id ID --output json` or
@@ -41,25 +43,29 @@ def replay(files: tuple[Path, ...]) -> None:
     """
     # Our output line contains what the library would log.
     logging.getLogger("temporalio").setLevel(logging.CRITICAL + 1)
-    sys.exit(asyncio.run(_replay(files)))
+    verdicts = asyncio.run(_replay(files, as_json=as_json))
+    if as_json:
+        print_json(verdicts)
+    sys.exit(not all(verdict.startswith("same") for verdict in verdicts.values()))
 
 
-async def _replay(files: tuple[Path, ...]) -> bool:
+async def _replay(files: tuple[Path, ...], *, as_json: bool) -> dict[str, str]:
     replayer = Replayer(
         workflows=WORKFLOWS,
         workflow_runner=UnsandboxedWorkflowRunner(),
         runtime=Runtime(telemetry=TelemetryConfig(logging=None)),
     )
-    differs = False
+    verdicts: dict[str, str] = {}
     for path in files:
         try:
             history = _read(path)
             verdict = await _compare(replayer, history)
         except _Unreadable as error:
             verdict = f"unreadable, {error}; download it with {DOWNLOAD}"
-        differs = differs or not verdict.startswith("same")
-        echo(f"{path}: {verdict}")
-    return differs
+        verdicts[str(path)] = verdict
+        if not as_json:
+            echo(f"{path}: {verdict}")
+    return verdicts
 
 
 async def _compare(replayer: Replayer, history: WorkflowHistory) -> str:

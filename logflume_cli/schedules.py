@@ -7,6 +7,7 @@ import click
 
 from logflume.settings import Settings, load_settings
 from logflume_cli.options import partition_options, retention_input, sweep_input
+from logflume_cli.output import json_option, print_json
 from workflows.client.connection import connect_temporal
 from workflows.client.schedules import Recurring, apply, remove
 from workflows.partitions import PARTITION_MAINTENANCE_ID, PartitionMaintenance
@@ -73,13 +74,23 @@ def schedules() -> None:
 
 
 @schedules.command("apply")
-def apply_command() -> None:
+@json_option
+def apply_command(*, as_json: bool) -> None:
     """Create or update the schedules from the settings; idempotent.
 
     A paused schedule stays paused; without retention policies, that schedule is deleted. Run this
     after changing settings, and on a new Temporal server.
     `temporal schedule list`, `trigger`, `toggle` and `backfill` work on these schedules.
     """
-    for row, is_new in asyncio.run(apply_schedules(load_settings())):
+    applied = asyncio.run(apply_schedules(load_settings()))
+    if as_json:
+        print_json(
+            [
+                {"name": row.name, "created": is_new, "every_seconds": row.every.total_seconds()}
+                for row, is_new in applied
+            ]
+        )
+        return
+    for row, is_new in applied:
         verb = "created" if is_new else "updated"
         click.echo(f"{row.name}: {verb}, every {row.every.total_seconds():g} s")

@@ -14,6 +14,7 @@ from logflume.archive.inventory import Inventory
 from logflume.errors import ComponentError, LogflumeError
 from logflume.settings import Settings, load_settings
 from logflume_cli.job_id import JobId
+from logflume_cli.output import json_option, print_json
 from logflume_cli.reconcile.reconciler import CONCURRENCY, Options, Reconciler
 from logflume_cli.services import make_workflows
 from logflume_cli.terminal import echo
@@ -54,7 +55,10 @@ class _Time(click.ParamType[datetime]):
     type=JobId(),
     help="Resume at this job, in key order (10 before 9).",
 )
-def reconcile(*, repair: bool, since: datetime | None, read: bool, from_job: int | None) -> None:
+@json_option
+def reconcile(
+    *, repair: bool, since: datetime | None, read: bool, from_job: int | None, as_json: bool
+) -> None:
     """Compare the database with the archive and the workflows, e.g. after a restore or failover.
 
     Prints a line for each difference: what was fixed, what --repair can fix, or what needs a manual
@@ -62,9 +66,19 @@ def reconcile(*, repair: bool, since: datetime | None, read: bool, from_job: int
     to interrupt and repeat. Exits with 1 if differences remain.
     """
     options = Options(repair=repair, read=read)
-    counts = asyncio.run(_reconcile(load_settings(), options, since, from_job))
-    summary = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-    click.echo(summary or "there are no logs")
+    differences: list[dict[str, object]] = []
+
+    def report(job_id: int, text: str) -> None:
+        differences.append({"job_id": job_id, "text": text})
+        if not as_json:
+            echo(f"job {job_id}: {text}")
+
+    counts = asyncio.run(_reconcile(load_settings(), options, report, since, from_job))
+    if as_json:
+        print_json({"counts": counts, "differences": differences})
+    else:
+        summary = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+        click.echo(summary or "there are no logs")
     if counts["repairable"]:
         raise LogflumeError(
             "database and archive differ; rerun with --repair to fix what can be fixed"
@@ -74,7 +88,11 @@ def reconcile(*, repair: bool, since: datetime | None, read: bool, from_job: int
 
 
 async def _reconcile(
-    settings: Settings, options: Options, since: datetime | None, from_job: int | None
+    settings: Settings,
+    options: Options,
+    report: Callable[[int, str], None],
+    since: datetime | None,
+    from_job: int | None,
 ) -> Counter[str]:
     archive = Inventory(settings.s3, CONCURRENCY)
     client = await connect_temporal(settings.temporal)
@@ -83,7 +101,7 @@ async def _reconcile(
     options = options._replace(history=history)
     async with await open_pool(settings.database) as pool:
         await check_schema(pool)
-        reconciler = Reconciler(pool, archive, workflows, options, echo)
+        reconciler = Reconciler(pool, archive, workflows, options, report)
         try:
             await reconciler.logs(from_job, _progress(reconciler.counts))
             await reconciler.holds()

@@ -64,7 +64,7 @@ class Reconciler:
         archive: Inventory,
         workflows: LogWorkflows,
         options: Options,
-        report: Callable[[str], None],
+        report: Callable[[int, str], None],
     ) -> None:
         self._pool = pool
         self._archive = archive
@@ -314,7 +314,7 @@ class Reconciler:
 
     def _count(self, result: str, job_id: int, line: str) -> None:
         self.counts[result] += 1
-        self._report(f"job {job_id}: {line}")
+        self._report(job_id, line)
 
     async def _head(self, job_id: int) -> ObjectInfo | None:
         try:

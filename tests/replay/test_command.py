@@ -17,6 +17,13 @@ def replay(*paths: Path) -> Done:
     return run(LOGFLUME, "replay", *paths)
 
 
+def test_verdicts_are_printed_as_json():
+    path = UNRELEASED / "a_log_passes_all_phases_until_the_purge.json"
+    done = run(LOGFLUME, "replay", "--json", path)
+    assert json.loads(done.stdout)[str(path)].startswith("same, LogLifecycle")
+    assert done.returncode == 0
+
+
 def test_recorded_histories_replay_as_the_same():
     names = ("a_log_passes_*", "expired_partitions_*", "sweep_each_round_*")
     paths = [next(UNRELEASED.glob(name)) for name in names]

@@ -1,6 +1,8 @@
 """Reconciling rows and objects of different times, on real Postgres and S3."""
 
+import asyncio
 import hashlib
+import json
 
 import pytest
 from hypothesis import given
@@ -16,9 +18,10 @@ from logflume.errors import ArchiveAhead, PartsGone
 from logflume_cli.reconcile import reconciler
 from logflume_cli.reconcile.compare import between
 from logflume_cli.reconcile.reconciler import Options, Reconciler
-from tests.support import other_stores
+from tests.support import other_stores, processes
 from tests.support.activities import run_activity
 from tests.support.parts import part, replace_whole, store_parts
+from tests.support.processes import LOGFLUME
 from tests.support.s3 import s3
 from tests.support.s3_proxy import s3_proxy
 
@@ -87,7 +90,11 @@ class Bench:
     async def reconcile(self, **options) -> tuple[list[str], dict[str, int]]:
         lines = []
         reconciler = Reconciler(
-            self.pool, self.archive, self.workflows, Options(**options), lines.append
+            self.pool,
+            self.archive,
+            self.workflows,
+            Options(**options),
+            lambda job_id, text: lines.append(f"job {job_id}: {text}"),
         )
         await reconciler.logs(None, lambda _: None)
         await reconciler.holds()
@@ -316,7 +323,7 @@ async def test_lost_holds_are_restored_from_their_copies(bench, numbers):
     assert hold and hold.reason == reconciler.HOLD_REASON
 
 
-async def test_pages_of_rows_and_objects_are_merged_in_key_order(bench, monkeypatch):
+async def test_pages_of_rows_and_objects_are_merged_in_key_order(bench, monkeypatch, tmp_path):
     monkeypatch.setattr("logflume.archive.inventory.PAGE_KEYS", 3)
     monkeypatch.setattr("logflume_cli.reconcile.reconciler.PAGE_ROWS", 2)
     jobs = [0, 1, 2, 9, 10, 11, 19, 100, 101, 2000, 10_000, MAX_JOB_ID]
@@ -330,6 +337,9 @@ async def test_pages_of_rows_and_objects_are_merged_in_key_order(bench, monkeypa
     await resumed.logs(101, progress.append)
     # 101, 11, 19, 2, 2000, 9, 92…
     assert (resumed.counts["same"], progress) == (7, [19, MAX_JOB_ID])
+    env = processes.environment(bench.settings, tmp_path / "stack")
+    done = await asyncio.to_thread(processes.run, LOGFLUME, "reconcile", "--json", env=env)
+    assert json.loads(done.stdout) == {"counts": {"same": len(jobs)}, "differences": []}
 
 
 ids = st.one_of(st.integers(0, 300), st.integers(0, MAX_JOB_ID))
