@@ -164,9 +164,9 @@ class ListBody(msgspec.Struct, kw_only=True):
 class OutlineBody(msgspec.Struct, kw_only=True):
     """Positions of lines and markers in a log.
 
-    `newlines[i]` counts the line feeds in the first `i * block_bytes` bytes. `marks` are
-    markers of folds and times (see `logflume/markers.py`) as `[byte, line from 0, text]`;
-    `bare_lines`, from 0, contain only markers.
+    `newlines[i]` counts the line feeds in the first `i * block_bytes` bytes. `marks` are markers of
+    folds and times (see `logflume/markers.py`) as `[byte, line from 0, text]`; `bare_lines`, from
+    0, contain only markers; `error_lines`, from 0, are the first 1,000 that report errors.
     `cursor` is where `/stream` continues after these bytes; `ended`: it has no more events.
     """
 
@@ -179,6 +179,7 @@ class OutlineBody(msgspec.Struct, kw_only=True):
     marks: list[list[int | str]]
     marks_truncated: bool
     bare_lines: list[int]
+    error_lines: list[int]
     cursor: str
     ended: bool
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from logflume.markers import BARE, BARE_WORDS, MarkerReader
 from web.content import Content
+from web.error_lines import ErrorReader
 from web.models import OutlineBody
 from web.scans import in_thread
 from web.streams.cursor import Cursor
@@ -24,6 +25,7 @@ class Outline:
     marks: list[list[int | str]] = field(default_factory=list)
     marks_truncated: bool = False
     bare_lines: list[int] = field(default_factory=list)
+    error_lines: list[int] = field(default_factory=list)
     ends_in_line: bool = False
 
     @property
@@ -39,6 +41,7 @@ class _Reader:
         self.outline = Outline()
         self._block = b""  # an incomplete block
         self._marks = MarkerReader()
+        self._errors = ErrorReader()
         self._line = b""  # the incomplete last line, if it is short
         self._lines = 0
 
@@ -50,6 +53,7 @@ class _Reader:
         self._block = block[whole:]
         self._find_marks(piece)
         self._find_bare_lines(piece)
+        self._errors.feed(piece)
         self.outline.bytes += len(piece)
         if piece:
             self.outline.ends_in_line = not piece.endswith(b"\n")
@@ -59,6 +63,8 @@ class _Reader:
             self._count(self._block.count(b"\n"))
         self._find_marks(b"", last=True)
         self._find_bare_lines(b"\n")
+        self._errors.end()
+        self.outline.error_lines = self._errors.lines
         return self.outline
 
     def _count(self, newlines: int) -> None:
@@ -121,6 +127,7 @@ def outline_body(content: Content, outline: Outline, cursor: Cursor | None) -> O
         marks=outline.marks,
         marks_truncated=outline.marks_truncated,
         bare_lines=outline.bare_lines,
+        error_lines=outline.error_lines,
         cursor=str(cursor or ""),
         ended=cursor is None or cursor.ended,
     )

@@ -62,7 +62,7 @@ async def test_closed_folds_open_by_click_and_key(page):
     await expect(outer).to_be_focused()
     await page.keyboard.press("c")
     await expect(page.locator(".row .number").nth(1)).to_have_text("6")
-    await page.keyboard.press("e")
+    await page.keyboard.press("o")
     await expect(page.locator(".row .number").nth(2)).to_have_text("3")
 
 

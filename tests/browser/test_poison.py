@@ -45,7 +45,7 @@ FUZZ = r"""async ([seed, cases]) => {
     name === "class" ? /^[a-z0-9 ]+$/.test(value)
       : name === "style" && STYLE.test(value);
   const fresh = () => new Outline({ bytes: 0, lines: 0, block_bytes: 64, newlines: [0], marks: [],
-    marks_truncated: false, bare_lines: [], cursor: "", ended: false });
+    marks_truncated: false, bare_lines: [], error_lines: [], cursor: "", ended: false });
 
   function checkLine(bytes, style) {
     const parsed = parseLine(new TextDecoder().decode(bytes), style);

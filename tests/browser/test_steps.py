@@ -1,4 +1,4 @@
-"""The steps of a log: the panel, the keys and the header that stays in view."""
+"""The steps of a log: the panel, the keys and the header that stays in view; its errors."""
 
 import re
 
@@ -86,3 +86,32 @@ async def test_open_steps_of_a_live_log_are_running(visits, pool, job_id):
     await expect(item).to_have_attribute("data-state", "done")
     await store(pool, job_id, b" on\nx\n", first=2)
     await expect(item.nth(1)).to_contain_text("Go on")
+
+
+async def test_errors_are_counted_visited_and_marked(visits, pool, job_id):
+    lines = [*LOG.decode().split("\n")[:-1], "The command exited with 2.", *["after"] * 50]
+    lines[149] = "FAILED tests/x"
+    lines[4] = "make: *** [all] Error 2"
+    lines[7] = "Traceback (most recent call last):"
+    await store(pool, job_id, "\n".join(lines[:240]).encode())
+    page = await visits.open(f"/jobs/{job_id}")
+    button = page.locator("#errors")
+    await expect(button).to_have_text("3 errors, first at line 5")
+    # The last fold with an error is open.
+    await page.keyboard.press("g")
+    await expect(page.get_by_text("Traceback")).to_be_visible()
+    # What follows is found when the log ends.
+    await store(pool, job_id, ("\n" + "\n".join(lines[240:])).encode(), first=1, final=True)
+    await expect(button).to_have_text("4 errors, first at line 5")
+    await expect(page.locator("#marks .error")).to_have_count(4)
+    current = page.locator(".row.here .number")
+    for key, line in (("e", "5"), ("e", "8"), ("E", "5"), ("E", "251"), ("E", "150")):
+        await page.keyboard.press(key)
+        await expect(current).to_have_text(line)
+    await expect(page.locator(".row.here")).to_have_class("row error here")
+    await page.keyboard.press("s")
+    failed = page.locator("#steps [data-state=failed] .name")
+    await expect(failed).to_have_text(["Build everything", ":docker: Images", "Tests", "Clean up"])
+    await page.keyboard.press("/")
+    await page.keyboard.type("make report")
+    await expect(page.locator("#marks .match")).to_have_count(1)

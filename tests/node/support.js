@@ -24,6 +24,7 @@ export function emptyOutline(blockBytes) {
     marks: [],
     marks_truncated: false,
     bare_lines: [],
+    error_lines: [],
     cursor: "",
     ended: false,
   });

@@ -166,6 +166,7 @@ export class Log {
         this.ended = true;
         this.on.state("ended");
         this.on.grew();
+        this.#readErrors(run);
       },
       state: (state) => this.on.state(state),
       refused: async (error) => {
@@ -175,6 +176,17 @@ export class Log {
       },
     });
     this.#stream.run(this.outline.cursor);
+  }
+
+  /**
+   * Read the errors of a log that has ended; the server finds them.
+   * @param {object} run
+   */
+  async #readErrors(run) {
+    const body = await callJson(`/logs/${this.jobId}/outline`).catch(() => null);
+    if (!body || this.#run !== run) return;
+    this.outline.errors = body.error_lines;
+    this.on.grew();
   }
 
   /**

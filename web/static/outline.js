@@ -12,6 +12,7 @@ import { findBareLines, findMarkers } from "./markers.js";
  * @property {Marker[]} marks
  * @property {boolean} marks_truncated
  * @property {number[]} bare_lines lines that contain only markers
+ * @property {number[]} error_lines lines that report errors
  * @property {string} cursor where the stream continues
  * @property {boolean} ended
  */
@@ -56,6 +57,7 @@ export class Outline {
     this.cursor = body.cursor;
     this.ended = body.ended;
     this.bare = body.bare_lines;
+    this.errors = body.error_lines;
     this.carry = new Uint8Array([NEWLINE]); // a log starts as a line does
     this.line = ""; // the last line, if it is incomplete and short
   }

@@ -6,6 +6,7 @@ import { Copying, toClipboard } from "./copy.js";
 import { byId, messageOf, within } from "./dom.js";
 import { RawLinks } from "./download.js";
 import { Edges } from "./edges.js";
+import { Errors } from "./errors.js";
 import { FoldKeys } from "./foldkeys.js";
 import { Following } from "./following.js";
 import { fillHelp, listen } from "./keys.js";
@@ -55,12 +56,7 @@ const rows = new Rows(scroller, {
 const below = byId("below", HTMLButtonElement);
 const following = new Following(rows, byId("follow", HTMLButtonElement), below);
 const foldKeys = new FoldKeys(log.folds, rows, following, $("folds"));
-const stepElements = {
-  panel: $("steps"),
-  button: $("show-steps"),
-  stuck: byId("stuck", HTMLButtonElement),
-};
-const steps = new Steps(log, stepElements, goTo);
+const steps = new Steps(log, goTo);
 const copying = new Copying(layer, log.lines, (line) => log.folds.isBare(line), say);
 const search = new Search(byId("search", HTMLFormElement), {
   jobId,
@@ -76,6 +72,7 @@ const search = new Search(byId("search", HTMLFormElement), {
 const attempts = new AttemptMenu(byId("attempt", HTMLSelectElement));
 const status = new Status(log);
 const edges = new Edges(scroller, layer);
+const errors = new Errors(log, rows, search, goTo);
 const wrap = new Wrap(rows, byId("wrap", HTMLButtonElement));
 const pill = new LifecyclePill(byId("phase", HTMLButtonElement), $("about"), jobId, lifecycleRead);
 const links = new RawLinks(
@@ -116,6 +113,7 @@ function opened(again) {
   pill.start();
   status.reset();
   steps.reset();
+  if (!again) errors.openFold();
   following.reset(log.outline.lines);
   if (again) {
     rows.refresh(true);
@@ -222,6 +220,7 @@ function painted() {
   status.moved(top);
   steps.moved(top);
   edges.update();
+  errors.update();
   search.highlight();
   copying.redrawn();
 }
@@ -232,7 +231,8 @@ function painted() {
 function decorate(row, line) {
   row.classList.toggle("selected", selection.has(line));
   row.classList.toggle("found", search.found.has(line));
-  row.classList.toggle("here", search.line === line);
+  row.classList.toggle("error", errors.has(line));
+  row.classList.toggle("here", search.line === line || errors.line === line);
 }
 
 layer.addEventListener("click", (event) => {
@@ -318,6 +318,8 @@ const actions = {
   end: () => rows.scrollBy(Infinity),
   follow: () => following.toggle(),
   steps: () => steps.toggle(),
+  nextError: () => errors.step(1),
+  previousError: () => errors.step(-1),
   nextStep: () => foldKeys.step(1),
   previousStep: () => foldKeys.step(-1),
   openAll: () => foldKeys.setAll(false),

@@ -1,5 +1,6 @@
 /** The steps of a log: the panel that lists them, and the header of the one that the reader is in. */
 
+import { byId } from "./dom.js";
 import { bisect, duration } from "./folds.js";
 import { cutRuns, shownText } from "./paint.js";
 
@@ -22,17 +23,16 @@ export class Steps {
 
   /**
    * @param {Log} log
-   * @param {{panel: HTMLElement, button: HTMLElement, stuck: HTMLButtonElement}} elements
    * @param {(line: number) => void} goTo
    */
-  constructor(log, { panel, button, stuck }, goTo) {
+  constructor(log, goTo) {
     this.log = log;
-    this.panel = panel;
-    this.list = panel.appendChild(document.createElement("ol"));
-    this.button = button;
-    this.stuck = stuck;
-    button.addEventListener("click", () => this.toggle());
-    for (const element of [panel, stuck]) {
+    this.panel = byId("steps", HTMLElement);
+    this.list = this.panel.appendChild(document.createElement("ol"));
+    this.button = byId("show-steps", HTMLElement);
+    this.stuck = byId("stuck", HTMLElement);
+    this.button.addEventListener("click", () => this.toggle());
+    for (const element of [this.panel, this.stuck]) {
       element.addEventListener("click", ({ target }) => {
         const step = target instanceof Element ? target.closest("[data-step]") : null;
         if (step instanceof HTMLElement) goTo(Number(step.dataset.step));
@@ -159,7 +159,10 @@ export class Steps {
   }
 
   /** @param {ShownStep} step */
-  #state({ end }) {
+  #state({ line, end }) {
+    const { errors } = this.log.outline;
+    const error = errors[bisect(errors, (at) => at >= line)] ?? Infinity;
+    if (error < (end ?? Infinity)) return "failed";
     if (end !== null) return "done";
     return this.log.ended ? "unfinished" : "running";
   }
