@@ -19,10 +19,20 @@ from tests.support.broker import close_connections
 from tests.support.http_parts import runner_token
 from tests.support.processes import LOGFLUME, on_terminal
 from tests.support.services import draining
-from tests.support.ship import Shipper, fixed_boundary, has_size, refusing, until_final, until_sent
+from tests.support.ship import (
+    Shipper,
+    fixed_boundary,
+    has_size,
+    is_after,
+    refusing,
+    until_final,
+    until_sent,
+)
 from tests.support.waiting import until
 
 BYTES = bytes(range(256)) * 40
+PARTS = "SELECT count(*) FROM log_parts JOIN logs ON logs.id = log_id WHERE job_id = $1"
+ATTEMPTS = PARTS.replace("log_parts", "log_attempts")
 
 
 @pytest.fixture
@@ -121,8 +131,7 @@ async def test_a_killed_shipper_continues_with_the_same_parts(shipper, drain, po
     shipper.url = real
     assert (await shipper.run("ship", stdin=pieces[5])).code == 0
     assert await until_final(pool, shipper.job_id) == b"".join(pieces)
-    attempts = "SELECT count(*) FROM log_attempts JOIN logs ON logs.id = log_id WHERE job_id = $1"
-    assert await pool.fetchval(attempts, shipper.job_id) == 1
+    assert await pool.fetchval(ATTEMPTS, shipper.job_id) == 1
 
 
 async def test_a_new_token_sends_everything_again(shipper, drain, pool):
@@ -137,11 +146,7 @@ async def test_a_new_token_sends_everything_again(shipper, drain, pool):
     shipper.settings["LOGFLUME_SHIP__TOKEN"] = runner_token(shipper.stack, shipper.job_id, run=2)
     await shipper.run("ship", stdin=b"second")
     assert await until_final(pool, shipper.job_id) == b"first,second"
-
-
-async def is_after(second: int) -> bool:
-    """Whether this second is over."""
-    return time.time() >= second + 1
+    assert await pool.fetchval(PARTS, shipper.job_id) == 4  # the web missed none
 
 
 async def test_a_sender_that_is_killed_is_started_again(shipper, drain, pool):
@@ -162,8 +167,7 @@ async def test_what_may_succeed_later_is_retried(shipper, drain, pool):
         done = await shipper.run("ship", "--strict", stdin=BYTES)
     assert (done.code, done.out) == (0, BYTES)
     assert await until_final(pool, shipper.job_id) == BYTES
-    query = "SELECT count(*) FROM log_parts JOIN logs ON logs.id = log_id WHERE job_id = $1"
-    assert await pool.fetchval(query, shipper.job_id) == 3
+    assert await pool.fetchval(PARTS, shipper.job_id) == 3
 
 
 async def test_missing_parts_are_sent_again(shipper, drain, pool, channel):
@@ -244,7 +248,7 @@ async def test_a_full_spool_holds_the_oldest_output_and_says_what_is_missing(
 async def test_a_file_is_followed_across_kills_rotation_and_truncation(
     shipper, drain, pool, tmp_path
 ):
-    """Killed at random moments while the file grows, and rotated while nothing follows it."""
+    """Killed during an append and at random, and rotated while nothing follows the file."""
     path, expected = tmp_path / "job.log", b""
     shipper.settings["SECRET"] = "correct horse"
     command = ("ship", "--follow", str(path), "--mask", "SECRET")
@@ -257,6 +261,17 @@ async def test_a_file_is_followed_across_kills_rotation_and_truncation(
                 file.write(line)
                 expected += line.replace(b"correct horse", b"[secure]")
 
+    real, shipper.url = shipper.url, "http://127.0.0.1:1"
+    shipper.settings["LOGFLUME_SHIP__FLUSH_SECONDS"] = "60"
+    process = await shipper.begin(*command)
+    for _ in range(2):
+        write(1)
+        await until(partial(has_size, shipper, len(expected)))
+    process.kill()
+    await process.communicate()
+    os.truncate(shipper.spool / "0", len(expected) - 7)
+    shipper.url = real
+    del shipper.settings["LOGFLUME_SHIP__FLUSH_SECONDS"]
     for _ in range(5):
         process = await shipper.begin(*command)
         await until(partial(has_size, shipper, random.randrange(len(expected) + 1)))
@@ -326,10 +341,8 @@ async def test_parts_go_to_rabbitmq_without_a_token(
 
 
 async def test_a_job_without_an_id_gets_a_new_one(shipper, settings, drain, pool):
-    shipper.settings = {
-        "LOGFLUME_SHIP__TOKEN": "",
-        "LOGFLUME_AMQP__URL": settings.amqp.url.get_secret_value(),
-    }
+    url = settings.amqp.url.get_secret_value()
+    shipper.settings = {"LOGFLUME_SHIP__TOKEN": "", "LOGFLUME_AMQP__URL": url}
     done = await shipper.run("run", "--", "echo", "hello")
     address = re.fullmatch(r"logflume: job (\d+) (.*)/jobs/\1\n", done.err)
     assert address and address[2] == shipper.url

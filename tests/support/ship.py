@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -105,6 +106,11 @@ async def has_size(shipper: Shipper, size: int) -> bool:
     if not (shipper.spool / "meta").exists():
         return False
     return sum(path.stat().st_size for path in shipper.spool.glob("[0-9]*")) >= size
+
+
+async def is_after(second: int) -> bool:
+    """Whether this second is over."""
+    return time.time() >= second + 1
 
 
 @asynccontextmanager
