@@ -125,7 +125,7 @@ def make_app(services: Services) -> Litestar:
             backend="gzip",
             gzip_compress_level=6,
             exclude=[
-                *("/stream$", "/raw$", "^/static/", "^/jobs/", "^/$", "^/metrics$"),
+                *("/stream$", "/raw$", "^/static/", "^/jobs/", "^/$", "^/schema/?$", "^/metrics$"),
                 *("^/logs/[^/]+$", "^/log-parts/"),
             ],
         ),
@@ -140,12 +140,13 @@ def make_app(services: Services) -> Litestar:
             description="Read, write, follow and archive the logs of CI jobs.",
             use_handler_docstrings=True,
             components=Components(security_schemes=SECURITY),
-            # JSON only: the pages that render it load scripts from other hosts.
+            # Litestar's pages load scripts from other hosts; browsers get ours.
             render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
             openapi_router=Router(
                 "/schema",
                 route_handlers=[],
                 include_in_schema=False,
+                before_request=pages.schema_page,
                 after_request=_not_found_as_json,
             ),
         ),

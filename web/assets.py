@@ -7,6 +7,7 @@ file contains its hash, so browsers may cache it forever.
 import gzip
 import hashlib
 import re
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -40,6 +41,7 @@ class File(msgspec.Struct, frozen=True):
     immutable: bool = False
 
 
+@cache
 def read_files(folder: Path = FOLDER) -> dict[str, File]:
     """Read the static files and join those of each page, by name."""
     texts = {path.name: path.read_text() for path in folder.iterdir() if path.suffix in TYPES}
@@ -65,7 +67,7 @@ def read_files(folder: Path = FOLDER) -> dict[str, File]:
         name = match[1]
         return match[0] if name not in texts else hashed(name, texts[name])
 
-    for page in ("front.html", "job.html"):
+    for page in ("front.html", "job.html", "schema.html"):
         text = SCRIPT.sub(script, STYLES.sub(style, texts[page]))
         files[page] = _file(page, NAME.sub(single, text))
     return files

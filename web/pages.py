@@ -5,7 +5,7 @@ from typing import Any
 
 from litestar import MediaType, Request, Response, Router, get
 from litestar.connection import ASGIConnection
-from litestar.exceptions import NotFoundException
+from litestar.exceptions import NotFoundException, ValidationException
 from litestar.params import FromPath
 
 from web.assets import File, read_files
@@ -44,7 +44,12 @@ def router(may_read: MayRead) -> Router:
     @get("/jobs/{job_id:str}", media_type=MediaType.HTML)
     async def job(request: Request[Any, Any, Any], job_id: FromPath[str]) -> Response[bytes]:
         """Return the page of a log."""
-        integer("job_id", job_id)
+        try:
+            integer("job_id", job_id)
+        except ValidationException:
+            if prefers_html(request):  # the page says what is wrong
+                return _response(request, files["job.html"], 400)
+            raise
         allowed = may_read(request, job_id)
         return _response(request, files["job.html"], 200 if allowed else 403)
 
@@ -58,10 +63,21 @@ def router(may_read: MayRead) -> Router:
     return Router("/", route_handlers=[front, job, static], include_in_schema=False)
 
 
+async def schema_page(request: Request[Any, Any, Any]) -> Response[bytes] | None:
+    """Return the page of the API to a browser; other clients of `/schema` get the document."""
+    is_page = request.url.path.rstrip("/") == "/schema" and prefers_html(request)
+    return _response(request, read_files()["schema.html"]) if is_page else None
+
+
+def prefers_html(request: Request[Any, Any, Any]) -> bool:
+    """Whether a request comes from a browser that opens a page."""
+    return "text/html" in request.headers.get("accept", "")
+
+
 def _response(request: Request[Any, Any, Any], file: File, status: int = 200) -> Response[bytes]:
     is_compressed = "gzip" in request.headers.get("accept-encoding", "")
     etag = f'"{file.digest}{"-gzip" if is_compressed else ""}"'
-    headers = {**HEADERS, "ETag": etag, "Vary": "Accept-Encoding"}
+    headers = {**HEADERS, "ETag": etag, "Vary": "Accept, Accept-Encoding"}
     if file.immutable:
         headers["Cache-Control"] = FOREVER
     if status == 200 and request.headers.get("if-none-match") == etag:

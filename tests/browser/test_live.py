@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from playwright.async_api import expect
 
 from db import logs
@@ -146,6 +147,22 @@ async def test_page_recovers_after_a_restart_of_the_service(visits, site, pool, 
     assert await line_texts(page, 6) == ["0", "1", "2", "3", "44", "5"]
     await store(pool, job_id, b"6\n", first=6, final=True)
     assert await line_texts(page, 7) == ["0", "1", "2", "3", "44", "5", "6"]
+
+
+@pytest.mark.parametrize(
+    "event", ["new Event('online')", "new PageTransitionEvent('pageshow', { persisted: true })"]
+)
+async def test_page_reconnects_at_once_when_the_network_or_the_page_returns(
+    visits, pool, job_id, event
+):
+    await store(pool, job_id, b"0\n")
+    page = await visits.open(f"/jobs/{job_id}")
+    await expect(page.locator("#state")).to_have_text("live")
+    async with page.expect_request(lambda request: "/stream" in request.url):
+        await page.evaluate(f"dispatchEvent({event})")
+    await expect(page.locator("#state")).to_have_text("live")
+    await store(pool, job_id, b"1\n", first=1, final=True)
+    assert await line_texts(page, 2) == ["0", "1"]
 
 
 async def test_fetched_and_live_bytes_join_without_gap_or_repeat(visits, pool, job_id):

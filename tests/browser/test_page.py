@@ -102,6 +102,24 @@ async def test_search_finds_folded_and_unrendered_lines(page):
     await expect(count).to_have_text("")
 
 
+async def test_matches_beyond_those_listed_at_once_can_be_visited(visits, pool, job_id):
+    await finish(pool, job_id, b"needle\n" * 25_000)
+    page = await visits.open(f"/jobs/{job_id}#L1")
+    output, here = page.locator("#search output"), page.locator(".row.here .number")
+    await page.locator("[name=q]").fill("needle")
+    await expect(output).to_have_text("1 of 25,000")
+    await page.locator("#previous").click()
+    await expect(output).to_have_text("25,000 of 25,000")
+    await expect(here).to_have_text("25000")
+    step = "(times) => { while (times--) document.querySelector('#previous').click() }"
+    await page.evaluate(step, 4_999)
+    await expect(output).to_have_text("20,001 of 25,000")
+    for number in (20_000, 19_999):
+        await page.locator("#previous").click()
+        await expect(output).to_have_text(f"{number:,} of 25,000")
+        await expect(here).to_have_text(str(number))
+
+
 async def test_link_to_lines_opens_folds_and_selects(visits, pool, job_id):
     await finish(pool, job_id, LOG)
     page = await visits.open(f"/jobs/{job_id}#L3-L7")

@@ -111,6 +111,19 @@ async def test_lines_beyond_the_window_are_marked_wrapped_and_printed(visits, po
     assert await phone.evaluate(width) == 0
 
 
+async def test_invalid_job_id_is_explained_and_the_api_is_a_page(visits):
+    page = await visits.open("/jobs/%3Cb%3Eabc", rows=False)
+    await expect(page.locator("#message")).to_contain_text("job_id must be an integer")
+    await expect(page.locator("#message")).to_contain_text("Check the address")
+    response = await page.goto("/schema")
+    assert response.headers["content-security-policy"].startswith("default-src 'none'")
+    await expect(page.get_by_role("heading", name="logs", exact=True)).to_be_visible()
+    await page.get_by_text("GET /logs/{job_id}/search").click()
+    await expect(page.get_by_text("list the matches around this line").first).to_be_visible()
+    document = await page.request.get("/schema", headers={"Accept": "*/*"})
+    assert (await document.json())["openapi"]
+
+
 LARGE_TEXT = """
     const sheet = new CSSStyleSheet();
     sheet.replaceSync(".log { font-size: 24px !important }");

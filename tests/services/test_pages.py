@@ -49,7 +49,10 @@ async def test_files_are_revalidated_and_sent_once(web, path, kind):
 @pytest.mark.parametrize("path", ["/", "/jobs/1"])
 async def test_what_a_page_loads_is_compressed_and_stored_forever(web, path):
     page = await web.get(path)
-    assert (page.headers["content-encoding"], page.headers["vary"]) == ("gzip", "Accept-Encoding")
+    assert (page.headers["content-encoding"], page.headers["vary"]) == (
+        "gzip",
+        "Accept, Accept-Encoding",
+    )
     addresses = re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text)
     assert len(addresses) == len(set(addresses)) == 4
     for address in addresses:
@@ -72,11 +75,13 @@ async def test_the_page_of_an_unreadable_log_asks_for_the_token(web):
 
 
 @pytest.mark.parametrize("job", ["abc", "-1", "1.5", "9" * 30, "%3Cscript%3E"])
-async def test_invalid_job_ids_are_rejected_as_json(web, job):
+async def test_invalid_job_ids_are_rejected_as_json_or_for_browsers_as_a_page(web, job):
     response = await web.get(f"/jobs/{job}")
     assert response.status_code == 400
     assert response.headers["content-type"] == "application/json"
     assert "must be an integer" in response.json()["error"]
+    page = await web.get(f"/jobs/{job}", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert (page.status_code, page.headers["content-type"].split(";")[0]) == (400, "text/html")
 
 
 @pytest.mark.parametrize("file", ["nope.js", "..%2Fapp.py", "..%2f..%2fpyproject.toml", ".js"])

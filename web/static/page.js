@@ -30,7 +30,7 @@ const STATES = { live: "live", reconnecting: "reconnecting…", expired: "link e
 
 /** @param {string} id */
 const $ = (id) => byId(id, HTMLElement);
-const jobId = decodeURIComponent(location.pathname.split("/")[2]);
+const jobId = location.pathname.split("/")[2]; // still encoded if it is not a number
 const number = new Intl.NumberFormat("en");
 const scroller = $("log");
 const layer = within(scroller, ".layer", HTMLElement);

@@ -15,7 +15,10 @@ const VIEWS = {
     title: "The log is temporarily unavailable",
     next: "Nothing is lost. This page retries automatically.",
   },
-  wrong: { title: "This log cannot be shown", next: "Check the address of this page." },
+  wrong: {
+    title: "This log cannot be shown",
+    next: "Check the address: it ends with the number of a job.",
+  },
   gone: {
     title: "The text of this log is gone",
     next: "Restart the job for a new log. The details (i) say what happened to this one.",
