@@ -86,6 +86,13 @@ async def test_open_steps_of_a_live_log_are_running(visits, pool, job_id):
     await expect(item).to_have_attribute("data-state", "done")
     await store(pool, job_id, b" on\nx\n", first=2)
     await expect(item.nth(1)).to_contain_text("Go on")
+    # A timer runs until its end marker, which is missing if the log ends before it.
+    await store(pool, job_id, b"travis_time:start:0a\r\x1b[0K$ make\n", first=3)
+    await expect(item.nth(2)).to_contain_text("$ make")
+    await expect(item.nth(2)).to_have_attribute("data-state", "running")
+    await store(pool, job_id, b"end\n", first=4, final=True)
+    await expect(item).to_have_count(2)
+    await expect(item.nth(1)).to_have_attribute("data-state", "unfinished")
 
 
 async def test_errors_are_counted_visited_and_marked(visits, pool, job_id):

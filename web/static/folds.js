@@ -19,6 +19,7 @@ import { readMarkers, secondsCovered } from "./markers.js";
  * @property {number | null} end the line after it; null while it is open
  * @property {string} name of a fold; empty if the text of the line says more
  * @property {number} [seconds]
+ * @property {boolean} [isTimer] it has no end marker: it runs, or the marker is missing
  */
 
 /** @param {Span} span */
@@ -184,7 +185,7 @@ export class Folds {
     const lines = new Set(this.headers.keys());
     const timed = this.steps.filter(({ line }) => !lines.has(line));
     for (const line of open.map((start) => this.#textLine(start))) {
-      if (!lines.has(line)) timed.push({ line, end: null, name: "" });
+      if (!lines.has(line)) timed.push({ line, end: null, name: "", isTimer: true });
       lines.add(line);
     }
     const folds = [...this.headers.values()].map(({ header, start, end, name, key, seconds }) => ({

@@ -16,8 +16,8 @@ const LIVE_MS = 1000;
 export class Steps {
   /** @type {Map<number, string>} by line */
   #names = new Map();
-  /** @type {ShownStep[] | null} the steps that the panel shows */
-  #shown = null;
+  /** @type {unknown[]} what the panel was made from */
+  #shown = [];
   #timer = 0;
   #top = 0;
 
@@ -40,13 +40,18 @@ export class Steps {
     }
   }
 
+  get #steps() {
+    const { ended, folds } = this.log;
+    return ended ? folds.steps.filter(({ isTimer }) => !isTimer) : folds.steps;
+  }
+
   /** @param {boolean} [on] whether the panel is shown */
   toggle(on = Boolean(this.panel.hidden)) {
     this.panel.hidden = !on;
     this.button.setAttribute("aria-pressed", String(on));
     if (!on) return;
     this.#draw();
-    this.#loadNames(this.log.folds.steps.filter(({ name }) => !name).slice(0, MAX_LOADED));
+    this.#loadNames(this.#steps.filter(({ name }) => !name).slice(0, MAX_LOADED));
   }
 
   /** The log was opened or replaced. */
@@ -57,7 +62,7 @@ export class Steps {
 
   /** The steps or the errors may have changed. */
   changed() {
-    this.button.hidden = !this.log.folds.steps.length;
+    this.button.hidden = !this.#steps.length;
     this.#timer ||= setTimeout(
       () => {
         this.#timer = 0;
@@ -96,7 +101,7 @@ export class Steps {
    * @param {number} line
    */
   #around(line) {
-    const { steps } = this.log.folds;
+    const steps = this.#steps;
     return steps
       .slice(
         0,
@@ -139,14 +144,13 @@ export class Steps {
   }
 
   #draw() {
-    const { steps } = this.log.folds;
-    if (this.#shown !== steps) {
-      const longest = Math.max(...steps.slice(0, MAX_SHOWN).map(({ seconds }) => seconds ?? 0));
-      this.list.replaceChildren(
-        ...steps.slice(0, MAX_SHOWN).map((step) => this.#item(step, longest)),
-      );
+    const { ended, folds } = this.log;
+    const steps = this.#steps.slice(0, MAX_SHOWN);
+    if (this.#shown[0] !== folds.steps || this.#shown[1] !== ended) {
+      const longest = Math.max(...steps.map(({ seconds }) => seconds ?? 0));
+      this.list.replaceChildren(...steps.map((step) => this.#item(step, longest)));
     }
-    this.#shown = steps;
+    this.#shown = [folds.steps, ended];
     for (const [at, { firstChild: button }] of [...this.list.children].entries()) {
       const state = this.#state(steps[at]);
       if (!(button instanceof HTMLElement)) continue;
