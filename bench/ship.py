@@ -1,11 +1,14 @@
 """The shipper: what it costs a command, how fast it delivers, and what 100 kills lose."""
 
 import asyncio
+import http.client
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import asyncpg
 import jwt
 import psutil
 
-from bench.figures import Figure
+from bench.figures import Figure, waits
 from bench.servers import Bench
 
 LOGFLUME = str(Path(sys.executable).parent / "logflume")
@@ -34,6 +37,7 @@ async def measure(bench: Bench) -> list[Figure]:
     return [
         *await asyncio.to_thread(_cost, bench, size),
         *await asyncio.to_thread(_delivery, bench, size // 5),
+        *await asyncio.to_thread(_latency, bench, 10 if bench.quick else 30),
         await _kills(bench, 10 if bench.quick else 100),
     ]
 
@@ -117,6 +121,43 @@ def _delivery(bench: Bench, size: int) -> list[Figure]:
         cpu = 1000 * (used.ru_utime + used.ru_stime) * MB / size
         found.append(Figure(what, size / MB / seconds, "MB/s", note=f"CPU {cpu:.2f} ms per MB"))
     return found
+
+
+def _latency(bench: Bench, seconds: int) -> list[Figure]:
+    """From a line's writing to its event in a stream, which sets the fast pace."""
+    (job_id,) = bench.jobs(1)
+    with subprocess.Popen(  # noqa: S603 - ours
+        [LOGFLUME, "ship"], env=_environment(bench, job_id), stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        assert process.stdin  # noqa: S101 - a pipe
+        found: list[float] = []
+        process.stdin.write(b"first")
+        process.stdin.flush()
+        reader = threading.Thread(target=_read, args=(bench, job_id, found))
+        reader.start()
+        for _ in range(20 * seconds):
+            process.stdin.write(f"at={time.time()};".encode())
+            process.stdin.flush()
+            time.sleep(0.05)
+    reader.join()
+    # The shipper gets the fast pace with the response to its next part.
+    return waits("written to reader", found[100:], (1000, 1500))
+
+
+def _read(bench: Bench, job_id: int, found: list[float]) -> None:
+    """Read a complete stream; one that does not exist yet is requested again."""
+    response = None
+    while response is None or response.status == 404:
+        connection = http.client.HTTPConnection(bench.web.host, bench.web.port)
+        headers = {"Authorization": f"token {bench.web.token}"}
+        connection.request("GET", f"/logs/{job_id}/stream", headers=headers)
+        response = connection.getresponse()
+    for line in response:
+        found += [time.time() - float(at) for at in re.findall(rb"at=([0-9.]+);", line)]
+        if line.startswith(b"event: final"):
+            break
+    connection.close()
 
 
 async def _kills(bench: Bench, count: int) -> Figure:

@@ -5,9 +5,11 @@ import base64
 import hashlib
 import os
 import random
+from functools import partial
 
 import asyncpg
 import httpx
+import psutil
 import pytest
 
 from db.parts import store_batch
@@ -18,7 +20,9 @@ from logflume_cli.devstack.runner import PART_BYTES, connect, new_job_ids, play
 from tests.support import broker
 from tests.support.parts import part
 from tests.support.processes import peak_bytes
+from tests.support.ship import Shipper, has_size
 from tests.support.sse import reading
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(200)
 
@@ -64,6 +68,32 @@ async def put(web: httpx.AsyncClient, job_id: int, number: int | str, text: byte
     body = {"@type": "log_part", "content": content, "encoding": "base64", "final": False, **f}
     answer = await web.put(f"/log-parts/{job_id}/{number}", json=body)
     assert answer.status_code == 204
+
+
+async def test_a_shipped_log_is_complete_though_everything_on_its_way_is_killed(
+    stack, web, settings, job_id, tmp_path
+):
+    shipper = Shipper(settings.web.url, job_id, stack.home.data_dir, tmp_path / "spools")
+    path = tmp_path / "log"
+    path.touch()
+    command = ("ship", "--follow", str(path))
+    process = await shipper.begin(*command)
+    for name in ("web", "shipper", "rabbitmq", "shipper", "drain"):
+        with path.open("ab") as file:
+            file.write(random.randbytes(600_000))  # three parts
+        await until(partial(has_size, shipper, path.stat().st_size))
+        if name == "shipper":
+            process.kill()
+            await process.communicate()
+            process = await shipper.begin(*command)
+        else:
+            psutil.Process(next(it.pid for it in stack.status() if it.name == name)).kill()
+            await stack.up()
+    process.terminate()
+    _, err = await process.communicate(b"")
+    assert process.returncode == 0, err
+    assert (await until_phase(web, job_id, "done"))["complete"] is True
+    assert await archived(settings, job_id) == path.read_bytes()
 
 
 async def test_parts_over_http_are_stored_like_all_parts(web, settings, job_id):
