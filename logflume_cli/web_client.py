@@ -11,6 +11,7 @@ from typing import Any, Self
 from urllib.parse import quote, urlencode, urlsplit
 
 from logflume.errors import ComponentError, LogflumeError, SettingsError, UnknownLog
+from logflume.ship.settings import value
 
 URL, TOKEN = "LOGFLUME_WEB__URL", "LOGFLUME_WEB__AUTH_TOKEN"
 PIECE_BYTES = 256 * 1024
@@ -38,10 +39,10 @@ class WebClient:
             SettingsError: the address is not set.
         """
         stack = _stack()
-        url = _setting(URL) or stack.get("url", "")
+        url = value(URL) or stack.get("url", "")
         if not url:
             raise SettingsError(f"{URL} is not set; set it to the address of logflume web")
-        return cls(url, _setting(TOKEN) or stack.get("auth_token", ""))
+        return cls(url, value(TOKEN) or stack.get("auth_token", ""))
 
     @contextmanager
     def get(
@@ -131,17 +132,6 @@ class WebClient:
             reason += f"; set {TOKEN} to the token of logflume web"
         kind = ComponentError if response.status >= 500 else LogflumeError
         return kind(f"{self.url}: {response.status} {reason}")
-
-
-def _setting(name: str) -> str:
-    """A setting's value, or the content of the file that NAME_FILE names."""
-    file = os.environ.get(f"{name}_FILE")
-    if not file:
-        return os.environ.get(name, "")
-    try:
-        return Path(file).read_text("utf-8").rstrip("\r\n")
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{name}_FILE: cannot read the file: {error}") from None
 
 
 def _stack() -> dict[str, str]:

@@ -35,12 +35,12 @@ class ShipSettings:
             SettingsError: one has no valid value; the text names it.
         """
         values: dict[str, Any] = {
-            "web_url": _value("LOGFLUME_WEB__URL"),
-            "amqp_url": _value("LOGFLUME_AMQP__URL"),
+            "web_url": value("LOGFLUME_WEB__URL"),
+            "amqp_url": value("LOGFLUME_AMQP__URL"),
         }
         for field in fields(cls):
             name = f"{PREFIX}{field.name.upper()}"
-            if field.name not in values and (text := _value(name)):
+            if field.name not in values and (text := value(name)):
                 try:
                     values[field.name] = _TYPES[field.name](text)
                 except ValueError:
@@ -73,7 +73,7 @@ _TYPES = {
 }
 
 
-def _value(name: str) -> str:
+def value(name: str) -> str:
     """The value of a setting, or the content of the file that NAME_FILE names."""
     file = os.environ.get(f"{name}_FILE")
     if not file:

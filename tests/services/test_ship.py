@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from logflume import contract
 from tests.support.broker import close_connections
 from tests.support.http_parts import runner_token
 from tests.support.processes import LOGFLUME, on_terminal
@@ -66,6 +67,21 @@ async def test_a_command_is_shown_and_shipped_byte_for_byte(
     assert await until_final(pool, shipper.job_id) == BYTES
     assert (await aggregate(shipper.job_id)).complete is True
     assert not shipper.spool.exists()
+
+
+async def test_parts_that_the_broker_lost_are_sent_again(
+    shipper, settings, channel, pool, aggregate, monkeypatch
+):
+    monkeypatch.setattr("web.receipts.ANSWER_SECONDS", 2)
+    process = await shipper.begin("ship")
+    process.stdin.write(BYTES)
+    await until_sent(shipper, 1000)
+    await (await channel.declare_queue(contract.QUEUE, durable=True)).purge()
+    async with draining(settings):
+        process.stdin.close()
+        await process.communicate()
+    assert await until_final(pool, shipper.job_id) == BYTES
+    assert (await aggregate(shipper.job_id)).complete is True
 
 
 async def test_exit_codes_are_those_of_a_shell(shipper, drain):
