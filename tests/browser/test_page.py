@@ -120,6 +120,47 @@ async def test_matches_beyond_those_listed_at_once_can_be_visited(visits, pool, 
         await expect(here).to_have_text(str(number))
 
 
+async def test_links_lead_only_where_they_say(visits, pool, job_id):
+    marked = "\x1b]8;;https://b.example/\x1b\\https://a.example\x1b]8;;\x1b\\"
+    await finish(
+        pool,
+        job_id,
+        f"travis_fold:start:a\r\x1b[0K{marked} now\r\ntext\r\ntravis_fold:end:a\r\x1b[0K\r\n"
+        "see https://a.example/x.\r\n"
+        "\x1b]8;;javascript:alert(1)\x07click\x1b]8;;\x07 https://a.example@b.example/\r\n".encode(),
+    )
+    page = await visits.open(f"/jobs/{job_id}")
+    await settled(page)
+    links = page.locator(".row .text a")
+    assert await links.evaluate_all(
+        "all => all.map(a => [a.textContent, a.href, a.title, a.rel, a.target, a.dataset.host])"
+    ) == [
+        [
+            "https://a.example",
+            "https://b.example/",
+            "b.example",
+            "noopener noreferrer",
+            "_blank",
+            "b.example",
+        ],
+        [
+            "https://a.example/x",
+            "https://a.example/x",
+            "a.example",
+            "noopener noreferrer",
+            "_blank",
+            None,
+        ],
+    ]
+    fold = page.get_by_role("button", name="fold a")
+    before = await fold.get_attribute("aria-expanded")
+    await page.context.route("https://b.example/", lambda route: route.fulfill(body="there"))
+    async with page.context.expect_page() as opened:
+        await links.first.click()
+    assert (await opened.value).url == "https://b.example/"
+    await expect(fold).to_have_attribute("aria-expanded", before)
+
+
 async def test_link_to_lines_opens_folds_and_selects(visits, pool, job_id):
     await finish(pool, job_id, LOG)
     page = await visits.open(f"/jobs/{job_id}#L3-L7")

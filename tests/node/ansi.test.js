@@ -63,7 +63,7 @@ const CASES = {
     ["日本\tc\rx", "x 本    c"],
   ],
   "complete sequences are dropped, broken ones shown": [
-    ["\x1b]0;title\x07a\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "alink"],
+    ["\x1b]0;title\x07a\x1b]8;;ftp://x\x1b\\link\x1b]8;;\x1b\\", "alink"],
     ["\x1b(Ba\x1b=b", "ab"],
     ["a\x1b]0;never ends", "a\x1b]0;never ends"],
     ["a\x1b[12;", "a\x1b[12;"],

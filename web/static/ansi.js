@@ -5,8 +5,11 @@
  * text behind them.
  */
 
+import { linkTo } from "./links.js";
+
 /** @typedef {null | number | string} Colour null: the default; 0–255, or `rgb(r, g, b)` */
-/** @typedef {Readonly<{fg: Colour, bg: Colour, flags: number}>} Style */
+/** @typedef {import("./links.js").Link} Link */
+/** @typedef {Readonly<{fg: Colour, bg: Colour, flags: number, link?: Link}>} Style */
 /** @typedef {{text: string, style: Style}} Run text of one style */
 
 export const BOLD = 1;
@@ -28,7 +31,8 @@ const MAX_COLUMNS = 20_000;
 const ESC = 0x1b;
 
 const CSI = /\x1b\[([0-?]{0,256})[ -/]{0,16}([@-~])/y;
-// Titles, links and device strings. Unterminated ones do not match and are shown.
+const LINK = /\x1b\]8;[^;\x07\x1b]{0,1000};([^\x07\x1b]{0,2000})(?:\x07|\x1b\\)/y;
+// Titles, other links and device strings. Unterminated ones do not match and are shown.
 const STRING = /\x1b[\]PX^_][^\x07\x1b]{0,100000}(?:\x07|\x1b\\)/y;
 const CHARSET = /\x1b[ -/]{1,4}[0-~]/y;
 const PLAIN = /\x1b[0-OQ-WYZ\\`-~]/y;
@@ -88,8 +92,8 @@ function extended(params, at) {
  * @returns {Style}
  */
 export function applySgr(text, style) {
-  if (text === "" || text === "0") return RESET;
-  if (!/^[\d;:]+$/.test(text)) return style;
+  if ((text === "" || text === "0") && !style.link) return RESET;
+  if (!/^[\d;:]*$/.test(text)) return style;
   let { fg, bg, flags } = style;
   const params = text.split(";", MAX_PARAMS);
   for (let i = 0; i < params.length; i++) {
@@ -112,7 +116,7 @@ export function applySgr(text, style) {
     }
   }
   const isSame = fg === style.fg && bg === style.bg && flags === style.flags;
-  return isSame ? style : { fg, bg, flags };
+  return isSame ? style : { ...style, fg, bg, flags };
 }
 
 /**
@@ -285,7 +289,15 @@ export function parseLine(line, style = RESET) {
     screen.print(text.slice(at, next));
     at = next < text.length ? execute(screen, text, next) : next;
   }
-  return { runs: screen.runs(), style: screen.style };
+  // A link ends with its line.
+  const { style: end } = screen;
+  return { runs: screen.runs(), style: end.link ? withLink(end, undefined) : end };
+}
+
+/** @param {Style} style @param {Link | undefined} link */
+function withLink({ fg, bg, flags }, link) {
+  if (link) return { fg, bg, flags, link };
+  return fg === null && bg === null && !flags ? RESET : { fg, bg, flags };
 }
 
 /** @param {string} text @param {number} at @param {boolean} moves */
@@ -316,6 +328,13 @@ function execute(screen, text, at) {
   if (csi) {
     screen.control(csi[1], csi[2]);
     return CSI.lastIndex;
+  }
+  LINK.lastIndex = at;
+  const marked = LINK.exec(text);
+  if (marked) {
+    const link = linkTo(marked[1]);
+    screen.style = withLink(screen.style, link && { ...link, isMarked: true });
+    return LINK.lastIndex;
   }
   for (const pattern of [STRING, CHARSET, PLAIN]) {
     pattern.lastIndex = at;

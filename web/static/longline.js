@@ -2,6 +2,7 @@
 
 import { parseLine, RESET } from "./ansi.js";
 import { within } from "./dom.js";
+import { linkRuns } from "./links.js";
 import { paintRuns } from "./paint.js";
 
 const PIECE_BYTES = 32 * 1024;
@@ -88,7 +89,7 @@ export class LongLine {
       const { runs, style } = parseLine(state, this.style);
       this.style = style;
       if (piece.childNodes.length) piece.append("\n");
-      paintRuns(piece, runs);
+      paintRuns(piece, linkRuns(runs, isCut || this.at < this.end));
     }
     this.body.append(piece);
   }

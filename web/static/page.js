@@ -241,6 +241,7 @@ layer.addEventListener("click", (event) => {
   if (!target || !(row instanceof HTMLElement)) return;
   const line = Number(row.dataset.line);
   const fold = log.folds.headers.get(line);
+  if (target.closest(".text a")) return;
   if (target.closest(".number")) {
     if (event.ctrlKey || event.metaKey) return; // opens a new tab
     event.preventDefault();

@@ -48,10 +48,22 @@ export function shownText(runs) {
 /** @param {Colour} colour */
 const isExtended = (colour) => typeof colour === "string" || (colour ?? 0) >= 16;
 
+/** @param {import("./links.js").Link} link */
+function anchor({ href, host, isMarked }) {
+  const element = document.createElement("a");
+  element.href = href;
+  element.title = host;
+  element.rel = "noopener noreferrer";
+  element.target = "_blank";
+  element.draggable = false; // dragging selects text
+  if (isMarked) element.dataset.host = host;
+  return element;
+}
+
 /** @param {Run} run */
 function styled(run) {
-  const span = document.createElement("span");
-  const { fg, bg, flags } = run.style;
+  const { fg, bg, flags, link } = run.style;
+  const span = link ? anchor(link) : document.createElement("span");
   for (const [flag, name] of FLAGS) if (flags & flag) span.classList.add(name);
   const reversed = Boolean(flags & REVERSE);
   if (reversed) span.classList.add("reverse");
@@ -128,8 +140,8 @@ export function paintRuns(parent, runs) {
       parent.append(shownText(runs.slice(at)));
       return;
     }
-    const { fg, bg, flags } = run.style;
-    if (fg === null && bg === null && !flags) {
+    const { fg, bg, flags, link } = run.style;
+    if (fg === null && bg === null && !flags && !link) {
       left -= addText(parent, run.text, left);
       continue;
     }

@@ -1,6 +1,7 @@
 /** The element of one line: its number, fold, text and what is shown after the text. */
 
 import { duration } from "./folds.js";
+import { linkRuns } from "./links.js";
 import { cutRuns, paintRuns } from "./paint.js";
 
 /** @typedef {import("./lines.js").ReadLine} ReadLine */
@@ -53,7 +54,7 @@ export function makeRow(line) {
  */
 export function fillRow(element, read, fold, tags, limit) {
   const [, arrow, text, ...extras] = element.children;
-  const { runs, cut } = cutRuns(read.runs, limit);
+  const { runs, cut } = cutRuns(linkRuns(read.runs, read.partial), limit);
   text.replaceChildren();
   paintRuns(text, runs);
   for (const extra of extras) extra.remove();
