@@ -16,8 +16,8 @@ const LIVE_MS = 1000;
 export class Steps {
   /** @type {Map<number, string>} by line */
   #names = new Map();
-  /** @type {unknown[]} what the panel was made from */
-  #shown = [];
+  /** @type {WeakMap<HTMLElement, string>} what the items of the panel show */
+  #filled = new WeakMap();
   #timer = 0;
   #top = 0;
 
@@ -144,22 +144,41 @@ export class Steps {
   }
 
   #draw() {
-    const { ended, folds } = this.log;
     const steps = this.#steps.slice(0, MAX_SHOWN);
-    if (this.#shown[0] !== folds.steps || this.#shown[1] !== ended) {
-      const longest = Math.max(...steps.map(({ seconds }) => seconds ?? 0));
-      this.list.replaceChildren(...steps.map((step) => this.#item(step, longest)));
-    }
-    this.#shown = [folds.steps, ended];
-    for (const [at, { firstChild: button }] of [...this.list.children].entries()) {
-      const state = this.#state(steps[at]);
-      if (!(button instanceof HTMLElement)) continue;
-      button.dataset.state = state;
-      const [mark, name] = button.children;
-      mark.setAttribute("aria-label", state);
-      name.textContent = this.#name(steps[at]);
+    const longest = Math.max(...steps.map(({ seconds }) => seconds ?? 0));
+    while (this.list.children.length > steps.length) this.list.lastChild?.remove();
+    while (this.list.children.length < steps.length) this.list.append(makeItem());
+    for (const [at, button] of [...this.list.querySelectorAll("button")].entries()) {
+      this.#fill(button, steps[at], longest);
     }
     this.moved(this.#top);
+  }
+
+  /**
+   * Change what has changed: a layout of many steps takes long.
+   * @param {HTMLElement} button
+   * @param {ShownStep} step
+   * @param {number} longest in seconds
+   */
+  #fill(button, step, longest) {
+    const { line, seconds } = step;
+    const texts = {
+      state: this.#state(step),
+      name: this.#name(step),
+      part: String(seconds ? seconds / longest : 0),
+      time: seconds === undefined ? "" : duration(seconds),
+      step: String(line),
+    };
+    const all = Object.values(texts).join("\n");
+    if (this.#filled.get(button) === all) return;
+    this.#filled.set(button, all);
+    button.dataset.step = texts.step;
+    button.dataset.state = texts.state;
+    const [mark, name, share, time] = button.querySelectorAll("span");
+    mark.setAttribute("aria-label", texts.state);
+    name.textContent = texts.name;
+    share.style.setProperty("--part", texts.part);
+    time.textContent = texts.time;
   }
 
   /** @param {ShownStep} step */
@@ -170,23 +189,17 @@ export class Steps {
     if (end !== null) return "done";
     return this.log.ended ? "unfinished" : "running";
   }
+}
 
-  /** @param {ShownStep} step @param {number} longest in seconds */
-  #item({ line, seconds }, longest) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.dataset.step = String(line);
-    const [mark, name, share, time] = ["mark", "name", "share", "time"].map((className) => {
-      const element = document.createElement("span");
-      element.className = className;
-      return element;
-    });
-    mark.setAttribute("role", "img");
-    share.style.setProperty("--part", String(seconds ? seconds / longest : 0));
-    time.textContent = seconds === undefined ? "" : duration(seconds);
-    button.append(mark, name, share, time);
-    const item = document.createElement("li");
-    item.append(button);
-    return item;
+function makeItem() {
+  const button = document.createElement("button");
+  button.type = "button";
+  for (const className of ["mark", "name", "share", "time"]) {
+    const element = button.appendChild(document.createElement("span"));
+    element.className = className;
+    if (className === "mark") element.setAttribute("role", "img");
   }
+  const item = document.createElement("li");
+  item.append(button);
+  return item;
 }
