@@ -142,7 +142,7 @@ export class Search {
     const { signal } = this.#request;
     if (jump) this.output.textContent = "…";
     const top = this.model.topLine();
-    const body = await this.#fetch(query, { near: String(before ?? top) }, signal);
+    const body = await this.#fetch(query, { near: String(jump ? top : (before ?? top)) }, signal);
     if (!body) return;
     this.query = query;
     this.#take(body);
