@@ -53,15 +53,16 @@ export class FoldKeys {
     const focused = document.activeElement?.closest(".row");
     const { line: top } = this.rows.anchor();
     const unfocused = this.#last.top === top ? this.#last.line : top;
-    const from = focused instanceof HTMLElement ? Number(focused.dataset.line) : unfocused;
+    const current = focused instanceof HTMLElement ? Number(focused.dataset.line) : unfocused;
+    const from = this.rows.focusing ?? current;
     const starts = this.folds.steps.map(({ line }) => line);
     const line = (by > 0 ? starts : starts.reverse()).find(
       (start) => by * (start - from) > 0 && !this.folds.isHidden(start),
     );
     if (line === undefined) return;
     this.following.set(false);
+    this.rows.focusing = line;
     this.rows.showLine(line);
     this.#last = { line, top: this.rows.anchor().line };
-    requestAnimationFrame(() => requestAnimationFrame(() => this.rows.focusLine(line)));
   }
 }

@@ -112,3 +112,14 @@ export function arrange(layer, rows) {
     else layer.insertBefore(element, next);
   }
 }
+
+/**
+ * Focus the fold of a row, or the log if the row has none.
+ * @param {HTMLElement} row
+ * @param {HTMLElement} log
+ */
+export function focusRow(row, log) {
+  const button = row.querySelector("button.fold");
+  const target = button instanceof HTMLElement ? button : log;
+  target.focus({ preventScroll: true });
+}

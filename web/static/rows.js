@@ -4,7 +4,7 @@ import { within } from "./dom.js";
 import { Heights, ROW_HEIGHT } from "./heights.js";
 import { WHOLE_BYTES } from "./lines.js";
 import { Position } from "./position.js";
-import { arrange, fillRow, makeRow, tagsOf } from "./row.js";
+import { arrange, fillRow, focusRow, makeRow, tagsOf } from "./row.js";
 
 /** @typedef {import("./folds.js").Folds} Folds */
 /** @typedef {import("./lines.js").Lines} Lines */
@@ -41,6 +41,8 @@ export class Rows {
   #deadline = 0;
   /** @type {number | null} the line to show, until the reader scrolls */
   #target = null;
+  /** @type {number | null} the line whose fold, or else the log, gets the focus once it is drawn */
+  focusing = null;
   #frame = 0;
   /** @type {number | undefined} */
   #fetching;
@@ -102,7 +104,7 @@ export class Rows {
   #scrolled() {
     const step = this.#at.scrolled();
     if (!step) return;
-    this.#target = null;
+    this.#target = this.focusing = null;
     this.model.moved(step);
     this.refresh();
   }
@@ -236,6 +238,11 @@ export class Rows {
     else this.#placeLayer();
     if (!complete) this.#fetchSoon();
     if (this.#deadline === 0) this.refresh();
+    const row = this.#shown.get(this.focusing ?? -1);
+    if (row?.isComplete) {
+      focusRow(row.element, this.scroller);
+      this.focusing = null;
+    }
     this.model.painted();
   }
 
@@ -336,15 +343,5 @@ export class Rows {
   decorate() {
     for (const [line, { element }] of this.#shown) this.model.decorate(element, line);
     this.model.painted();
-  }
-
-  /**
-   * Focus the fold of a row, or the log if the row has none.
-   * @param {number} line
-   */
-  focusLine(line) {
-    const button = this.#shown.get(line)?.element.querySelector("button.fold");
-    const target = button instanceof HTMLElement ? button : this.scroller;
-    target.focus({ preventScroll: true });
   }
 }
