@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
@@ -74,6 +75,12 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Name each failure at once: a run that is stopped prints no summary."""
     if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
         print(f" {report.nodeid} failed in {report.when}")  # noqa: T201
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interrupts_are_not_ignored() -> None:
+    """Commands can be interrupted, even if a shell runs the tests in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

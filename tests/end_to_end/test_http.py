@@ -87,7 +87,9 @@ async def test_a_shipped_log_is_complete_though_everything_on_its_way_is_killed(
             await process.communicate()
             process = await shipper.begin(*command)
         else:
-            psutil.Process(next(it.pid for it in stack.status() if it.name == name)).kill()
+            killed = psutil.Process(next(it.pid for it in stack.status() if it.name == name))
+            killed.kill()
+            await asyncio.to_thread(killed.wait)
             await stack.up()
     process.terminate()
     _, err = await process.communicate(b"")
