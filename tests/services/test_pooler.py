@@ -74,6 +74,9 @@ def with_database(settings, **changed):
 
 async def test_logs_pass_through_it_byte_for_byte(settings, pool, job_id, tmp_path, channel):
     logs = {job_id * 100 + n: content for n, (_, content) in enumerate(fleet(3, 6))}
+    # On a busy machine two connections need longer than a test's usual gap to commit all batches.
+    patient = settings.lifecycle.model_copy(update={"settle_seconds": 2.0, "gap_seconds": 10.0})
+    settings = settings.model_copy(update={"lifecycle": patient})
     count = "SELECT count(*) FROM logs WHERE {}"
     async with AsyncExitStack() as stack:
         for name in ("drain", "worker"):
