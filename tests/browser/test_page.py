@@ -189,7 +189,7 @@ async def test_lines_are_selected_and_copied_without_numbers(page):
     # Text selected with the mouse reaches over rows that are not drawn any more.
     await page.keyboard.press("Escape")
     await page.keyboard.press("End")
-    await settled(page)
+    await expect(page.locator(".row[data-line='399']")).to_be_visible()
     await page.evaluate("""() => {
       const row = document.querySelector(".row[data-line='399']");
       getSelection().setBaseAndExtent(row.querySelector(".text").firstChild, 7, row, 0);
