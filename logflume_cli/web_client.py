@@ -52,7 +52,7 @@ class WebClient:
 
         Raises:
             ComponentError: the web cannot be reached or answers 5xx: a retry may help.
-            UnknownLog: there is no such log.
+            UnknownLog: the log does not exist.
             LogflumeError: the web refuses the request.
         """
         sent = urlencode({name: value for name, value in query.items() if value is not None})

@@ -107,7 +107,7 @@ class Spool:
     def _change_owner(self) -> None:
         """Send everything again: the server knows parts with another token as another attempt."""
         if self.base:
-            raise ValueError("its beginning was sent with another token, and is no longer in it")
+            raise ValueError("its first bytes were sent with another token and have been deleted")
         self.confirm(0, 0)
         self._write_meta(self.meta._replace(owner=self._owner))
 
