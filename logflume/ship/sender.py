@@ -113,10 +113,12 @@ class Sender:
             total = {"parts": self._number + 1, "bytes": size, "sha256": sha256}
         for _ in range(FINAL_TRIES):
             missing = self._send(self._number, b"", total).missing
-            for number in missing:
-                self._send_again(number)
             if not missing:
                 return
+            for number in missing:
+                self._send_again(number)
+        some = ", ".join(map(str, missing[:10]))
+        raise ComponentError(f"the server still misses parts after {FINAL_TRIES} tries: {some}")
 
     def _send_again(self, number: int) -> None:
         if number < self._number:

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from logflume import contract
+from logflume.ship.sender import FINAL_TRIES
 from tests.support.broker import close_connections
 from tests.support.http_parts import runner_token
 from tests.support.processes import LOGFLUME, on_terminal
@@ -199,6 +200,15 @@ async def test_missing_parts_are_sent_again(shipper, drain, pool, channel):
         await process.communicate(b"")
     assert process.returncode == 0
     assert await until_final(pool, shipper.job_id) == b"first,second"
+
+
+async def test_a_log_whose_parts_stay_missing_is_not_delivered(shipper):
+    missing = "200 OK\r\nLogflume-Missing-Parts: 7"
+    async with refusing(shipper.url, *[missing] * FINAL_TRIES) as shipper.url:
+        process = await shipper.begin("ship", "--strict")
+        _, err = await process.communicate(b"")
+    assert b"the server still misses parts after 5 tries: 7" in err
+    assert process.returncode == 1
 
 
 @pytest.mark.parametrize("strict", [(), ("--strict",)])
