@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { encode, pieces } from "./support.js";
+import { encode, mockTime, pieces } from "./support.js";
 
 globalThis.location = new URL("http://localhost/jobs/1"); // api.js reads it when it is imported
 globalThis.sessionStorage = { getItem: () => null };
@@ -96,25 +96,25 @@ const silent = async (signal) =>
   );
 const final = async () => new Response(bodyOf(["event: final\ndata: {}\n\n"]));
 
-test("a connection that is silent for two heartbeats is replaced", async (t) => {
+test("a connection that is silent for two heartbeats is replaced", async () => {
   for (const dead of [hang, silent]) {
-    t.mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"] });
+    const clock = mockTime();
     const { states, ended } = followWith(dead, final);
-    t.mock.timers.tick(31_000);
+    clock.tick(31_000);
     await new Promise(setImmediate);
     assert.ok(!states.includes("reconnecting"));
     for (let second = 0; second < 4; second++) {
-      t.mock.timers.tick(1000);
+      clock.tick(1000);
       for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate);
     }
     await ended;
     assert.deepEqual(states.slice(-3), ["reconnecting", "live", "final"]);
-    t.mock.timers.reset();
+    clock.restore();
   }
 });
 
-test("a changed network replaces the connection and ends the pause at once", async (t) => {
-  t.mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"] });
+test("a changed network replaces the connection and ends the pause at once", async () => {
+  const clock = mockTime();
   const { stream, states, ended } = followWith(silent, final);
   for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate);
   while (!states.includes("final")) {
@@ -123,4 +123,5 @@ test("a changed network replaces the connection and ends the pause at once", asy
   }
   await ended;
   assert.deepEqual(states, ["live", "reconnecting", "live", "final"]);
+  clock.restore();
 });
